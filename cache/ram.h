@@ -1,0 +1,38 @@
+/* cache/ram.h - the top tier: blocks in memory, shared by reference, evicted by a scan-resistant policy.
+ *
+ * One `ram` per loop thread: an arena of pages with their index, bounded together by its budget; every disk
+ * pinned to that loop has a `ram` tier on it. No locks. A reader gets references to immutable blocks, which
+ * go from here to the socket without a copy; a write replaces a block, it never changes one.
+ *
+ * Filling: a missing block is fetched once however many wait for it. A write that commits while a fill of
+ * its block is in flight is kept with the fill and laid over what arrives, so that neither the cache nor a
+ * waiting reader ever goes back to before the write.
+ */
+#ifndef ISTHMUS_RAM_H
+#define ISTHMUS_RAM_H
+
+#include "tier.h"
+
+struct ram;
+
+/* budget_bytes covers pages, index and fills in flight; at least 4 MiB. */
+struct ram *ram_new(struct loop *, uint64_t budget_bytes);
+void ram_free(struct ram **); /* after every tier on it is freed and every block unreffed */
+uint64_t ram_used_bytes(const struct ram *);
+
+/* The top tier of one disk over `next`. readahead may be NULL. `vm` labels metrics. */
+struct readahead;
+struct tier *tier_ram_new(struct ram *, struct tier *next, uint32_t disk_id, uint64_t nblocks,
+                          struct readahead *, const char *vm);
+void tier_ram_set_nblocks(struct tier *, uint64_t nblocks);
+
+/* What a committed write changed: bytes (n sectors from sector lba; NULL data means zeros) are the newest
+ * content now. Blocks held are replaced, blocks fully covered are inserted, fills in flight are patched.
+ * Called on the loop in commit order, before the write is answered. Never fails, never waits. */
+void tier_ram_written(struct tier *, uint64_t lba, uint32_t nsectors, const uint8_t *data);
+
+/* Loop thread only. unref of the last reference returns the page. */
+struct block *block_ref(struct block *);
+void block_unref(struct block *);
+
+#endif

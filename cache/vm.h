@@ -1,0 +1,84 @@
+/* cache/vm.h - a VM: one iSCSI target, its disks, one log, one loop. And the catalog of them.
+ *
+ * Threads: the catalog (vms_*) belongs to the main loop, but vms_find_iqn may be called from any loop (login).
+ * A VM's disks and log belong to vm->loop once pinned. A VM is referenced by each session; deleting waits
+ * until the last is gone.
+ */
+#ifndef ISTHMUS_VM_H
+#define ISTHMUS_VM_H
+
+#include "journal.h"
+#include "volume.h"
+
+#include <stdatomic.h>
+
+enum { VM_NAME_MAX = 63, VM_IQN_MAX = 223, VM_DISKS_MAX = 64, VM_SECRET_MAX = 255 };
+
+struct vm_disk {
+    char onprem[64];      /* the on-prem daemon's name */
+    char disk[64];        /* the disk's name there */
+    uint64_t sectors;     /* as last seen */
+    uint32_t block_bytes;
+};
+
+/* What a VM is; what the catalog stores. */
+struct vm_spec {
+    char name[VM_NAME_MAX + 1];
+    char iqn[VM_IQN_MAX + 1];
+    uint8_t id[VMLOG_ID_BYTES];
+    char chap_user[VM_SECRET_MAX + 1];   /* empty: no CHAP asked of the initiator */
+    char chap_secret[VM_SECRET_MAX + 1]; /* a secret: never logged, never shown */
+    char mutual_user[VM_SECRET_MAX + 1]; /* empty: no mutual CHAP */
+    char mutual_secret[VM_SECRET_MAX + 1];
+    struct vm_disk disks[VM_DISKS_MAX];
+    unsigned ndisks;
+};
+
+struct vm {
+    struct vm_spec spec;
+    struct loop *loop;         /* where it lives: fixed when it is opened */
+    struct volume *volumes[VM_DISKS_MAX];
+    struct vmlog *log;
+    atomic_uint sessions;      /* for status and placing */
+    atomic_uint refs;
+    atomic_bool deleting;      /* sessions must close, new logins are refused */
+    atomic_uint capacity_generation; /* raised when a disk grew: sessions raise a unit attention */
+};
+
+struct vms;
+
+struct vms_conf {
+    struct journal *journal;
+    struct link *link;
+    struct loop *main;         /* the link's and the catalog's loop */
+    struct loop **loops;       /* where VMs are pinned, balanced by number */
+    struct ram **rams;         /* one for each of loops */
+    unsigned nloops;
+    const char *iqn_prefix;    /* "iqn.2026-11.org.isthmus" : IQN of a VM is prefix:name */
+    /* On vm->loop, once, when a VM is being deleted: log its sessions out (target). May be NULL. */
+    void (*going)(struct vm *);
+    const char *tiers;         /* "" or extra tiers between journal and onprem, as "delay:50ms" */
+};
+
+/* Opens every VM of the catalog: blocking, at start-up. Works with the WAN down. */
+int vms_open(struct vms **, const struct vms_conf *, struct why *);
+void vms_close(struct vms **); /* after the last session */
+
+/* Main loop. Asks the on-prem daemon for each disk's size, writes the catalog, opens the VM. done() gets the
+ * VM or NULL with a sentence. */
+void vms_create(struct vms *, const struct vm_spec *, void (*done)(void *arg, struct vm *, const struct why *),
+                void *arg);
+/* Main loop. -EBUSY with why while an initiator is logged in and !force. Deletes its log too. */
+void vms_delete(struct vms *, const char *name, bool force,
+                void (*done)(void *arg, int status, const struct why *), void *arg);
+/* Main loop. */
+struct vm *vms_find(struct vms *, const char *name);
+void vms_each(struct vms *, void (*each)(void *arg, struct vm *), void *arg);
+
+/* Any thread: a reference, or NULL. */
+struct vm *vms_find_iqn(struct vms *, const char *iqn);
+void vm_unref(struct vm *);
+/* Any thread, for SendTargets: each() for every VM, under the catalog's lock: copy and return. */
+void vms_each_iqn(struct vms *, void (*each)(void *arg, const char *iqn), void *arg);
+
+#endif

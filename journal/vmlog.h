@@ -1,0 +1,102 @@
+/* journal/vmlog.h - the log of one VM: every write, unmap and write-same, numbered.
+ *
+ * Order: records are numbered when appended and become visible (to vmlog_extents, and to the owner through
+ * done()) in that order, when they are in the journal. Lives on the VM's loop; all calls and callbacks are
+ * there. Units: sectors of 512 bytes, whatever the disk's logical block.
+ *
+ * What a crash leaves: the log up to some record, none torn; with everything acknowledged by done() there
+ * after a crash of the process, and everything before a completed flush (or FUA) after one of the machine.
+ */
+#ifndef ISTHMUS_VMLOG_H
+#define ISTHMUS_VMLOG_H
+
+#include "buf.h"
+#include "journal.h"
+
+#include <sys/queue.h>
+
+enum { VMLOG_ID_BYTES = 16, VMLOG_DISKS = 64, VMLOG_WRITE_SECTORS = 32768 /* 16 MiB, the largest record */ };
+
+enum record_type { RECORD_WRITE = 1, RECORD_ZERO = 2 }; /* later: reservation and configuration changes */
+
+struct vmlog;
+
+/* Reads the VM's record headers back and builds the index. Blocking: at start-up or from loop_work; the log
+ * then belongs to `loop`. id is the VM's UUID; vm its name for logs and metrics. */
+int vmlog_open(struct vmlog **, struct journal *, struct loop *, const uint8_t id[VMLOG_ID_BYTES],
+               const char *vm, struct why *);
+/* Nothing in flight any more. */
+void vmlog_close(struct vmlog **);
+/* Removes every record of a VM whose log is closed. Blocking: from loop_work. */
+int vmlog_delete(struct journal *, const uint8_t id[VMLOG_ID_BYTES], struct why *);
+
+uint64_t vmlog_last(const struct vmlog *); /* the newest visible sequence number */
+
+struct vmlog_append {
+    enum record_type type;
+    uint8_t disk;
+    bool fua;         /* done() only when stable */
+    uint64_t lba;     /* sectors */
+    uint32_t nsectors; /* RECORD_WRITE: at most VMLOG_WRITE_SECTORS; RECORD_ZERO: any */
+    struct buf *data; /* RECORD_WRITE: nsectors * 512 bytes from data_offset; borrowed until done() */
+    uint32_t data_offset;
+    /* In order of numbers, on the VM's loop, when the record is in the journal (and stable, if fua). While
+     * the journal is at its bound or its disk refuses, it waits. There is no failure. */
+    void (*done)(struct vmlog_append *);
+    /* Called before any done(), in order of numbers, when the record became visible: the moment to update
+     * caches. Runs even when fua has still to be waited for. */
+    void (*visible)(struct vmlog_append *);
+    uint64_t seq;     /* set when numbered */
+
+    struct { /* private */
+        STAILQ_ENTRY(vmlog_append) entry;
+        struct vmlog *log;
+        struct task task;
+        uint64_t since_ns, sync_wanted;
+    } in;
+};
+void vmlog_append(struct vmlog *, struct vmlog_append *);
+
+/* done() when everything that was visible when this was called is stable. */
+struct vmlog_flush {
+    void (*done)(struct vmlog_flush *);
+    struct { /* private */
+        STAILQ_ENTRY(vmlog_flush) entry;
+        struct vmlog *log;
+        struct task task;
+        uint64_t since_ns, sync_wanted;
+    } in;
+};
+void vmlog_flush(struct vmlog *, struct vmlog_flush *);
+
+/* Where the newest content of a range is. Pieces come in order and cover [lba, lba + nsectors). */
+enum piece_kind { PIECE_ABSENT /* not in this log: ask the next tier */, PIECE_ZERO, PIECE_DATA };
+struct vmlog_piece {
+    enum piece_kind kind;
+    uint64_t lba;
+    uint32_t nsectors;
+    uint64_t seq;         /* DATA: the record, */
+    uint32_t part;        /* the part of it that holds the first sector, */
+    uint32_t part_sector; /* and where in that part */
+};
+/* Fills at most max pieces; returns how many. *covered gets how many sectors they span (all, unless max was
+ * too small). A DATA piece lies within one part. */
+unsigned vmlog_pieces(struct vmlog *, uint8_t disk, uint64_t lba, uint32_t nsectors, struct vmlog_piece *,
+                      unsigned max, uint32_t *covered);
+
+/* Reads the content of DATA pieces back from the journal, off the loop. -ENOENT: the record was superseded
+ * and removed meanwhile: ask vmlog_pieces again. -EBADMSG: altered on disk: an error for the guest. */
+struct vmlog_fetch {
+    const struct vmlog_piece *pieces; /* borrowed; all DATA */
+    uint8_t **to;                     /* where each piece's bytes go */
+    unsigned n;
+    int status;
+    void (*done)(struct vmlog_fetch *);
+    struct { /* private */
+        struct vmlog *log;
+        struct work work;
+    } in;
+};
+void vmlog_fetch(struct vmlog *, struct vmlog_fetch *);
+
+#endif
