@@ -15,6 +15,6 @@ _Noreturn void check_failed(const char *expression, const char *file, int line, 
             check_failed(#x, __FILE__, __LINE__, __func__);                                                  \
     } while (0)
 
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 #endif

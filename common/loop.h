@@ -100,7 +100,8 @@ static inline void loop_work(struct loop *l, struct work *w)
     l->ops->work(l, w);
 }
 
-/* timer_init once, then set/stop at will; setting an armed timer moves it. timer_free before the owner goes. */
+/* timer_init once, then set/stop at will; setting an armed timer moves it. timer_free before the owner goes.
+ */
 static inline void timer_init(struct timer *t, struct loop *l, void (*fire)(struct timer *))
 {
     t->loop = l;

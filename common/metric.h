@@ -23,18 +23,19 @@ struct metric *metric_new(enum metric_kind, const char *name, const char *help, 
 void metric_scale(struct metric *, double per);
 void metric_free(struct metric **);
 
-void metric_add(struct metric *, uint64_t n);  /* counter, gauge */
-void metric_sub(struct metric *, uint64_t n);  /* gauge */
-void metric_set(struct metric *, uint64_t n);  /* gauge */
-uint64_t metric_get(const struct metric *);    /* counter, gauge */
+void metric_add(struct metric *, uint64_t n); /* counter, gauge */
+void metric_sub(struct metric *, uint64_t n); /* gauge */
+void metric_set(struct metric *, uint64_t n); /* gauge */
+uint64_t metric_get(const struct metric *);   /* counter, gauge */
 /* Histogram of durations: buckets 10 us to 100 s in steps of 1, 2, 5, shown in seconds. */
 void metric_observe_ns(struct metric *, uint64_t ns);
 
-/* The value below which q (0..1) of the observations of all metrics called name with these labels fell, in
- * nanoseconds, from the buckets (upper bound); 0 if there are none. For status pages. */
-uint64_t metric_quantile_ns(const char *name, const char *labels, double q);
+/* The value below which q (0..1) of the observations of all metrics called name whose labels contain
+ * label_part fell, in nanoseconds, from the buckets (upper bound); 0 if there are none. For status pages. */
+uint64_t metric_quantile_ns(const char *name, const char *label_part, double q);
 
-/* The sum of all counters or gauges called name whose labels contain label_part ("" = all). For status pages. */
+/* The sum of all counters or gauges called name whose labels contain label_part ("" = all). For status pages.
+ */
 uint64_t metric_sum(const char *name, const char *label_part);
 
 /* The whole registry as text; the caller frees it. */
