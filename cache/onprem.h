@@ -11,9 +11,11 @@
 #include "tier.h"
 
 struct peer;
+struct readahead;
 
-/* disk is a name in the on-prem daemon's configuration; nblocks its size in blocks (padded). vm and lun
- * label metrics and logs. */
-struct tier *tier_onprem_new(struct loop *, struct peer *, const char *disk, const char *vm);
+/* disk is a name in the on-prem daemon's configuration; vm labels metrics and logs. readahead (NULL: none) is
+ * told the bandwidth-delay product as the link measures it. link_loop is the loop of the peer's link. */
+struct tier *tier_onprem_new(struct loop *, struct loop *link_loop, struct peer *, const char *disk,
+                             const char *vm, struct readahead *);
 
 #endif

@@ -52,6 +52,9 @@ struct tier_ops {
     bool (*read)(struct tier *, struct block_req *);
     /* Somebody waits now for a prefetch in flight (optional: NULL). */
     void (*promote)(struct tier *, struct block_req *);
+    /* The disk is going: whatever waits in this tier for another machine ends soon with -ECANCELED (optional:
+     * NULL). */
+    void (*quiesce)(struct tier *);
     void (*free)(struct tier *); /* nothing in flight any more; frees the tier itself, not the next */
 };
 
@@ -72,6 +75,8 @@ static inline void tier_promote(struct tier *t, struct block_req *r)
         t->ops->promote(t, r);
 }
 
+/* Quiesces every tier of the stack. */
+void tier_stack_quiesce(struct tier *top);
 /* Frees the stack from the top; leaves NULL in *top. */
 void tier_stack_free(struct tier **top);
 

@@ -1,13 +1,15 @@
 /* cache/vm.h - a VM: one iSCSI target, its disks, one log, one loop. And the catalog of them.
  *
- * Threads: the catalog (vms_*) belongs to the main loop, but vms_find_iqn may be called from any loop (login).
- * A VM's disks and log belong to vm->loop once pinned. A VM is referenced by each session; deleting waits
- * until the last is gone.
+ * Threads: the catalog (vms_*) belongs to the main loop, but vms_find_iqn may be called from any loop
+ * (login). A VM's disks and log belong to vm->loop once pinned. A VM is referenced by each session; deleting
+ * waits until the last is gone.
  */
 #ifndef ISTHMUS_VM_H
 #define ISTHMUS_VM_H
 
 #include "journal.h"
+#include "link.h"
+#include "proto.h"
 #include "volume.h"
 
 #include <stdatomic.h>
@@ -15,9 +17,9 @@
 enum { VM_NAME_MAX = 63, VM_IQN_MAX = 223, VM_DISKS_MAX = 64, VM_SECRET_MAX = 255 };
 
 struct vm_disk {
-    char onprem[64];      /* the on-prem daemon's name */
-    char disk[64];        /* the disk's name there */
-    uint64_t sectors;     /* as last seen */
+    char onprem[64];  /* the on-prem daemon's name */
+    char disk[64];    /* the disk's name there */
+    uint64_t sectors; /* as last seen */
     uint32_t block_bytes;
 };
 
@@ -36,13 +38,26 @@ struct vm_spec {
 
 struct vm {
     struct vm_spec spec;
-    struct loop *loop;         /* where it lives: fixed when it is opened */
+    struct loop *loop; /* where it lives: fixed when it is opened */
     struct volume *volumes[VM_DISKS_MAX];
     struct vmlog *log;
-    atomic_uint sessions;      /* for status and placing */
-    atomic_uint refs;
-    atomic_bool deleting;      /* sessions must close, new logins are refused */
+    atomic_uint sessions;            /* for status and placing */
+    atomic_uint refs;                /* the catalog's and one for each session */
+    atomic_bool deleting;            /* sessions must close, new logins are refused */
     atomic_uint capacity_generation; /* raised when a disk grew: sessions raise a unit attention */
+
+    struct { /* private to vm.c */
+        TAILQ_ENTRY(vm) entry;
+        struct vms *vms;
+        struct task task;
+        unsigned volumes_left;
+        void (*closed)(struct vm *);
+        void (*deleted)(void *arg, int status, const struct why *);
+        void *deleted_arg;
+        struct work work;
+        struct why why;
+        int status;
+    } in;
 };
 
 struct vms;
@@ -50,24 +65,29 @@ struct vms;
 struct vms_conf {
     struct journal *journal;
     struct link *link;
-    struct loop *main;         /* the link's and the catalog's loop */
-    struct loop **loops;       /* where VMs are pinned, balanced by number */
-    struct ram **rams;         /* one for each of loops */
+    struct loop *main;   /* the link's and the catalog's loop */
+    struct loop **loops; /* where VMs are pinned, balanced by number */
+    struct ram **rams;   /* one for each of loops */
     unsigned nloops;
-    const char *iqn_prefix;    /* "iqn.2026-11.org.isthmus" : IQN of a VM is prefix:name */
+    const char *iqn_prefix; /* "iqn.2026-11.org.isthmus" : IQN of a VM is prefix:name */
     /* On vm->loop, once, when a VM is being deleted: log its sessions out (target). May be NULL. */
     void (*going)(struct vm *);
-    const char *tiers;         /* "" or extra tiers between journal and onprem, as "delay:50ms" */
+    const char *tiers; /* "" or extra tiers between journal and onprem, as "delay:50ms" */
 };
 
-/* Opens every VM of the catalog: blocking, at start-up. Works with the WAN down. */
+/* Opens every VM of the catalog: blocking, at start-up, before the loops run. Works with the WAN down. */
 int vms_open(struct vms **, const struct vms_conf *, struct why *);
-void vms_close(struct vms **); /* after the last session */
+/* Main loop, after the last session: ends what waits for other machines, closes every VM, then done(). */
+void vms_close(struct vms *, void (*done)(void *arg), void *arg);
+
+/* Main loop, from the link's handlers: a peer came up (its disks' sizes are asked again); a disk changed. */
+void vms_peer_up(struct vms *, struct peer *);
+void vms_disk_changed(struct vms *, struct peer *, const struct proto_stat *);
 
 /* Main loop. Asks the on-prem daemon for each disk's size, writes the catalog, opens the VM. done() gets the
  * VM or NULL with a sentence. */
-void vms_create(struct vms *, const struct vm_spec *, void (*done)(void *arg, struct vm *, const struct why *),
-                void *arg);
+void vms_create(struct vms *, const struct vm_spec *,
+                void (*done)(void *arg, struct vm *, const struct why *), void *arg);
 /* Main loop. -EBUSY with why while an initiator is logged in and !force. Deletes its log too. */
 void vms_delete(struct vms *, const char *name, bool force,
                 void (*done)(void *arg, int status, const struct why *), void *arg);

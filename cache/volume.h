@@ -45,6 +45,24 @@ struct io {
 };
 enum { IO_SECTORS_MAX = 32768 };
 
+struct volume_conf {
+    struct loop *loop;
+    struct vmlog *log;
+    uint8_t disk;                /* its number in the log: the LUN */
+    struct tier *top;            /* the ram tier; the volume takes the stack */
+    struct readahead *readahead; /* takes it */
+    uint64_t sectors;
+    uint32_t block_bytes;
+    const uint8_t *vm_id; /* VMLOG_ID_BYTES: with the LUN it makes the NAA id */
+    const char *vm;       /* labels metrics */
+};
+struct volume *volume_new(const struct volume_conf *);
+/* Ends what waits for other machines, then, with nothing in flight any more, frees all and calls done() on
+ * the loop. No volume_submit after this. */
+void volume_close(struct volume *, void (*done)(void *arg), void *arg);
+/* The source disk has grown. */
+void volume_grow(struct volume *, uint64_t sectors);
+
 /* true: answered already, done() will not come (a read whose blocks are all in memory). false: done() comes,
  * never before this has returned. */
 bool volume_submit(struct volume *, struct io *);
@@ -55,7 +73,7 @@ void io_release(struct io *);
 
 uint64_t volume_sectors(const struct volume *);
 uint32_t volume_block_bytes(const struct volume *); /* logical block: 512 or 4096 */
-const uint8_t *volume_naa(const struct volume *);   /* 8 bytes, NAA 3h (locally assigned), the same for ever */
-const char *volume_serial(const struct volume *);   /* 16 hex digits */
+const uint8_t *volume_naa(const struct volume *); /* 8 bytes, NAA 3h (locally assigned), the same for ever */
+const char *volume_serial(const struct volume *); /* 16 hex digits */
 
 #endif
