@@ -71,7 +71,8 @@ static void event_post(struct loop *l, struct task *t)
         CHECK(write(el->wake_fd, &one, sizeof one) == sizeof one);
 }
 
-/* Runs what is in the mailbox now; what these tasks post waits for the next turn, so sockets get theirs. */
+/* Runs what is in the mailbox now; what these tasks post waits for the next turn, so sockets get theirs. A
+ * loop told to stop ends once the mailbox is empty. */
 static void run_inbox(struct event_loop *el)
 {
     struct task *t = atomic_exchange_explicit(&el->inbox, NULL, memory_order_acq_rel), *list = NULL;
@@ -87,6 +88,8 @@ static void run_inbox(struct event_loop *el)
         list = t->next;
         t->run(t);
     }
+    if (atomic_load(&el->stopping) && !atomic_load(&el->inbox))
+        event_base_loopbreak(el->base);
 }
 
 static void on_wake(evutil_socket_t fd, short what, void *arg)
@@ -97,8 +100,6 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
     (void)what;
     CHECK(read((int)fd, &count, sizeof count) == sizeof count);
     run_inbox(el);
-    if (atomic_load(&el->stopping) && !atomic_load(&el->inbox))
-        event_base_loopbreak(el->base);
 }
 
 static void on_local(evutil_socket_t fd, short what, void *arg)

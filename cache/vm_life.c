@@ -1,0 +1,155 @@
+/* cache/vm_life.c - a VM's log and volumes, opened and closed on the loop it is pinned to.
+ *
+ *    log (blocking) ──► volumes (vm->loop) ──► in the catalog ──► volumes closed (vm->loop) ──► log closed
+ */
+#include "vm_life.h"
+#include "check.h"
+#include "mem.h"
+#include "onprem.h"
+#include "ram.h"
+#include "readahead.h"
+#include "tier_journal.h"
+#include "tier_wrap.h"
+#include "vm_spec.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* A lone miss fetches 64 KiB, one call; a stream is followed at most 8 MiB ahead. */
+static const struct readahead_limits readahead_limits = {.miss_blocks = 16, .max_blocks = 2048};
+
+struct vm *vm_new(struct vms *vms, const struct vm_spec *spec)
+{
+    struct vm *vm = xcalloc(1, sizeof *vm);
+    unsigned least = 0;
+
+    for (unsigned i = 1; i < vms->conf.nloops; i++)
+        if (vms->pinned[i] < vms->pinned[least])
+            least = i;
+    vms->pinned[least]++;
+    vms_begin(vms);
+    vm->spec = *spec;
+    vm->loop = vms->conf.loops[least];
+    vm->in.vms = vms;
+    atomic_init(&vm->refs, 1);
+    return vm;
+}
+
+static unsigned loop_index(const struct vm *vm)
+{
+    unsigned i = 0;
+
+    while (vm->in.vms->conf.loops[i] != vm->loop)
+        i++;
+    return i;
+}
+
+void vm_free(struct vm *vm)
+{
+    struct vms *vms = vm->in.vms;
+
+    vms->pinned[loop_index(vm)]--;
+    explicit_bzero(&vm->spec, sizeof vm->spec);
+    free(vm);
+    vms_end(vms);
+}
+
+int vm_open_log(struct vm *vm, struct why *why)
+{
+    return vmlog_open(&vm->log, vm->in.vms->conf.journal, vm->loop, vm->spec.id, vm->spec.name, why);
+}
+
+static int open_volume(struct vm *vm, unsigned lun, struct why *why)
+{
+    const struct vms_conf *conf = &vm->in.vms->conf;
+    const struct vm_disk *d = &vm->spec.disks[lun];
+    struct readahead *readahead = readahead_new(&readahead_limits);
+    struct tier *t = tier_onprem_new(vm->loop, conf->main, link_peer(conf->link, d->onprem), d->disk,
+                                     vm->spec.name, readahead);
+    struct tier *wrapped = tier_wrap(conf->tiers, vm->loop, t, why);
+
+    if (!wrapped) {
+        tier_stack_free(&t);
+        readahead_free(&readahead);
+        return -EINVAL;
+    }
+    t = tier_journal_new(vm->loop, wrapped, vm->log, (uint8_t)lun, vm->spec.name);
+    t = tier_ram_new(conf->rams[loop_index(vm)], t, (d->sectors + BLOCK_SECTORS - 1) / BLOCK_SECTORS,
+                     readahead, vm->spec.name);
+    vm->volumes[lun] = volume_new(&(struct volume_conf){.loop = vm->loop,
+                                                        .log = vm->log,
+                                                        .disk = (uint8_t)lun,
+                                                        .top = t,
+                                                        .readahead = readahead,
+                                                        .sectors = d->sectors,
+                                                        .block_bytes = d->block_bytes,
+                                                        .vm_id = vm->spec.id,
+                                                        .vm = vm->spec.name});
+    return 0;
+}
+
+int vm_open_volumes(struct vm *vm, struct why *why)
+{
+    int rc = 0;
+
+    for (unsigned lun = 0; lun < vm->spec.ndisks && rc == 0; lun++)
+        rc = open_volume(vm, lun, why);
+    return rc;
+}
+
+static void on_back(struct task *t)
+{
+    struct vm *vm = container_of(t, struct vm, in.task);
+
+    vm->in.closed(vm);
+}
+
+static void volume_closed(void *arg)
+{
+    struct vm *vm = arg;
+
+    if (--vm->in.volumes_left)
+        return;
+    if (vm->log)
+        vmlog_close(&vm->log);
+    vm->in.task.run = on_back;
+    loop_post(vm->in.vms->conf.main, &vm->in.task);
+}
+
+static void on_close(struct task *t)
+{
+    struct vm *vm = container_of(t, struct vm, in.task);
+
+    vm->in.volumes_left = 1;
+    for (unsigned lun = 0; lun < vm->spec.ndisks; lun++)
+        if (vm->volumes[lun]) {
+            vm->in.volumes_left++;
+            volume_close(vm->volumes[lun], volume_closed, vm);
+            vm->volumes[lun] = NULL;
+        }
+    volume_closed(vm);
+}
+
+void vm_close(struct vm *vm, void (*closed)(struct vm *))
+{
+    vm->in.closed = closed;
+    vm->in.task.run = on_close;
+    loop_post(vm->loop, &vm->in.task);
+}
+
+void vm_key(const struct vm_spec *spec, char key[VM_KEY_MAX])
+{
+    snprintf(key, VM_KEY_MAX, "vm/%s", spec->name);
+}
+
+int vm_save(struct vms *vms, const struct vm_spec *spec, bool deleting, struct why *why)
+{
+    char key[VM_KEY_MAX], *json = vm_spec_to_json(spec, deleting);
+    int rc;
+
+    vm_key(spec, key);
+    rc = journal_meta_put(vms->conf.journal, key, json, strlen(json), why);
+    secret_free(&json);
+    return rc;
+}

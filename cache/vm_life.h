@@ -1,0 +1,49 @@
+/* cache/vm_life.h - opening and closing one VM; used by the catalog only.
+ */
+#ifndef ISTHMUS_VM_LIFE_H
+#define ISTHMUS_VM_LIFE_H
+
+#include "vm.h"
+
+#include <pthread.h>
+
+/* The catalog. Its list is changed on the main loop under the lock, which lookups of other threads take. */
+struct vms {
+    struct vms_conf conf;
+    pthread_mutex_t lock;
+    TAILQ_HEAD(, vm) list;
+    TAILQ_HEAD(, vms_creation) creating;
+    unsigned *pinned;          /* VMs on each of conf.loops */
+    unsigned pending;          /* VMs in memory and creations under way: vms_close waits for none */
+    void (*closed)(void *arg); /* set by vms_close */
+    void *closed_arg;
+    struct task task;
+};
+
+/* Main loop: one thing that vms_close must wait for begins, has ended. */
+void vms_begin(struct vms *);
+void vms_end(struct vms *);
+/* Main loop: gives up on every creation under way. */
+void vms_cancel_creations(struct vms *);
+
+/* A VM in memory, one reference, pinned to a loop; nothing opened. */
+struct vm *vm_new(struct vms *, const struct vm_spec *);
+void vm_free(struct vm *); /* closed or never opened */
+
+/* Blocking: reads the log back. */
+int vm_open_log(struct vm *, struct why *);
+/* Builds the tiers and volumes. On vm->loop, or before the loops run. */
+int vm_open_volumes(struct vm *, struct why *);
+/* Main loop; nobody uses the VM any more. Closes volumes and log on vm->loop, then closed() on main. */
+void vm_close(struct vm *, void (*closed)(struct vm *));
+
+/* The key of a VM's entry in the journal's meta values; "vm/NAME". */
+enum { VM_KEY_MAX = VM_NAME_MAX + 4 };
+void vm_key(const struct vm_spec *, char key[VM_KEY_MAX]);
+/* Blocking: writes the catalog entry. */
+int vm_save(struct vms *, const struct vm_spec *, bool deleting, struct why *);
+
+/* Main loop: a VM is open; from now on it is found. */
+void vms_insert(struct vm *);
+
+#endif

@@ -1,0 +1,156 @@
+/* cache/vm_spec.c - checks and JSON of a VM's definition. Any thread; keeps nothing.
+ */
+#include "vm_spec.h"
+#include "check.h"
+#include "mem.h"
+#include "proto.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { FORMAT = 1, SECRET_MIN = 12 };
+
+/* RFC 3722 leaves few characters; upper case is folded by initiators, so it is refused here. */
+static bool iqn_ok(const char *iqn)
+{
+    if (strncmp(iqn, "iqn.", 4) != 0 && strncmp(iqn, "eui.", 4) != 0 && strncmp(iqn, "naa.", 4) != 0)
+        return false;
+    for (const char *c = iqn; *c; c++)
+        if (!islower((unsigned char)*c) && !isdigit((unsigned char)*c) && !strchr(".-:", *c))
+            return false;
+    return true;
+}
+
+static int check_chap(const char *user, const char *secret, const char *what, struct why *why)
+{
+    if (!*user && !*secret)
+        return 0;
+    if (!*user || !*secret)
+        return why_set(why, -EINVAL, "%s needs both a user and a secret", what);
+    if (strlen(secret) < SECRET_MIN)
+        return why_set(why, -EINVAL, "%s: the secret must have at least %d characters (RFC 7143, 12.1.3)",
+                       what, SECRET_MIN);
+    return 0;
+}
+
+int vm_spec_check(const struct vm_spec *s, struct why *why)
+{
+    int rc;
+
+    if (!proto_name_ok(s->name))
+        return why_set(why, -EINVAL,
+                       "'%s' is no name for a VM: letters, digits, '.', '_' and '-', at most %d", s->name,
+                       VM_NAME_MAX);
+    if (!iqn_ok(s->iqn))
+        return why_set(why, -EINVAL, "'%s' is no iSCSI name (iqn., eui. or naa., lower case)", s->iqn);
+    if (s->ndisks == 0 || s->ndisks > VM_DISKS_MAX)
+        return why_set(why, -EINVAL, "a VM has 1 to %d disks, not %u", VM_DISKS_MAX, s->ndisks);
+    for (unsigned i = 0; i < s->ndisks; i++)
+        if (!proto_name_ok(s->disks[i].onprem) || !proto_name_ok(s->disks[i].disk))
+            return why_set(why, -EINVAL, "disk %u is not of the form ONPREM:DISK", i);
+    rc = check_chap(s->chap_user, s->chap_secret, "CHAP", why);
+    if (rc == 0)
+        rc = check_chap(s->mutual_user, s->mutual_secret, "mutual CHAP", why);
+    if (rc == 0 && *s->mutual_user && !*s->chap_user)
+        return why_set(why, -EINVAL, "mutual CHAP needs CHAP of the initiator too");
+    if (rc == 0 && *s->mutual_user && strcmp(s->chap_secret, s->mutual_secret) == 0)
+        return why_set(why, -EINVAL, "the two CHAP secrets must differ (RFC 7143, 9.2.1)");
+    return rc;
+}
+
+char *vm_spec_to_json(const struct vm_spec *s, bool deleting)
+{
+    char id[2 * VMLOG_ID_BYTES + 1], *text;
+    json_t *disks = json_array(), *o;
+
+    for (int i = 0; i < VMLOG_ID_BYTES; i++)
+        snprintf(id + 2 * i, 3, "%02x", s->id[i]);
+    for (unsigned i = 0; i < s->ndisks; i++) {
+        const struct vm_disk *d = &s->disks[i];
+
+        CHECK(json_array_append_new(disks, json_pack("{ss ss sI si}", "onprem", d->onprem, "disk", d->disk,
+                                                     "sectors", (json_int_t)d->sectors, "block_bytes",
+                                                     (int)d->block_bytes)) == 0);
+    }
+    o = json_pack("{si ss ss ss ss ss ss ss sb so}", "format", FORMAT, "name", s->name, "iqn", s->iqn, "id",
+                  id, "chap_user", s->chap_user, "chap_secret", s->chap_secret, "mutual_user", s->mutual_user,
+                  "mutual_secret", s->mutual_secret, "deleting", deleting, "disks", disks);
+    CHECK(o);
+    text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS);
+    CHECK(text);
+    json_decref(o);
+    return text;
+}
+
+static void take(char *to, size_t size, const char *from)
+{
+    snprintf(to, size, "%s", from ? from : "");
+}
+
+static int take_id(const char *hex, uint8_t id[VMLOG_ID_BYTES])
+{
+    if (strlen(hex) != 2 * VMLOG_ID_BYTES || strspn(hex, "0123456789abcdef") != strlen(hex))
+        return -EBADMSG;
+    for (int i = 0; i < VMLOG_ID_BYTES; i++) {
+        unsigned byte;
+
+        if (sscanf(hex + 2 * i, "%2x", &byte) != 1)
+            return -EBADMSG;
+        id[i] = (uint8_t)byte;
+    }
+    return 0;
+}
+
+static int take_disks(json_t *disks, struct vm_spec *s)
+{
+    s->ndisks = (unsigned)json_array_size(disks);
+    if (s->ndisks > VM_DISKS_MAX)
+        return -EBADMSG;
+    for (unsigned i = 0; i < s->ndisks; i++) {
+        const char *onprem, *disk;
+        json_int_t sectors;
+        int block_bytes;
+
+        if (json_unpack(json_array_get(disks, i), "{ss ss sI si}", "onprem", &onprem, "disk", &disk,
+                        "sectors", &sectors, "block_bytes", &block_bytes) < 0 ||
+            sectors < 0 || (block_bytes != 512 && block_bytes != 4096))
+            return -EBADMSG;
+        take(s->disks[i].onprem, sizeof s->disks[i].onprem, onprem);
+        take(s->disks[i].disk, sizeof s->disks[i].disk, disk);
+        s->disks[i].sectors = (uint64_t)sectors;
+        s->disks[i].block_bytes = (uint32_t)block_bytes;
+    }
+    return 0;
+}
+
+int vm_spec_from_json(const char *text, size_t n, struct vm_spec *s, bool *deleting, struct why *why)
+{
+    const char *name = "?", *iqn, *id, *cu, *cs, *mu, *ms;
+    json_t *o = json_loadb(text, n, 0, NULL), *disks;
+    int format = 0, gone, rc = -EBADMSG;
+
+    memset(s, 0, sizeof *s);
+    if (json_unpack(o, "{si ss}", "format", &format, "name", &name) == 0 && format > FORMAT)
+        rc = why_set(why, -EBADMSG, "VM %s is described in format %d, this isthmus-edge knows up to %d", name,
+                     format, FORMAT);
+    else if (json_unpack(o, "{ss ss ss ss ss ss ss sb so}", "name", &name, "iqn", &iqn, "id", &id,
+                         "chap_user", &cu, "chap_secret", &cs, "mutual_user", &mu, "mutual_secret", &ms,
+                         "deleting", &gone, "disks", &disks) < 0 ||
+             take_id(id, s->id) < 0 || take_disks(disks, s) < 0)
+        rc = why_set(why, -EBADMSG, "the catalog entry of VM %s cannot be understood", name);
+    else {
+        take(s->name, sizeof s->name, name);
+        take(s->iqn, sizeof s->iqn, iqn);
+        take(s->chap_user, sizeof s->chap_user, cu);
+        take(s->chap_secret, sizeof s->chap_secret, cs);
+        take(s->mutual_user, sizeof s->mutual_user, mu);
+        take(s->mutual_secret, sizeof s->mutual_secret, ms);
+        *deleting = gone;
+        rc = 0;
+    }
+    json_decref(o);
+    return rc;
+}

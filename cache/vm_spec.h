@@ -1,0 +1,17 @@
+/* cache/vm_spec.h - what a VM is, checked, and as JSON in the catalog.
+ */
+#ifndef ISTHMUS_VM_SPEC_H
+#define ISTHMUS_VM_SPEC_H
+
+#include "vm.h"
+
+/* 0, or -EINVAL with a sentence: name, IQN, CHAP names and secrets (12 to 255 bytes), disks. */
+int vm_spec_check(const struct vm_spec *, struct why *);
+
+/* The catalog's form (holds secrets; the journal seals it): {"format":1, "name":..., ...}; `deleting` marks
+ * one whose log is being removed. The caller frees it. */
+char *vm_spec_to_json(const struct vm_spec *, bool deleting);
+/* -EBADMSG with a sentence when it is not that, or a newer format. */
+int vm_spec_from_json(const char *text, size_t n, struct vm_spec *, bool *deleting, struct why *);
+
+#endif

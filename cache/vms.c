@@ -1,0 +1,306 @@
+/* cache/vms.c - the catalog of VMs: opened at start-up, looked up at login, deleted.
+ *
+ * The list is changed on the main loop, under the lock. A VM's entry in the journal outlives a crash at any
+ * point of its deletion: it is marked first, then the log's records go, then the entry; an entry found marked
+ * at start-up is finished off.
+ */
+#include "check.h"
+#include "log.h"
+#include "mem.h"
+#include "vm_life.h"
+#include "vm_spec.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+static const char part[] = "vms";
+
+struct vm *vms_find(struct vms *vms, const char *name)
+{
+    struct vm *vm;
+
+    TAILQ_FOREACH (vm, &vms->list, in.entry)
+        if (strcmp(vm->spec.name, name) == 0)
+            return vm;
+    return NULL;
+}
+
+void vms_each(struct vms *vms, void (*each)(void *arg, struct vm *), void *arg)
+{
+    struct vm *vm;
+
+    TAILQ_FOREACH (vm, &vms->list, in.entry)
+        each(arg, vm);
+}
+
+struct vm *vms_find_iqn(struct vms *vms, const char *iqn)
+{
+    struct vm *vm;
+
+    pthread_mutex_lock(&vms->lock);
+    TAILQ_FOREACH (vm, &vms->list, in.entry)
+        if (strcmp(vm->spec.iqn, iqn) == 0)
+            break;
+    if (vm)
+        atomic_fetch_add(&vm->refs, 1);
+    pthread_mutex_unlock(&vms->lock);
+    return vm;
+}
+
+void vms_each_iqn(struct vms *vms, void (*each)(void *arg, const char *iqn), void *arg)
+{
+    struct vm *vm;
+
+    pthread_mutex_lock(&vms->lock);
+    TAILQ_FOREACH (vm, &vms->list, in.entry)
+        each(arg, vm->spec.iqn);
+    pthread_mutex_unlock(&vms->lock);
+}
+
+void vms_insert(struct vm *vm)
+{
+    struct vms *vms = vm->in.vms;
+
+    pthread_mutex_lock(&vms->lock);
+    TAILQ_INSERT_TAIL(&vms->list, vm, in.entry);
+    pthread_mutex_unlock(&vms->lock);
+}
+
+static void vms_remove(struct vm *vm)
+{
+    struct vms *vms = vm->in.vms;
+
+    pthread_mutex_lock(&vms->lock);
+    TAILQ_REMOVE(&vms->list, vm, in.entry);
+    pthread_mutex_unlock(&vms->lock);
+}
+
+/* --- deleting: mark (pool) -> sessions out (vm->loop) -> last reference -> close -> erase (pool) --- */
+
+static void erase(struct work *w)
+{
+    struct vm *vm = container_of(w, struct vm, in.work);
+    char key[VM_KEY_MAX];
+
+    vm_key(&vm->spec, key);
+    vm->in.status = vmlog_delete(vm->in.vms->conf.journal, vm->spec.id, &vm->in.why);
+    if (vm->in.status == 0)
+        vm->in.status = journal_meta_delete(vm->in.vms->conf.journal, key, &vm->in.why);
+}
+
+static void erased(struct work *w)
+{
+    struct vm *vm = container_of(w, struct vm, in.work);
+
+    if (vm->in.status)
+        log_error(vm->spec.name, "could not be deleted wholly, the next start goes on: %s", vm->in.why.text);
+    else
+        log_info(vm->spec.name, "deleted");
+    vm->in.deleted(vm->in.deleted_arg, vm->in.status, &vm->in.why);
+    vm_free(vm);
+}
+
+static void on_closed_for_deletion(struct vm *vm)
+{
+    vm->in.work = (struct work){.run = erase, .done = erased};
+    loop_work(vm->in.vms->conf.main, &vm->in.work);
+}
+
+static void on_closed(struct vm *vm)
+{
+    vm_free(vm);
+}
+
+static void on_last_reference(struct task *t)
+{
+    struct vm *vm = container_of(t, struct vm, in.task);
+
+    vm_close(vm, atomic_load(&vm->deleting) ? on_closed_for_deletion : on_closed);
+}
+
+void vm_unref(struct vm *vm)
+{
+    if (atomic_fetch_sub(&vm->refs, 1) != 1)
+        return;
+    vm->in.task.run = on_last_reference;
+    loop_post(vm->in.vms->conf.main, &vm->in.task);
+}
+
+static void on_going(struct task *t)
+{
+    struct vm *vm = container_of(t, struct vm, in.task);
+
+    if (vm->in.vms->conf.going)
+        vm->in.vms->conf.going(vm);
+    vm_unref(vm); /* the catalog's reference */
+}
+
+static void mark(struct work *w)
+{
+    struct vm *vm = container_of(w, struct vm, in.work);
+
+    vm->in.status = vm_save(vm->in.vms, &vm->spec, true, &vm->in.why);
+}
+
+static void marked(struct work *w)
+{
+    struct vm *vm = container_of(w, struct vm, in.work);
+
+    if (vm->in.status) {
+        vm->in.deleted(vm->in.deleted_arg, vm->in.status, &vm->in.why);
+        atomic_store(&vm->deleting, false);
+        vms_insert(vm);
+        return;
+    }
+    vm->in.task.run = on_going;
+    loop_post(vm->loop, &vm->in.task);
+}
+
+/* An answer that is known at once still comes after vms_delete() has returned. */
+struct refusal {
+    struct task task;
+    void (*done)(void *arg, int status, const struct why *);
+    void *arg;
+    int status;
+    struct why why;
+};
+
+static void on_refusal(struct task *t)
+{
+    struct refusal *r = container_of(t, struct refusal, task);
+
+    r->done(r->arg, r->status, &r->why);
+    free(r);
+}
+
+void vms_delete(struct vms *vms, const char *name, bool force,
+                void (*done)(void *arg, int status, const struct why *), void *arg)
+{
+    struct vm *vm = vms_find(vms, name);
+    unsigned sessions = vm ? atomic_load(&vm->sessions) : 0;
+
+    if (!vm || (sessions && !force)) {
+        struct refusal *r = xcalloc(1, sizeof *r);
+
+        r->task.run = on_refusal;
+        r->done = done;
+        r->arg = arg;
+        if (!vm)
+            r->status = why_set(&r->why, -ENOENT, "there is no VM %s", name);
+        else
+            r->status = why_set(&r->why, -EBUSY, "VM %s has %u session(s): log its initiator out, or force",
+                                name, sessions);
+        loop_post(vms->conf.main, &r->task);
+        return;
+    }
+    vms_remove(vm);
+    atomic_store(&vm->deleting, true);
+    vm->in.deleted = done;
+    vm->in.deleted_arg = arg;
+    vm->in.work = (struct work){.run = mark, .done = marked};
+    loop_work(vms->conf.main, &vm->in.work);
+}
+
+/* --- start-up and end --- */
+
+struct opening {
+    struct vms *vms;
+    struct why *why;
+};
+
+static int finish_deletion(struct vms *vms, const struct vm_spec *spec, struct why *why)
+{
+    char key[VM_KEY_MAX];
+    int rc = vmlog_delete(vms->conf.journal, spec->id, why);
+
+    vm_key(spec, key);
+    return rc ? rc : journal_meta_delete(vms->conf.journal, key, why);
+}
+
+static int open_entry(void *arg, const char *key, const void *value, size_t n)
+{
+    struct opening *o = arg;
+    struct vm_spec spec;
+    bool deleting;
+    struct vm *vm;
+    int rc;
+
+    (void)key;
+    rc = vm_spec_from_json(value, n, &spec, &deleting, o->why);
+    if (rc == 0 && deleting)
+        return finish_deletion(o->vms, &spec, o->why);
+    if (rc == 0)
+        rc = vm_spec_check(&spec, o->why);
+    if (rc)
+        return rc;
+    vm = vm_new(o->vms, &spec);
+    rc = vm_open_log(vm, o->why);
+    if (rc == 0)
+        rc = vm_open_volumes(vm, o->why);
+    if (rc == 0) {
+        log_info(spec.name, "open: %u disk(s), log at %lu, %s", spec.ndisks, vmlog_last(vm->log), spec.iqn);
+        vms_insert(vm);
+    }
+    explicit_bzero(&spec, sizeof spec);
+    return rc;
+}
+
+int vms_open(struct vms **out, const struct vms_conf *conf, struct why *why)
+{
+    struct vms *vms = xcalloc(1, sizeof *vms);
+    struct opening opening = {vms, why};
+
+    vms->conf = *conf;
+    pthread_mutex_init(&vms->lock, NULL);
+    TAILQ_INIT(&vms->list);
+    TAILQ_INIT(&vms->creating);
+    vms->pinned = xcalloc(conf->nloops, sizeof *vms->pinned);
+    *out = vms;
+    return journal_meta_each(conf->journal, "vm/", open_entry, &opening, why);
+}
+
+static void vms_free(struct vms *vms)
+{
+    pthread_mutex_destroy(&vms->lock);
+    free(vms->pinned);
+    free(vms);
+}
+
+void vms_begin(struct vms *vms)
+{
+    vms->pending++;
+}
+
+void vms_end(struct vms *vms)
+{
+    void (*closed)(void *arg) = vms->closed;
+    void *arg = vms->closed_arg;
+
+    if (--vms->pending || !closed)
+        return;
+    vms_free(vms);
+    closed(arg);
+}
+
+static void on_close(struct task *t)
+{
+    struct vms *vms = container_of(t, struct vms, task);
+    struct vm *vm;
+
+    vms_cancel_creations(vms);
+    while ((vm = TAILQ_FIRST(&vms->list))) {
+        vms_remove(vm);
+        vm_unref(vm);
+    }
+    vms_end(vms);
+}
+
+void vms_close(struct vms *vms, void (*done)(void *arg), void *arg)
+{
+    vms->closed = done;
+    vms->closed_arg = arg;
+    vms_begin(vms);
+    vms->task.run = on_close;
+    loop_post(vms->conf.main, &vms->task);
+}

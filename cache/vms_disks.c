@@ -1,0 +1,333 @@
+/* cache/vms_disks.c - what the on-prem daemons say about the VMs' disks: at creation, and when one grows.
+ *
+ * A creation asks for each disk's size (DISK_STAT), writes the catalog, reads the (empty) log, builds the
+ * volumes on the VM's loop, and answers. It gives up when the on-prem daemon does not answer in time: nobody
+ * is using the VM yet, and the person who asked is waiting.
+ */
+#include "check.h"
+#include "log.h"
+#include "mem.h"
+#include "vm_life.h"
+#include "vm_spec.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char part[] = "vms";
+
+enum { STAT_TIMEOUT_MS = 20000 };
+
+struct vms_creation {
+    TAILQ_ENTRY(vms_creation) entry;
+    struct vms *vms;
+    struct vm_spec spec;
+    struct vm *vm;
+    unsigned disk; /* being asked for */
+    bool asking;   /* the call is out */
+    struct link_call call;
+    struct timer timeout;
+    struct work work;
+    struct task task;
+    int status;
+    struct why why;
+    void (*done)(void *arg, struct vm *, const struct why *);
+    void *arg;
+};
+
+static void finish(struct vms_creation *c)
+{
+    struct vm *vm = c->status ? NULL : c->vm;
+    struct vms *vms = c->vms;
+
+    timer_free(&c->timeout);
+    TAILQ_REMOVE(&c->vms->creating, c, entry);
+    if (vm) {
+        vms_insert(vm);
+        log_info(vm->spec.name, "created: %u disk(s), %s", vm->spec.ndisks, vm->spec.iqn);
+    } else {
+        log_warn(c->spec.name, "not created: %s", c->why.text);
+    }
+    c->done(c->arg, vm, &c->why);
+    explicit_bzero(&c->spec, sizeof c->spec);
+    free(c);
+    vms_end(vms);
+}
+
+static void on_opened(struct task *t)
+{
+    finish(container_of(t, struct vms_creation, task));
+}
+
+static void on_vm_loop(struct task *t)
+{
+    struct vms_creation *c = container_of(t, struct vms_creation, task);
+
+    c->status = vm_open_volumes(c->vm, &c->why);
+    CHECK(c->status == 0); /* the tier specification was checked by every VM before, and at start-up */
+    c->task.run = on_opened;
+    loop_post(c->vms->conf.main, &c->task);
+}
+
+static void save(struct work *w)
+{
+    struct vms_creation *c = container_of(w, struct vms_creation, work);
+
+    c->status = vm_save(c->vms, &c->spec, false, &c->why);
+    if (c->status)
+        return;
+    c->status = vm_open_log(c->vm, &c->why);
+    if (c->status) {
+        char key[VM_KEY_MAX];
+
+        vm_key(&c->spec, key);
+        if (journal_meta_delete(c->vms->conf.journal, key, NULL))
+            log_error(c->spec.name, "its catalog entry is left behind");
+    }
+}
+
+static void saved(struct work *w)
+{
+    struct vms_creation *c = container_of(w, struct vms_creation, work);
+
+    if (c->status) {
+        vm_free(c->vm);
+        finish(c);
+        return;
+    }
+    c->task.run = on_vm_loop;
+    loop_post(c->vm->loop, &c->task);
+}
+
+static void ask_next(struct vms_creation *c);
+
+static void on_stat(struct link_call *call)
+{
+    struct vms_creation *c = container_of(call, struct vms_creation, call);
+    struct vm_disk *d = &c->spec.disks[c->disk];
+    struct proto_stat stat;
+
+    c->asking = false;
+    timer_stop(&c->timeout);
+    buf_unref(&call->body);
+    c->status = call->status;
+    if (call->status == -ECANCELED)
+        why_set(&c->why, 0, "disk %s:%s: no answer from an on-prem daemon named %s within %d s", d->onprem,
+                d->disk, d->onprem, STAT_TIMEOUT_MS / 1000);
+    else if (call->status)
+        c->why = call->why;
+    else if (proto_get_stat(call->reply->data, call->reply->len, &stat) < 0 || stat.bytes < SECTOR_BYTES)
+        c->status = why_set(&c->why, -EPROTO, "disk %s:%s: %s gave no usable description of it", d->onprem,
+                            d->disk, d->onprem);
+    buf_unref(&call->reply);
+    if (c->status) {
+        finish(c);
+        return;
+    }
+    d->sectors = stat.bytes / stat.block_bytes * (stat.block_bytes / SECTOR_BYTES);
+    d->block_bytes = stat.block_bytes;
+    c->disk++;
+    ask_next(c);
+}
+
+static void ask_next(struct vms_creation *c)
+{
+    if (c->disk < c->spec.ndisks) {
+        const struct vm_disk *d = &c->spec.disks[c->disk];
+
+        c->call = (struct link_call){.type = PROTO_DISK_STAT,
+                                     .class = LINK_CONTROL,
+                                     .body = proto_put_stat_call(d->disk),
+                                     .done = on_stat};
+        timer_set_ms(&c->timeout, STAT_TIMEOUT_MS);
+        c->asking = true;
+        link_call(link_peer(c->vms->conf.link, d->onprem), &c->call);
+        return;
+    }
+    c->vm = vm_new(c->vms, &c->spec);
+    c->work = (struct work){.run = save, .done = saved};
+    loop_work(c->vms->conf.main, &c->work);
+}
+
+static void on_timeout(struct timer *t)
+{
+    link_call_cancel(&container_of(t, struct vms_creation, timeout)->call);
+}
+
+void vms_cancel_creations(struct vms *vms)
+{
+    struct vms_creation *c;
+
+    TAILQ_FOREACH (c, &vms->creating, entry)
+        if (c->asking)
+            link_call_cancel(&c->call);
+}
+
+static int check_unique(struct vms *vms, const struct vm_spec *spec, struct why *why)
+{
+    struct vms_creation *other;
+    struct vm *vm;
+
+    TAILQ_FOREACH (vm, &vms->list, in.entry)
+        if (strcmp(vm->spec.name, spec->name) == 0 || strcmp(vm->spec.iqn, spec->iqn) == 0)
+            return why_set(why, -EEXIST, "there is a VM %s with the name %s already", vm->spec.name,
+                           vm->spec.iqn);
+    TAILQ_FOREACH (other, &vms->creating, entry)
+        if (strcmp(other->spec.name, spec->name) == 0 || strcmp(other->spec.iqn, spec->iqn) == 0)
+            return why_set(why, -EEXIST, "a VM %s is being created already", spec->name);
+    return 0;
+}
+
+static void on_refused(struct task *t)
+{
+    finish(container_of(t, struct vms_creation, task));
+}
+
+void vms_create(struct vms *vms, const struct vm_spec *spec,
+                void (*done)(void *arg, struct vm *, const struct why *), void *arg)
+{
+    struct vms_creation *c = xcalloc(1, sizeof *c);
+
+    vms_begin(vms);
+    c->vms = vms;
+    c->spec = *spec;
+    c->done = done;
+    c->arg = arg;
+    timer_init(&c->timeout, vms->conf.main, on_timeout);
+    loop_random(vms->conf.main, c->spec.id, sizeof c->spec.id);
+    if (!*c->spec.iqn)
+        snprintf(c->spec.iqn, sizeof c->spec.iqn, "%s:%s", vms->conf.iqn_prefix, c->spec.name);
+    c->status = vm_spec_check(&c->spec, &c->why);
+    if (c->status == 0)
+        c->status = check_unique(vms, &c->spec, &c->why);
+    TAILQ_INSERT_TAIL(&vms->creating, c, entry);
+    if (c->status) {
+        c->task.run = on_refused;
+        loop_post(vms->conf.main, &c->task);
+        return;
+    }
+    ask_next(c);
+}
+
+/* --- a disk of another size --- */
+
+struct growth {
+    struct vm *vm; /* holds a reference */
+    unsigned lun;
+    uint64_t sectors;
+    struct vm_spec spec;
+    struct task task;
+    struct work work;
+    int status;
+    struct why why;
+};
+
+static void on_grow(struct task *t)
+{
+    struct growth *g = container_of(t, struct growth, task);
+
+    volume_grow(g->vm->volumes[g->lun], g->sectors);
+    atomic_fetch_add(&g->vm->capacity_generation, 1);
+    vm_unref(g->vm);
+    free(g);
+}
+
+static void save_growth(struct work *w)
+{
+    struct growth *g = container_of(w, struct growth, work);
+
+    g->status = vm_save(g->vm->in.vms, &g->spec, false, &g->why);
+}
+
+static void growth_saved(struct work *w)
+{
+    struct growth *g = container_of(w, struct growth, work);
+
+    explicit_bzero(&g->spec, sizeof g->spec);
+    if (g->status)
+        log_error(g->vm->spec.name, "disk %u's new size is not in the catalog: %s", g->lun, g->why.text);
+    g->task.run = on_grow;
+    loop_post(g->vm->loop, &g->task);
+}
+
+static void disk_grew(struct vm *vm, unsigned lun, uint64_t sectors)
+{
+    struct growth *g = xcalloc(1, sizeof *g);
+
+    log_info(vm->spec.name, "disk %u has grown from %lu to %lu sectors", lun, vm->spec.disks[lun].sectors,
+             sectors);
+    vm->spec.disks[lun].sectors = sectors;
+    atomic_fetch_add(&vm->refs, 1);
+    g->vm = vm;
+    g->lun = lun;
+    g->sectors = sectors;
+    g->spec = vm->spec;
+    g->work = (struct work){.run = save_growth, .done = growth_saved};
+    loop_work(vm->in.vms->conf.main, &g->work);
+}
+
+void vms_disk_changed(struct vms *vms, struct peer *peer, const struct proto_stat *stat)
+{
+    uint64_t sectors = stat->bytes / stat->block_bytes * (stat->block_bytes / SECTOR_BYTES);
+    struct vm *vm;
+
+    TAILQ_FOREACH (vm, &vms->list, in.entry)
+        for (unsigned lun = 0; lun < vm->spec.ndisks; lun++) {
+            const struct vm_disk *d = &vm->spec.disks[lun];
+
+            if (strcmp(d->onprem, peer_name(peer)) != 0 || strcmp(d->disk, stat->name) != 0)
+                continue;
+            if (stat->block_bytes != d->block_bytes || sectors < d->sectors)
+                log_error(vm->spec.name,
+                          "disk %u (%s:%s) is now %lu sectors with blocks of %u, was %lu with %u: a disk may "
+                          "only grow; it is served as it was",
+                          lun, d->onprem, d->disk, sectors, stat->block_bytes, d->sectors, d->block_bytes);
+            else if (sectors > d->sectors)
+                disk_grew(vm, lun, sectors);
+        }
+}
+
+struct refresh {
+    struct link_call call;
+    struct vms *vms;
+    struct peer *peer;
+    char *vm;
+};
+
+static void on_refreshed(struct link_call *call)
+{
+    struct refresh *r = container_of(call, struct refresh, call);
+    struct proto_stat stat;
+
+    if (call->status == 0 && proto_get_stat(call->reply->data, call->reply->len, &stat) == 0)
+        vms_disk_changed(r->vms, r->peer, &stat);
+    else if (call->status && call->status != -ECANCELED)
+        log_warn(r->vm, "%s: %s", peer_name(r->peer), call->why.text);
+    buf_unref(&call->body);
+    buf_unref(&call->reply);
+    free(r->vm);
+    free(r);
+}
+
+void vms_peer_up(struct vms *vms, struct peer *peer)
+{
+    struct vm *vm;
+
+    TAILQ_FOREACH (vm, &vms->list, in.entry)
+        for (unsigned lun = 0; lun < vm->spec.ndisks; lun++) {
+            struct refresh *r;
+
+            if (strcmp(vm->spec.disks[lun].onprem, peer_name(peer)) != 0)
+                continue;
+            r = xcalloc(1, sizeof *r);
+            r->vms = vms;
+            r->peer = peer;
+            r->vm = xstrdup(vm->spec.name);
+            r->call = (struct link_call){.type = PROTO_DISK_STAT,
+                                         .class = LINK_CONTROL,
+                                         .body = proto_put_stat_call(vm->spec.disks[lun].disk),
+                                         .done = on_refreshed};
+            link_call(peer, &r->call);
+        }
+}

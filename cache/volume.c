@@ -1,0 +1,282 @@
+/* cache/volume.c - a disk as its initiator sees it. Reads go down the tiers; writes go to the log, and into
+ * the RAM tier in the order of the log. The volume itself holds no data.
+ */
+#include "volume.h"
+#include "check.h"
+#include "mem.h"
+#include "metric.h"
+#include "ram.h"
+#include "readahead.h"
+#include "wire.h"
+
+#include <errno.h>
+#include <openssl/sha.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { CLOSE_POLL_MS = 5 };
+
+struct volume {
+    struct loop *loop;
+    struct vmlog *log;
+    struct tier *top;
+    struct readahead *readahead;
+    uint8_t disk;
+    uint64_t sectors;
+    uint32_t block_bytes;
+    uint8_t naa[8];
+    char serial[17];
+    uint64_t in_flight; /* I/Os not answered yet */
+    struct metric *read_seconds, *read_bytes;
+
+    struct timer closing;
+    void (*closed)(void *arg);
+    void *closed_arg;
+};
+
+/* NAA 3h: locally assigned (SPC-4 7.8.6.5.5). The same on every edge and for ever: it comes from the VM's
+ * id and the LUN alone. */
+static void make_identity(struct volume *v, const uint8_t *vm_id)
+{
+    uint8_t text[VMLOG_ID_BYTES + 1], hash[SHA256_DIGEST_LENGTH];
+
+    memcpy(text, vm_id, VMLOG_ID_BYTES);
+    text[VMLOG_ID_BYTES] = v->disk;
+    SHA256(text, sizeof text, hash);
+    memcpy(v->naa, hash, sizeof v->naa);
+    v->naa[0] = (uint8_t)(0x30 | (v->naa[0] & 0x0f));
+    snprintf(v->serial, sizeof v->serial, "%016lx", get64(v->naa));
+}
+
+static uint64_t blocks_of(uint64_t sectors)
+{
+    return (sectors + BLOCK_SECTORS - 1) / BLOCK_SECTORS;
+}
+
+struct volume *volume_new(const struct volume_conf *conf)
+{
+    struct volume *v = xcalloc(1, sizeof *v);
+
+    v->loop = conf->loop;
+    v->log = conf->log;
+    v->disk = conf->disk;
+    v->top = conf->top;
+    v->readahead = conf->readahead;
+    v->sectors = conf->sectors;
+    v->block_bytes = conf->block_bytes;
+    make_identity(v, conf->vm_id);
+    v->read_seconds = metric_new(METRIC_HISTOGRAM, "isthmus_tier_read_seconds",
+                                 "How long a tier and those below it took to answer a read",
+                                 "vm=\"%s\",tier=\"ram\"", conf->vm);
+    v->read_bytes = metric_new(METRIC_COUNTER, "isthmus_tier_bytes_total", "Bytes a tier has handed upwards",
+                               "vm=\"%s\",tier=\"ram\",direction=\"read\"", conf->vm);
+    return v;
+}
+
+static void volume_free(struct volume *v)
+{
+    timer_free(&v->closing);
+    tier_stack_free(&v->top);
+    readahead_free(&v->readahead);
+    metric_free(&v->read_seconds);
+    metric_free(&v->read_bytes);
+    free(v);
+}
+
+static void on_closing(struct timer *t)
+{
+    struct volume *v = container_of(t, struct volume, closing);
+    void (*closed)(void *arg) = v->closed;
+    void *arg = v->closed_arg;
+
+    if (v->in_flight || tier_ram_busy(v->top)) {
+        timer_set_ms(&v->closing, CLOSE_POLL_MS);
+        return;
+    }
+    volume_free(v);
+    closed(arg);
+}
+
+void volume_close(struct volume *v, void (*done)(void *arg), void *arg)
+{
+    v->closed = done;
+    v->closed_arg = arg;
+    tier_stack_quiesce(v->top);
+    timer_init(&v->closing, v->loop, on_closing);
+    timer_set_ms(&v->closing, 0);
+}
+
+void volume_grow(struct volume *v, uint64_t sectors)
+{
+    CHECK(sectors >= v->sectors);
+    v->sectors = sectors;
+    tier_ram_set_nblocks(v->top, blocks_of(sectors));
+}
+
+static void on_read(struct block_req *req)
+{
+    struct io *io = container_of(req, struct io, req);
+
+    io->volume->in_flight--;
+    io->status = req->status;
+    metric_observe_ns(io->volume->read_seconds, loop_now_ns(io->volume->loop) - io->since_ns);
+    if (io->status)
+        io_release(io);
+    io->done(io);
+}
+
+static bool submit_read(struct volume *v, struct io *io)
+{
+    uint64_t first = io->lba / BLOCK_SECTORS, last = (io->lba + io->nsectors - 1) / BLOCK_SECTORS;
+
+    io->nblocks = (uint32_t)(last - first + 1);
+    io->blocks = io->few;
+    if (io->nblocks > sizeof io->few / sizeof *io->few)
+        io->blocks = xmalloc(io->nblocks * sizeof *io->blocks);
+    memset(io->blocks, 0, io->nblocks * sizeof *io->blocks);
+    io->req = (struct block_req){
+        .first = first, .count = io->nblocks, .class = TIER_DEMAND, .blocks = io->blocks, .done = on_read};
+    metric_add(v->read_bytes, (uint64_t)io->nsectors * SECTOR_BYTES);
+    io->since_ns = loop_now_ns(v->loop);
+    if (!tier_read(v->top, &io->req)) {
+        v->in_flight++;
+        return false;
+    }
+    io->status = io->req.status;
+    metric_observe_ns(v->read_seconds, 0);
+    if (io->status)
+        io_release(io);
+    return true;
+}
+
+static void on_visible(struct vmlog_append *append)
+{
+    struct io *io = container_of(append, struct io, append);
+
+    tier_ram_written(io->volume->top, append->lba, append->nsectors,
+                     append->data ? append->data->data + append->data_offset : NULL);
+}
+
+static void on_appended(struct vmlog_append *append)
+{
+    struct io *io = container_of(append, struct io, append);
+
+    io->volume->in_flight--;
+    io->status = 0;
+    io->done(io);
+}
+
+static void submit_write(struct volume *v, struct io *io)
+{
+    bool zero = io->op == IO_ZERO;
+
+    io->append = (struct vmlog_append){.type = zero ? RECORD_ZERO : RECORD_WRITE,
+                                       .disk = v->disk,
+                                       .fua = io->fua,
+                                       .lba = io->lba,
+                                       .nsectors = io->nsectors,
+                                       .data = zero ? NULL : io->data,
+                                       .data_offset = io->data_offset,
+                                       .visible = on_visible,
+                                       .done = on_appended};
+    v->in_flight++;
+    vmlog_append(v->log, &io->append);
+}
+
+static void on_flushed(struct vmlog_flush *flush)
+{
+    struct io *io = container_of(flush, struct io, flush);
+
+    io->volume->in_flight--;
+    io->status = 0;
+    io->done(io);
+}
+
+static void submit_flush(struct volume *v, struct io *io)
+{
+    io->flush = (struct vmlog_flush){.done = on_flushed};
+    v->in_flight++;
+    vmlog_flush(v->log, &io->flush);
+}
+
+bool volume_submit(struct volume *v, struct io *io)
+{
+    CHECK(!v->closed);
+    io->volume = v;
+    io->blocks = NULL;
+    io->nblocks = 0;
+    switch (io->op) {
+    case IO_READ:
+        CHECK(io->nsectors && io->nsectors <= IO_SECTORS_MAX && io->lba + io->nsectors <= v->sectors);
+        return submit_read(v, io);
+    case IO_WRITE:
+        CHECK(io->nsectors && io->nsectors <= IO_SECTORS_MAX && io->lba + io->nsectors <= v->sectors);
+        submit_write(v, io);
+        return false;
+    case IO_ZERO:
+        CHECK(io->nsectors && io->lba + io->nsectors <= v->sectors);
+        submit_write(v, io);
+        return false;
+    case IO_FLUSH:
+        submit_flush(v, io);
+        return false;
+    }
+    CHECK(!"an io_op");
+    return false;
+}
+
+int io_iov(const struct io *io, uint32_t from, uint32_t n, struct iovec *iov, int max)
+{
+    uint64_t at = io->lba % BLOCK_SECTORS * SECTOR_BYTES + from;
+    int used = 0;
+
+    CHECK(from + n <= io->nsectors * SECTOR_BYTES);
+    while (n) {
+        uint8_t *p = io->blocks[at / BLOCK_BYTES]->data + at % BLOCK_BYTES;
+        uint32_t take = BLOCK_BYTES - (uint32_t)(at % BLOCK_BYTES);
+
+        if (take > n)
+            take = n;
+        if (used && (uint8_t *)iov[used - 1].iov_base + iov[used - 1].iov_len == p) {
+            iov[used - 1].iov_len += take;
+        } else {
+            CHECK(used < max);
+            iov[used++] = (struct iovec){p, take};
+        }
+        at += take;
+        n -= take;
+    }
+    return used;
+}
+
+void io_release(struct io *io)
+{
+    for (uint32_t i = 0; i < io->nblocks; i++)
+        if (io->blocks[i])
+            block_unref(io->blocks[i]);
+    if (io->blocks != io->few)
+        free(io->blocks);
+    io->blocks = NULL;
+    io->nblocks = 0;
+}
+
+uint64_t volume_sectors(const struct volume *v)
+{
+    return v->sectors;
+}
+
+uint32_t volume_block_bytes(const struct volume *v)
+{
+    return v->block_bytes;
+}
+
+const uint8_t *volume_naa(const struct volume *v)
+{
+    return v->naa;
+}
+
+const char *volume_serial(const struct volume *v)
+{
+    return v->serial;
+}

@@ -1,0 +1,277 @@
+/* target/edge.c - who starts whom:
+ *
+ *   pool ► journal ► loops, rams ► link ► VMs (catalog) ► loops run ► target ► http, rest
+ *
+ * and edge_stop() goes back: target (initiators logged out), VMs, link, http, then the main loop ends.
+ */
+#include "edge.h"
+#include "check.h"
+#include "http.h"
+#include "link.h"
+#include "log.h"
+#include "mem.h"
+#include "ram.h"
+#include "rest.h"
+#include "target.h"
+#include "tier_wrap.h"
+#include "vm.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const char part[] = "edge";
+
+enum { LOOPS_MAX = 64, PORTALS_MAX = 16, POOL_THREADS = 4 };
+
+struct edge {
+    struct loop *main;
+    cfg_t *cfg;
+    struct journal *journal;
+    struct loop *loops[LOOPS_MAX];
+    char loop_names[LOOPS_MAX][16];
+    struct ram *rams[LOOPS_MAX];
+    unsigned nloops;
+    struct link *link;
+    struct vms *vms;
+    struct target *target;
+    struct http *http, *control;
+    struct rest *rest;
+    bool stopping;
+};
+
+static unsigned cores(void)
+{
+    cpu_set_t set;
+    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+
+    return n < LOOPS_MAX ? (unsigned)n : LOOPS_MAX;
+}
+
+static int open_journal(struct edge *e, struct why *why)
+{
+    const char *data = cfg_getstr(e->cfg, "data");
+    struct journal_conf conf = {.max_bytes = conf_bytes(e->cfg, "journal|max")};
+    char *path = xasprintf("%s/journal", data);
+    int rc = 0;
+
+    conf.path = path;
+    if (mkdir(data, 0700) < 0 && errno != EEXIST)
+        rc = why_set(why, -errno, "cannot make the data directory %s: %s", data, strerror(errno));
+    if (rc == 0)
+        rc = aead_key_load(cfg_getstr(e->cfg, "key"), &conf.key, why);
+    if (rc == 0)
+        rc = journal_open(&e->journal, &conf, why);
+    explicit_bzero(&conf.key, sizeof conf.key);
+    free(path);
+    return rc;
+}
+
+static void make_loops(struct edge *e)
+{
+    unsigned wanted = (unsigned)cfg_getint(e->cfg, "loops");
+
+    e->nloops = wanted ? (wanted < LOOPS_MAX ? wanted : LOOPS_MAX) : cores();
+    for (unsigned i = 0; i < e->nloops; i++) {
+        snprintf(e->loop_names[i], sizeof e->loop_names[i], "vm%u", i);
+        e->loops[i] = loop_new(e->loop_names[i]);
+        e->rams[i] = ram_new(e->loops[i], conf_bytes(e->cfg, "cache|ram") / e->nloops);
+    }
+}
+
+static void on_peer_request(void *arg, struct link_request *r)
+{
+    (void)arg;
+    link_reply(&r, -ENOSYS, "an edge answers no requests of an on-prem daemon", NULL, 0);
+}
+
+static void on_peer_notice(void *arg, struct peer *peer, uint8_t type, const uint8_t *body, uint32_t len)
+{
+    struct edge *e = arg;
+    struct proto_stat stat;
+
+    if (type == PROTO_DISK_CHANGED && proto_get_stat(body, len, &stat) == 0 && e->vms)
+        vms_disk_changed(e->vms, peer, &stat);
+    else
+        log_warn(peer_name(peer), "a notice of type %u was not understood", type);
+}
+
+static void on_peer_state(void *arg, struct peer *peer, bool up)
+{
+    struct edge *e = arg;
+
+    if (up && e->vms)
+        vms_peer_up(e->vms, peer);
+}
+
+static int open_link(struct edge *e, struct why *why)
+{
+    const char *congestion = cfg_getstr(e->cfg, "link|congestion");
+    struct link_conf conf = {.role = "edge",
+                             .peer_role = "onprem",
+                             .certificate = cfg_getstr(e->cfg, "link|certificate"),
+                             .key = cfg_getstr(e->cfg, "link|key"),
+                             .ca = cfg_getstr(e->cfg, "link|ca"),
+                             .listen = cfg_getstr(e->cfg, "link|listen"),
+                             .congestion = *congestion ? congestion : NULL};
+    struct link_handlers handlers = {
+        .request = on_peer_request, .notice = on_peer_notice, .peer_state = on_peer_state, .arg = e};
+
+    return link_new(&e->link, e->main, &conf, &handlers, why);
+}
+
+static int open_vms(struct edge *e, struct why *why)
+{
+    struct vms_conf conf = {.journal = e->journal,
+                            .link = e->link,
+                            .main = e->main,
+                            .loops = e->loops,
+                            .rams = e->rams,
+                            .nloops = e->nloops,
+                            .iqn_prefix = cfg_getstr(e->cfg, "iscsi|iqn_prefix"),
+                            .going = target_vm_going,
+                            .tiers = cfg_getstr(e->cfg, "cache|tiers")};
+    int rc = tier_wrap_check(conf.tiers, why);
+
+    return rc ? rc : vms_open(&e->vms, &conf, why);
+}
+
+static int start_target(struct edge *e, struct why *why)
+{
+    const char *portals[PORTALS_MAX], *secret_file = cfg_getstr(e->cfg, "iscsi|discovery_secret_file");
+    char secret[VM_SECRET_MAX + 1] = "";
+    struct target_conf conf = {.vms = e->vms,
+                               .main = e->main,
+                               .loops = e->loops,
+                               .nloops = e->nloops,
+                               .portals = portals,
+                               .discovery_user = cfg_getstr(e->cfg, "iscsi|discovery_user"),
+                               .discovery_secret = secret};
+    int rc = 0;
+
+    conf.nportals = cfg_size(e->cfg, "iscsi|listen");
+    if (conf.nportals == 0 || conf.nportals > PORTALS_MAX)
+        return why_set(why, -EINVAL, "iscsi listen: 1 to %d addresses are wanted, not %u", PORTALS_MAX,
+                       conf.nportals);
+    for (unsigned i = 0; i < conf.nportals; i++)
+        portals[i] = cfg_getnstr(e->cfg, "iscsi|listen", i);
+    if (*conf.discovery_user)
+        rc = conf_read_secret(secret_file, secret, sizeof secret, why);
+    if (rc == 0)
+        rc = target_start(&e->target, &conf, why);
+    explicit_bzero(secret, sizeof secret);
+    return rc;
+}
+
+static bool healthy(void *arg, struct why *why)
+{
+    struct edge *e = arg;
+
+    if (!journal_failed(e->journal))
+        return true;
+    why_set(why, 0, "the journal's disk refuses writes: guests' writes wait");
+    return false;
+}
+
+static int start_http(struct edge *e, struct why *why)
+{
+    struct rest_conf conf = {.vms = e->vms,
+                             .link = e->link,
+                             .journal = e->journal,
+                             .target = e->target,
+                             .main = e->main,
+                             .rams = e->rams,
+                             .nrams = e->nloops,
+                             .iqn_prefix = cfg_getstr(e->cfg, "iscsi|iqn_prefix"),
+                             .portal = cfg_getstr(e->cfg, "http|portal"),
+                             .token_file = cfg_getstr(e->cfg, "control|token_file")};
+    int rc =
+        http_start_control(&e->control, e->main, cfg_getstr(e->cfg, "control|listen"),
+                           cfg_getstr(e->cfg, "control|certificate"), cfg_getstr(e->cfg, "control|key"), why);
+
+    if (rc == 0)
+        rc = http_start(&e->http, e->main, cfg_getstr(e->cfg, "http|listen"), why);
+    if (rc == 0)
+        rc = rest_start(&e->rest, e->control, e->http, &conf, why);
+    if (rc == 0)
+        http_metrics(e->http, healthy, e);
+    return rc;
+}
+
+int edge_start(struct edge **out, struct loop *main, cfg_t *cfg, struct why *why)
+{
+    struct edge *e = xcalloc(1, sizeof *e);
+    int rc;
+
+    *out = e;
+    e->main = main;
+    e->cfg = cfg;
+    pool_start(POOL_THREADS);
+    rc = open_journal(e, why);
+    if (rc == 0) {
+        make_loops(e);
+        rc = open_link(e, why);
+    }
+    if (rc == 0)
+        rc = open_vms(e, why);
+    if (rc)
+        return rc;
+    for (unsigned i = 0; i < e->nloops; i++)
+        loop_start(e->loops[i]);
+    rc = start_target(e, why);
+    if (rc == 0)
+        rc = start_http(e, why);
+    if (rc == 0)
+        log_info(
+            NULL, "isthmus-edge %s serves: %u loop(s), iSCSI on port %u, link on port %u, http on port %u",
+            ISTHMUS_VERSION, e->nloops, target_port(e->target, 0), link_port(e->link), http_port(e->http));
+    return rc;
+}
+
+static void on_vms_closed(void *arg)
+{
+    struct edge *e = arg;
+
+    rest_stop(&e->rest);
+    http_stop(&e->http);
+    http_stop(&e->control);
+    link_free(&e->link);
+    for (unsigned i = 0; i < e->nloops; i++)
+        loop_stop(e->loops[i]);
+    loop_stop(e->main);
+}
+
+static void on_target_stopped(void *arg)
+{
+    struct edge *e = arg;
+
+    vms_close(e->vms, on_vms_closed, e);
+    e->vms = NULL;
+}
+
+void edge_stop(struct edge *e)
+{
+    if (e->stopping)
+        return;
+    e->stopping = true;
+    log_info(NULL, "stopping");
+    target_stop(e->target, on_target_stopped, e);
+}
+
+void edge_free(struct edge **edge)
+{
+    struct edge *e = *edge;
+
+    for (unsigned i = 0; i < e->nloops; i++) {
+        loop_join(e->loops[i]);
+        ram_free(&e->rams[i]);
+        loop_free(&e->loops[i]);
+    }
+    journal_close(&e->journal);
+    pool_stop();
+    free(e);
+    *edge = NULL;
+    log_info(NULL, "stopped");
+}

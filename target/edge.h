@@ -1,0 +1,19 @@
+/* target/edge.h - the whole edge: its parts started in order, stopped in the reverse.
+ */
+#ifndef ISTHMUS_EDGE_H
+#define ISTHMUS_EDGE_H
+
+#include "conf.h"
+#include "loop.h"
+
+struct edge;
+
+/* Blocking, on the main loop's thread before it runs. cfg is borrowed until edge_free(). 0 or -errno with
+ * why; on failure the process is expected to end. */
+int edge_start(struct edge **, struct loop *main, cfg_t *cfg, struct why *);
+/* Main loop: stops serving, closes what is open, then stops the main loop. */
+void edge_stop(struct edge *);
+/* After the main loop has ended. */
+void edge_free(struct edge **);
+
+#endif

@@ -1,0 +1,102 @@
+/* target/main.c - isthmus-edge: options, configuration, signals; the rest is edge.c.
+ */
+#include "edge.h"
+#include "edge_conf.h"
+#include "log.h"
+
+#include <event2/event.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char part[] = "main";
+
+static const char usage[] = "usage: isthmus-edge [--config FILE] [--check-config]\n"
+                            "\n"
+                            "  -c, --config FILE    default /etc/isthmus/edge.conf\n"
+                            "      --check-config   say whether the file is good, and end\n"
+                            "  -V, --version\n"
+                            "  -h, --help\n";
+
+struct options {
+    const char *config;
+    bool check;
+};
+
+static void parse_options(int argc, char **argv, struct options *o)
+{
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"check-config", no_argument, NULL, 'C'},
+        {"version", no_argument, NULL, 'V'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    int c;
+
+    while ((c = getopt_long(argc, argv, "c:Vh", options, NULL)) >= 0) {
+        if (c == 'c') {
+            o->config = optarg;
+        } else if (c == 'C') {
+            o->check = true;
+        } else if (c == 'V') {
+            puts("isthmus-edge " ISTHMUS_VERSION);
+            exit(0);
+        } else {
+            fputs(usage, c == 'h' ? stdout : stderr);
+            exit(c == 'h' ? 0 : 2);
+        }
+    }
+    if (optind < argc) {
+        fputs(usage, stderr);
+        exit(2);
+    }
+}
+
+static void on_signal(evutil_socket_t signo, short what, void *arg)
+{
+    (void)what;
+    log_info(NULL, "signal %d", (int)signo);
+    edge_stop(arg);
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {.config = "/etc/isthmus/edge.conf"};
+    static const int stop_signals[] = {SIGTERM, SIGINT};
+    struct event *signals[2];
+    struct edge *edge = NULL;
+    struct loop *loop;
+    struct why why;
+    cfg_t *cfg;
+
+    parse_options(argc, argv, &options);
+    if (edge_conf_load(&cfg, options.config, &why) < 0) {
+        log_error(NULL, "%s", why.text);
+        return 1;
+    }
+    if (options.check) {
+        printf("%s is good\n", options.config);
+        conf_free(&cfg);
+        return 0;
+    }
+    log_set_level(cfg_getstr(cfg, "log_level"));
+    signal(SIGPIPE, SIG_IGN);
+    loop = loop_new("main");
+    if (edge_start(&edge, loop, cfg, &why) < 0) {
+        log_error(NULL, "%s", why.text);
+        return 1;
+    }
+    for (int i = 0; i < 2; i++) {
+        signals[i] = evsignal_new(loop_base(loop), stop_signals[i], on_signal, edge);
+        evsignal_add(signals[i], NULL);
+    }
+    loop_run(loop);
+    for (int i = 0; i < 2; i++)
+        event_free(signals[i]);
+    edge_free(&edge);
+    loop_free(&loop);
+    conf_free(&cfg);
+    return 0;
+}
