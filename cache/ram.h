@@ -15,16 +15,29 @@
 
 struct ram;
 
-/* budget_bytes covers pages, index and fills in flight; at least 4 MiB. */
+#define RAM_BUDGET_MIN (4ull << 20)
+#define RAM_BUDGET_MAX (4ull << 40)
+#define RAM_DISK_BLOCKS_MAX (1ull << 44) /* 64 PiB: whoever opens a larger disk refuses it */
+
+/* budget_bytes covers pages, index and fills in flight. A read of more than half of it fails (-EIO): give at
+ * least four times the largest read. */
 struct ram *ram_new(struct loop *, uint64_t budget_bytes);
-void ram_free(struct ram **); /* after every tier on it is freed and every block unreffed */
+/* After every tier on it is freed, every block unreffed, and what was posted to the loop has run. */
+void ram_free(struct ram **);
 uint64_t ram_used_bytes(const struct ram *);
 
-/* The top tier of one disk over `next`. readahead may be NULL. `vm` labels metrics. */
+/* The top tier of one disk over `next`. readahead may be NULL, else it is taken (freed with the tier). `vm`
+ * labels metrics, disk_id the log. */
 struct readahead;
 struct tier *tier_ram_new(struct ram *, struct tier *next, uint32_t disk_id, uint64_t nblocks,
                           struct readahead *, const char *vm);
 void tier_ram_set_nblocks(struct tier *, uint64_t nblocks);
+/* For the link's measure; NULL without readahead. */
+struct readahead *tier_ram_readahead(struct tier *);
+/* Before freeing the stack: no more prefetch; idle() comes from the loop, once, when no request to the next tier
+ * is in flight (later reads would only move that). A tier freed with prefetches still in flight is safe, if
+ * the next one ends them with -ECANCELED. */
+void tier_ram_stop(struct tier *, void (*idle)(void *arg), void *arg);
 
 /* What a committed write changed: bytes (n sectors from sector lba; NULL data means zeros) are the newest
  * content now. Blocks held are replaced, blocks fully covered are inserted, fills in flight are patched.

@@ -75,13 +75,12 @@ static int open_volume(struct vm *vm, unsigned lun, struct why *why)
         return -EINVAL;
     }
     t = tier_journal_new(vm->loop, wrapped, vm->log, (uint8_t)lun, vm->spec.name);
-    t = tier_ram_new(conf->rams[loop_index(vm)], t, (d->sectors + BLOCK_SECTORS - 1) / BLOCK_SECTORS,
+    t = tier_ram_new(conf->rams[loop_index(vm)], t, lun, (d->sectors + BLOCK_SECTORS - 1) / BLOCK_SECTORS,
                      readahead, vm->spec.name);
     vm->volumes[lun] = volume_new(&(struct volume_conf){.loop = vm->loop,
                                                         .log = vm->log,
                                                         .disk = (uint8_t)lun,
                                                         .top = t,
-                                                        .readahead = readahead,
                                                         .sectors = d->sectors,
                                                         .block_bytes = d->block_bytes,
                                                         .vm_id = vm->spec.id,

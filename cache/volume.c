@@ -6,7 +6,6 @@
 #include "mem.h"
 #include "metric.h"
 #include "ram.h"
-#include "readahead.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -15,13 +14,10 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CLOSE_POLL_MS = 5 };
-
 struct volume {
     struct loop *loop;
     struct vmlog *log;
     struct tier *top;
-    struct readahead *readahead;
     uint8_t disk;
     uint64_t sectors;
     uint32_t block_bytes;
@@ -30,7 +26,8 @@ struct volume {
     uint64_t in_flight; /* I/Os not answered yet */
     struct metric *read_seconds, *read_bytes;
 
-    struct timer closing;
+    struct task closing;
+    bool tiers_idle;
     void (*closed)(void *arg);
     void *closed_arg;
 };
@@ -62,7 +59,6 @@ struct volume *volume_new(const struct volume_conf *conf)
     v->log = conf->log;
     v->disk = conf->disk;
     v->top = conf->top;
-    v->readahead = conf->readahead;
     v->sectors = conf->sectors;
     v->block_bytes = conf->block_bytes;
     make_identity(v, conf->vm_id);
@@ -76,26 +72,36 @@ struct volume *volume_new(const struct volume_conf *conf)
 
 static void volume_free(struct volume *v)
 {
-    timer_free(&v->closing);
     tier_stack_free(&v->top);
-    readahead_free(&v->readahead);
     metric_free(&v->read_seconds);
     metric_free(&v->read_bytes);
     free(v);
 }
 
-static void on_closing(struct timer *t)
+static void on_closed(struct task *t)
 {
     struct volume *v = container_of(t, struct volume, closing);
     void (*closed)(void *arg) = v->closed;
     void *arg = v->closed_arg;
 
-    if (v->in_flight || tier_ram_busy(v->top)) {
-        timer_set_ms(&v->closing, CLOSE_POLL_MS);
-        return;
-    }
     volume_free(v);
     closed(arg);
+}
+
+static void close_if_idle(struct volume *v)
+{
+    if (!v->closed || !v->tiers_idle || v->in_flight)
+        return;
+    v->closing.run = on_closed;
+    loop_post(v->loop, &v->closing);
+}
+
+static void on_tiers_idle(void *arg)
+{
+    struct volume *v = arg;
+
+    v->tiers_idle = true;
+    close_if_idle(v);
 }
 
 void volume_close(struct volume *v, void (*done)(void *arg), void *arg)
@@ -103,8 +109,18 @@ void volume_close(struct volume *v, void (*done)(void *arg), void *arg)
     v->closed = done;
     v->closed_arg = arg;
     tier_stack_quiesce(v->top);
-    timer_init(&v->closing, v->loop, on_closing);
-    timer_set_ms(&v->closing, 0);
+    tier_ram_stop(v->top, on_tiers_idle, v);
+}
+
+/* An I/O is answered. */
+static void leave(struct io *io, int status)
+{
+    struct volume *v = io->volume;
+
+    io->status = status;
+    v->in_flight--;
+    io->done(io);
+    close_if_idle(v);
 }
 
 void volume_grow(struct volume *v, uint64_t sectors)
@@ -118,12 +134,10 @@ static void on_read(struct block_req *req)
 {
     struct io *io = container_of(req, struct io, req);
 
-    io->volume->in_flight--;
-    io->status = req->status;
     metric_observe_ns(io->volume->read_seconds, loop_now_ns(io->volume->loop) - io->since_ns);
-    if (io->status)
+    if (req->status)
         io_release(io);
-    io->done(io);
+    leave(io, req->status);
 }
 
 static bool submit_read(struct volume *v, struct io *io)
@@ -160,11 +174,7 @@ static void on_visible(struct vmlog_append *append)
 
 static void on_appended(struct vmlog_append *append)
 {
-    struct io *io = container_of(append, struct io, append);
-
-    io->volume->in_flight--;
-    io->status = 0;
-    io->done(io);
+    leave(container_of(append, struct io, append), 0);
 }
 
 static void submit_write(struct volume *v, struct io *io)
@@ -186,11 +196,7 @@ static void submit_write(struct volume *v, struct io *io)
 
 static void on_flushed(struct vmlog_flush *flush)
 {
-    struct io *io = container_of(flush, struct io, flush);
-
-    io->volume->in_flight--;
-    io->status = 0;
-    io->done(io);
+    leave(container_of(flush, struct io, flush), 0);
 }
 
 static void submit_flush(struct volume *v, struct io *io)

@@ -50,7 +50,6 @@ struct volume_conf {
     struct vmlog *log;
     uint8_t disk;                /* its number in the log: the LUN */
     struct tier *top;            /* the ram tier; the volume takes the stack */
-    struct readahead *readahead; /* takes it */
     uint64_t sectors;
     uint32_t block_bytes;
     const uint8_t *vm_id; /* VMLOG_ID_BYTES: with the LUN it makes the NAA id */

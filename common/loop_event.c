@@ -178,6 +178,7 @@ void loop_run(struct loop *l)
 {
     current = l;
     CHECK(event_base_loop(of(l)->base, EVLOOP_NO_EXIT_ON_EMPTY) >= 0);
+    atomic_store(&of(l)->stopping, false); /* it may run again */
     current = NULL;
 }
 
