@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# One linter over all our sources: lint.sh shellcheck | cppcheck | clang-tidy BUILD_DIR
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+c_sources() { find common link journal cache target initiator control tests/lib deploy -name '*.c' | sort; }
+scripts() {
+    find deploy tests .ci -type f -exec sh -c 'head -c 40 "$1" | grep -aqE "^#!.*bash|shellcheck shell=" && echo "$1"' _ {} \; | sort
+}
+
+case $1 in
+shellcheck) scripts | xargs shellcheck ;;
+cppcheck)
+    c_sources | cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability -D_GNU_SOURCE \
+        -DISTHMUS_VERSION='""' --inline-suppr --suppress=missingIncludeSystem --suppressions-list=tests/check/cppcheck.supp \
+        --library=gnu --library=posix -I common -I link -I journal -I cache -I target -I initiator -I control \
+        --file-list=-
+    ;;
+clang-tidy)
+    c_sources | xargs -P "$(nproc)" -n 4 clang-tidy -p "$2" --quiet --warnings-as-errors='*' 2>&1 |
+        grep -vE '^[0-9]+ warnings? |^Suppressed|^Use -header-filter|^Use -system-headers' || true
+    exit "${PIPESTATUS[1]}"
+    ;;
+esac
