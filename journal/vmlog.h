@@ -25,7 +25,7 @@ struct vmlog;
  * then belongs to `loop`. id is the VM's UUID; vm its name for logs and metrics. */
 int vmlog_open(struct vmlog **, struct journal *, struct loop *, const uint8_t id[VMLOG_ID_BYTES],
                const char *vm, struct why *);
-/* Nothing in flight any more. */
+/* Nothing in flight any more; not from within a callback of this log. */
 void vmlog_close(struct vmlog **);
 /* Removes every record of a VM whose log is closed. Blocking: from loop_work. */
 int vmlog_delete(struct journal *, const uint8_t id[VMLOG_ID_BYTES], struct why *);
@@ -35,24 +35,24 @@ uint64_t vmlog_last(const struct vmlog *); /* the newest visible sequence number
 struct vmlog_append {
     enum record_type type;
     uint8_t disk;
-    bool fua;         /* done() only when stable */
-    uint64_t lba;     /* sectors */
+    bool fua;          /* done() only when stable */
+    uint64_t lba;      /* sectors */
     uint32_t nsectors; /* RECORD_WRITE: at most VMLOG_WRITE_SECTORS; RECORD_ZERO: any */
-    struct buf *data; /* RECORD_WRITE: nsectors * 512 bytes from data_offset; borrowed until done() */
+    struct buf *data;  /* RECORD_WRITE: nsectors * 512 bytes from data_offset; borrowed until done() */
     uint32_t data_offset;
-    /* In order of numbers, on the VM's loop, when the record is in the journal (and stable, if fua). While
-     * the journal is at its bound or its disk refuses, it waits. There is no failure. */
+    /* On the VM's loop, when the record is in the journal (and stable, if fua): in order of numbers among
+     * those without fua, and among those with it; a later write never waits for an earlier one's fsync.
+     * While the journal is at its bound or its disk refuses, it waits. There is no failure. */
     void (*done)(struct vmlog_append *);
-    /* Called before any done(), in order of numbers, when the record became visible: the moment to update
-     * caches. Runs even when fua has still to be waited for. */
+    /* Before its done(), strictly in order of numbers, when the record became visible: the moment to update
+     * caches. Runs even when fua has still to be waited for. May be NULL. */
     void (*visible)(struct vmlog_append *);
-    uint64_t seq;     /* set when numbered */
+    uint64_t seq; /* set when numbered */
 
     struct { /* private */
         STAILQ_ENTRY(vmlog_append) entry;
         struct vmlog *log;
-        struct task task;
-        uint64_t since_ns, sync_wanted;
+        uint64_t since_ns, cost, batch;
     } in;
 };
 void vmlog_append(struct vmlog *, struct vmlog_append *);
@@ -64,7 +64,7 @@ struct vmlog_flush {
         STAILQ_ENTRY(vmlog_flush) entry;
         struct vmlog *log;
         struct task task;
-        uint64_t since_ns, sync_wanted;
+        uint64_t since_ns, batch;
     } in;
 };
 void vmlog_flush(struct vmlog *, struct vmlog_flush *);
@@ -95,6 +95,7 @@ struct vmlog_fetch {
     struct { /* private */
         struct vmlog *log;
         struct work work;
+        unsigned failed; /* the piece that status is about */
     } in;
 };
 void vmlog_fetch(struct vmlog *, struct vmlog_fetch *);
