@@ -158,7 +158,7 @@ story_end() {
     for name in "${!pids[@]}"; do
         crash "$name"
     done
-    [ "$status" != 0 ] || act "done"
+    [ "$status" != 0 ] || act "done" >&2
 }
 trap story_end EXIT
 trap 'exit 130' INT TERM

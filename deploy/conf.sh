@@ -1,0 +1,89 @@
+# shellcheck shell=bash
+# deploy/conf.sh - keys, certificates and configuration of an edge and an on-prem daemon that belong together.
+#
+# Sourced; everything is written into the folder $stage. The variables below are read when a file is written.
+# shellcheck disable=SC2154
+
+iqn=iqn.2026-11.org.isthmus
+edge_link_address=127.0.0.1:7260 # where the on-prem daemon finds the edge
+
+# --- keys and certificates ---
+
+pki_make() {
+    [ ! -d "$stage/pki" ] || return 0
+    isthmusctl pki init "$stage/pki" >/dev/null
+    isthmusctl pki issue "$stage/pki" edge edge-a >/dev/null
+    isthmusctl pki issue "$stage/pki" onprem dc1 >/dev/null
+    (umask 077 && head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$stage/at-rest.key")
+    (umask 077 && head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$stage/token")
+}
+
+# --- the edge ---
+
+edge_data=$stage/edge-data
+edge_iscsi=0.0.0.0:3260
+edge_ram=256M
+edge_journal=1G
+
+edge_conf() {
+    pki_make
+    mkdir -p "$edge_data"
+    cat >"$stage/edge.conf" <<CONF
+data = "$edge_data"
+key = "$stage/at-rest.key"
+log_level = "${LOG_LEVEL:-info}"
+iscsi {
+    listen = {"$edge_iscsi"}
+    iqn_prefix = "$iqn"
+}
+link {
+    listen = "0.0.0.0:7260"
+    certificate = "$stage/pki/edge-a.crt"
+    key = "$stage/pki/edge-a.key"
+    ca = "$stage/pki/ca.crt"
+}
+cache {
+    ram = "$edge_ram"
+    tiers = "${edge_tiers:-}"
+}
+journal {
+    max = "$edge_journal"
+}
+control {
+    listen = "127.0.0.1:7261"
+    token_file = "$stage/token"
+}
+http {
+    listen = "0.0.0.0:7262"
+}
+CONF
+}
+
+# onprem_conf [NAME URL]...: the disks it serves.
+onprem_conf() {
+    pki_make
+    mkdir -p "$stage/onprem-data"
+    rm -f "$stage/onprem.conf"
+    # A URL may hold a secret.
+    (umask 077 && : >"$stage/onprem.conf")
+    cat >>"$stage/onprem.conf" <<CONF
+data = "$stage/onprem-data"
+log_level = "${LOG_LEVEL:-info}"
+link {
+    certificate = "$stage/pki/dc1.crt"
+    key = "$stage/pki/dc1.key"
+    ca = "$stage/pki/ca.crt"
+}
+edge "edge-a" {
+    address = "$edge_link_address"
+    connections = 2
+}
+http {
+    listen = "0.0.0.0:7263"
+}
+CONF
+    while [ $# -ge 2 ]; do
+        printf 'disk "%s" {\n    url = "%s"\n}\n' "$1" "$2" >>"$stage/onprem.conf"
+        shift 2
+    done
+}
