@@ -15,12 +15,12 @@
 
 struct ram;
 
-#define RAM_BUDGET_MIN (4ull << 20)
-#define RAM_BUDGET_MAX (4ull << 40)
+#define RAM_BUDGET_MIN      (4ull << 20)
+#define RAM_BUDGET_MAX      (4ull << 40)
 #define RAM_DISK_BLOCKS_MAX (1ull << 44) /* 64 PiB: whoever opens a larger disk refuses it */
 
-/* budget_bytes covers pages, index and fills in flight. A read of more than half of it fails (-EIO): give at
- * least four times the largest read. */
+/* budget_bytes covers pages, index and fills in flight; less than RAM_BUDGET_MIN counts as that. A read of
+ * more than half of it fails (-EIO): give at least four times the largest read. */
 struct ram *ram_new(struct loop *, uint64_t budget_bytes);
 /* After every tier on it is freed, every block unreffed, and what was posted to the loop has run. */
 void ram_free(struct ram **);
@@ -34,9 +34,9 @@ struct tier *tier_ram_new(struct ram *, struct tier *next, uint32_t disk_id, uin
 void tier_ram_set_nblocks(struct tier *, uint64_t nblocks);
 /* For the link's measure; NULL without readahead. */
 struct readahead *tier_ram_readahead(struct tier *);
-/* Before freeing the stack: no more prefetch; idle() comes from the loop, once, when no request to the next tier
- * is in flight (later reads would only move that). A tier freed with prefetches still in flight is safe, if
- * the next one ends them with -ECANCELED. */
+/* Before freeing the stack: no more prefetch; idle() comes from the loop, once, when no request to the next
+ * tier is in flight (later reads would only move that). A tier freed with prefetches still in flight is safe,
+ * if the next one ends them with -ECANCELED. */
 void tier_ram_stop(struct tier *, void (*idle)(void *arg), void *arg);
 
 /* What a committed write changed: bytes (n sectors from sector lba; NULL data means zeros) are the newest

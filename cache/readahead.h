@@ -22,8 +22,15 @@ void readahead_free(struct readahead **);
 /* The bandwidth-delay product in bytes as now measured; 0 = unknown. */
 void readahead_set_bdp(struct readahead *, uint64_t bytes);
 
+/* The furthest ahead of one stream, as the line is now. */
+uint32_t readahead_max_blocks(const struct readahead *);
+/* That many blocks fetched unasked were read after all: whether widening a lone miss pays is learnt from it.
+ */
+void readahead_used(struct readahead *, uint32_t blocks);
+
 /* A read of [first, first+count) happened; missed says that some of it was not in memory. Returns the range
- * to prefetch in *from and *n (n = 0: nothing). What is already held or in flight is the caller's to skip. */
+ * to prefetch in *from and *n (n = 0: nothing). What is already held or in flight (as the blocks just read)
+ * is the caller's to skip. */
 void readahead_read(struct readahead *, uint64_t first, uint32_t count, int missed, uint64_t *from,
                     uint32_t *n);
 
