@@ -224,20 +224,21 @@ static void set_stalled(struct vmlog *log, bool stalled)
     }
 }
 
-/* 0: admitted, its space is taken; else in how many ms to ask again. */
-static uint64_t admit(struct vmlog *log, struct vmlog_append *a, uint64_t now)
+/* Takes space for a write. `behind`: one before it waits for space and must not be overtaken by what takes
+ * more of it; what replaces data may overtake, for it is what makes space (nobody was promised an order of
+ * writes that are in flight together). */
+static bool admit(struct vmlog *log, struct vmlog_append *a, bool behind)
 {
-    uint64_t delay = space_delay_ns(log->journal), waited = now - a->in.since_ns;
+    struct journal *j = log->journal;
 
-    if (waited < delay)
-        return (delay - waited) / 1000000 + 1;
-    if (!space_take(log->journal, a->in.cost, false) &&
-        (!overwrites(log, a) || !space_take(log->journal, a->in.cost, true))) {
-        set_stalled(log, true);
-        return STALL_POLL_MS;
-    }
-    set_stalled(log, false);
-    return 0;
+    return (!behind && space_take(j, a->in.cost, false)) ||
+           (overwrites(log, a) && space_take(j, a->in.cost, true));
+}
+
+static void number(struct vmlog *log, struct vmlog_append *a, struct append_list *go)
+{
+    a->seq = ++log->numbered;
+    STAILQ_INSERT_TAIL(go, a, in.entry);
 }
 
 static void hand_over(struct vmlog *log, struct append_list *list)
@@ -251,24 +252,37 @@ static void hand_over(struct vmlog *log, struct append_list *list)
     pthread_mutex_unlock(&j->lock);
 }
 
-/* Admits what may go by now, in order. */
+/* Admits what may go by now. */
 static void pump(struct vmlog *log)
 {
-    struct append_list go = STAILQ_HEAD_INITIALIZER(go);
+    struct append_list go = STAILQ_HEAD_INITIALIZER(go), rest = STAILQ_HEAD_INITIALIZER(rest);
     struct vmlog_append *a;
-    uint64_t now, again_ms = 0;
+    uint64_t now, delay, again_ms = STALL_POLL_MS;
+    bool blocked = false;
 
     if (STAILQ_EMPTY(&log->waiting))
         return;
     now = loop_now_ns(log->loop);
-    while ((a = STAILQ_FIRST(&log->waiting)) && (again_ms = admit(log, a, now)) == 0) {
+    while ((a = STAILQ_FIRST(&log->waiting))) {
+        delay = space_delay_ns(log->journal);
+        if (now - a->in.since_ns < delay) { /* all behind it came later */
+            again_ms = (delay - (now - a->in.since_ns)) / 1000000 + 1;
+            break;
+        }
         STAILQ_REMOVE_HEAD(&log->waiting, in.entry);
-        metric_add(log->journal->m_throttled, now - a->in.since_ns);
-        a->seq = ++log->numbered;
-        STAILQ_INSERT_TAIL(&go, a, in.entry);
+        if (admit(log, a, blocked)) {
+            metric_add(log->journal->m_throttled, now - a->in.since_ns);
+            number(log, a, &go);
+        } else {
+            blocked = true;
+            STAILQ_INSERT_TAIL(&rest, a, in.entry);
+        }
     }
-    if (a)
-        timer_set_ms(&log->pump, again_ms);
+    STAILQ_CONCAT(&rest, &log->waiting);
+    STAILQ_CONCAT(&log->waiting, &rest);
+    set_stalled(log, blocked);
+    if (!STAILQ_EMPTY(&log->waiting))
+        timer_set_ms(&log->pump, again_ms < STALL_POLL_MS || !blocked ? again_ms : STALL_POLL_MS);
     if (!STAILQ_EMPTY(&go))
         hand_over(log, &go);
 }
@@ -292,27 +306,21 @@ static void check_append(const struct vmlog *log, const struct vmlog_append *a)
 
 void vmlog_append(struct vmlog *log, struct vmlog_append *a)
 {
-    uint64_t again_ms;
+    struct append_list go = STAILQ_HEAD_INITIALIZER(go);
 
     check_append(log, a);
     a->in.log = log;
     a->in.since_ns = loop_now_ns(log->loop);
     a->in.cost = extents_cost_of(a->type, a->nsectors);
     log->out++;
-    if (!STAILQ_EMPTY(&log->waiting)) {
-        STAILQ_INSERT_TAIL(&log->waiting, a, in.entry);
+    if (STAILQ_EMPTY(&log->waiting) && space_delay_ns(log->journal) == 0 && admit(log, a, false)) {
+        number(log, a, &go);
+        hand_over(log, &go);
         return;
     }
-    again_ms = admit(log, a, a->in.since_ns);
-    if (again_ms > 0) {
-        STAILQ_INSERT_TAIL(&log->waiting, a, in.entry);
-        timer_set_ms(&log->pump, again_ms);
-        return;
-    }
-    struct append_list one = STAILQ_HEAD_INITIALIZER(one);
-    a->seq = ++log->numbered;
-    STAILQ_INSERT_TAIL(&one, a, in.entry);
-    hand_over(log, &one);
+    if (STAILQ_EMPTY(&log->waiting))
+        timer_set_ms(&log->pump, 1);
+    STAILQ_INSERT_TAIL(&log->waiting, a, in.entry);
 }
 
 /* --- where things are -----------------------------------------------------------------------------------*/
