@@ -2,7 +2,6 @@
 # deploy/conf.sh - keys, certificates and configuration of an edge and an on-prem daemon that belong together.
 #
 # Sourced; everything is written into the folder $stage. The variables below are read when a file is written.
-# shellcheck disable=SC2154
 
 iqn=iqn.2026-11.org.isthmus
 edge_link_address=127.0.0.1:7260 # where the on-prem daemon finds the edge
@@ -38,9 +37,9 @@ iscsi {
 }
 link {
     listen = "0.0.0.0:7260"
-    certificate = "$stage/pki/edge-a.crt"
+    certificate = "$stage/pki/edge-a.pem"
     key = "$stage/pki/edge-a.key"
-    ca = "$stage/pki/ca.crt"
+    ca = "$stage/pki/ca.pem"
 }
 cache {
     ram = "$edge_ram"
@@ -70,9 +69,9 @@ onprem_conf() {
 data = "$stage/onprem-data"
 log_level = "${LOG_LEVEL:-info}"
 link {
-    certificate = "$stage/pki/dc1.crt"
+    certificate = "$stage/pki/dc1.pem"
     key = "$stage/pki/dc1.key"
-    ca = "$stage/pki/ca.crt"
+    ca = "$stage/pki/ca.pem"
 }
 edge "edge-a" {
     address = "$edge_link_address"

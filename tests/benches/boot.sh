@@ -86,7 +86,6 @@ tell "through the edge, for the first time"
 source_copy source.img
 tgt_start "$stage/source.img"
 onprem_conf root "$(tgt_url)"
-# shellcheck disable=SC2034
 edge_ram=1G
 edge_start
 onprem_start

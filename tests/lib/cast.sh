@@ -4,7 +4,6 @@
 # Sourced by story.sh, which sets stage, wan and root. Without wan_up all live in the story's own namespace, on
 # loopback; after it the edge is in namespace a (10.200.0.1), the on-prem daemon and the datastore in b
 # (10.200.0.2).
-# shellcheck disable=SC2154
 
 # shellcheck source=../../deploy/conf.sh
 . "$root/deploy/conf.sh"

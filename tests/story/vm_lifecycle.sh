@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# VMs are created, listed, shown and deleted by isthmusctl; they outlive a restart; what is deleted is gone.
+. "$(dirname "$0")/../lib/story.sh"
+needs jq
+
+disk_make source.img 8
+usual_cast "$stage/source.img"
+expect "vm1 in the list" grep -q vm1 <(ctl vm list)
+expect "vm1 in JSON" test "$(ctl --json vm show vm1 | jq -r .name)" = vm1
+refuse "a second vm1" vm_create vm1 disk1 2>out
+expect "a sentence" grep -q vm1 out
+refuse "a name that is none" vm_create '../vm' disk1 2>/dev/null
+refuse "a wrong token" isthmusctl --server 127.0.0.1:7261 --token-file /proc/version vm list 2>/dev/null
+echo hello | lun-io write "$(url vm1)" 5 flush
+stop edge
+edge_start
+expect "vm1 after a restart" grep -q vm1 <(ctl vm list)
+expect "its data too" grep -q hello <(lun-io read "$(url vm1)" 5 1)
+ctl vm delete vm1
+refuse "vm1 in the list" grep -q vm1 <(ctl vm list)
+refuse "a login to it" lun-io size "$(url vm1)" 2>/dev/null
+act "a new vm1 on the same disk starts from the source"
+vm_create vm1 disk1
+lun-io read "$(url vm1)" 0 16384 | cmp - source.img
+ctl status >/dev/null
+stop edge
+stop onprem
