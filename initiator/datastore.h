@@ -2,8 +2,8 @@
  *
  * Everything on the loop given at open. A datastore that cannot be reached is tried again for ever, with
  * bounded jittered back-off; I/O waits meanwhile. An I/O ends with an error only when the datastore itself
- * gave a final answer about it (medium error, out of range): -EIO with a sentence naming the LUN, the sense
- * and what to do.
+ * gave a final answer about it (medium error, out of range): -EIO with a sentence naming the disk, what the
+ * datastore said and what to do. Callbacks come from the loop, never from inside a call made here.
  */
 #ifndef ISTHMUS_DATASTORE_H
 #define ISTHMUS_DATASTORE_H
@@ -13,55 +13,82 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 struct datastore;
 
 struct datastore_info {
-    uint64_t bytes;
+    uint64_t bytes; /* a multiple of block_bytes */
     uint32_t block_bytes;
+    uint32_t max_io_bytes; /* no I/O longer than this; at least 64 KiB */
     bool read_only;
-    char identity[128];
+    char identity[128]; /* what the datastore calls it (NAA, serial, path), for people */
 };
 
+/* Embedded in its owner, who fills the first part and must not touch it until done(). */
 struct datastore_io {
     uint64_t offset; /* bytes, a multiple of block_bytes; as is len */
     uint32_t len;
-    uint8_t *data;   /* read into; borrowed until done() */
+    uint8_t *data; /* read into; borrowed until done() */
     void (*done)(struct datastore_io *);
-    int status;
+
+    int status; /* 0, -EIO with why, -EINVAL past the end, or -ECANCELED (closed) */
     struct why why;
-    void *private_;  /* for the datastore */
+
+    struct { /* private, for the datastore */
+        TAILQ_ENTRY(datastore_io) entry;
+        void *lane, *command; /* the session or connection that has it, and its handle there */
+        uint64_t started_ns, issued_ns, retry_ns;
+        unsigned tries; /* answers so far that were an error of this very I/O */
+        int64_t cookie;
+    } in;
 };
+TAILQ_HEAD(datastore_ios, datastore_io);
 
 struct datastore_events {
-    /* Answered once, when it first is known: ready (status 0), or a final refusal (bad URL, no such LUN, access
-     * denied) that keeps being retried slowly. */
+    /* status 0, once: info is known. Before that, with -errno and why, whenever the datastore gave a
+     * definite refusal (no such LUN, access denied, no such file); it is still retried, slowly. */
     void (*opened)(void *arg, int status, const struct why *);
     void (*resized)(void *arg, const struct datastore_info *);
     void *arg;
 };
 
+struct datastore_conf {
+    const char *name;  /* the disk's name in the configuration: for sentences, logs and metrics */
+    const char *url;   /* may hold a secret: never logged whole */
+    unsigned sessions; /* iSCSI sessions or NBD connections at most; 0: 2 */
+};
+
 struct datastore_ops {
     const char *scheme; /* "iscsi", "nbd", "nbd+unix", "file" */
-    /* Parses and starts. -EINVAL with why for a URL that cannot be meant. */
-    int (*open)(struct datastore **, struct loop *, const char *url, const struct datastore_events *,
-                struct why *);
+    /* Parses and starts. -EINVAL with why for a URL that cannot be meant. Copies conf. */
+    int (*open)(struct datastore **, struct loop *, const struct datastore_conf *,
+                const struct datastore_events *, struct why *);
     void (*read)(struct datastore *, struct datastore_io *);
-    const struct datastore_info *(*info)(struct datastore *); /* NULL until opened */
-    void (*close)(struct datastore *); /* pending I/O ends with -ECANCELED first */
+    const struct datastore_info *(*info)(const struct datastore *); /* NULL until opened */
+    /* What is wrong now, for people; NULL while it works. */
+    const struct why *(*trouble)(const struct datastore *);
+    /* No events from now on. Pending I/O ends soon, most of it with -ECANCELED; then it frees itself. */
+    void (*close)(struct datastore *);
 };
 
 struct datastore {
     const struct datastore_ops *ops;
 };
 
-/* Chooses by scheme. url may hold a secret: never logged whole. */
-int datastore_open(struct datastore **, struct loop *, const char *url, const struct datastore_events *,
-                   struct why *);
+/* Chooses by scheme. */
+int datastore_open(struct datastore **, struct loop *, const struct datastore_conf *,
+                   const struct datastore_events *, struct why *);
+/* Takes *d. */
+void datastore_close(struct datastore **d);
 
+/* Could this be opened? 0, or -EINVAL with why. Touches nothing outside the process. */
+int datastore_url_check(const char *url, struct why *);
+/* Does the url hold a secret? */
+bool datastore_url_has_secret(const char *url);
 /* The url with any secret replaced by ***, for people; the caller frees it. */
 char *datastore_url_redact(const char *url);
 
-extern const struct datastore_ops datastore_iscsi, datastore_nbd, datastore_file;
+extern const struct datastore_ops datastore_iscsi, datastore_nbd, datastore_nbd_unix, datastore_file;
 
 #endif

@@ -1,0 +1,71 @@
+/* initiator/ds_base.h - what every datastore has: the I/O that waits, the I/O that is retried, the answers,
+ * the numbers, and the sentence about what is wrong.
+ *
+ * A datastore embeds a ds_base first and gives it three functions. An I/O is always in exactly one place:
+ * `queue` (to be issued), `delayed` (to be issued at its retry_ns), the back end's own list (issued), or
+ * `finished` (its done() is about to run). Loop thread only.
+ */
+#ifndef ISTHMUS_DS_BASE_H
+#define ISTHMUS_DS_BASE_H
+
+#include "datastore.h"
+#include "metric.h"
+
+struct ds_base {
+    struct datastore ds;
+    struct loop *loop;
+    char *name, *shown; /* the disk's name; the URL without secrets */
+    struct datastore_events events;
+    struct datastore_info info;
+    bool known; /* info is */
+    bool closing;
+    unsigned busy; /* issued I/O and work on the pool: not freed before it is 0 */
+    struct why trouble;
+
+    struct datastore_ios queue, delayed, finished;
+    struct timer retry;
+    struct task task; /* runs the finished, tells events, frees */
+    bool posted;
+    bool tell_opened, tell_refused, tell_resized;
+
+    void (*pump)(struct ds_base *);    /* issue what is in queue, as far as there is room */
+    void (*destroy)(struct ds_base *); /* free the back end; called once, from the loop */
+
+    struct metric *read_seconds, *bytes, *reads, *reconnects, *errors, *up;
+};
+
+void ds_init(struct ds_base *, const struct datastore_ops *, struct loop *, const struct datastore_conf *,
+             const struct datastore_events *);
+/* Checks bounds and queues; for ops->read. */
+void ds_read(struct datastore *, struct datastore_io *);
+const struct datastore_info *ds_info(const struct datastore *);
+const struct why *ds_trouble(const struct datastore *);
+
+/* Ends io, which is in no list. status != 0: why is set in io already. */
+void ds_finish(struct ds_base *, struct datastore_io *, int status);
+/* Puts io, which is in no list, back: first in the queue, or after ms. */
+void ds_requeue(struct ds_base *, struct datastore_io *);
+void ds_delay(struct ds_base *, struct datastore_io *, uint64_t ms);
+/* Marks it closing, ends what waits, and frees it all once nothing is busy. The back end first requeues what
+ * it can take back. */
+void ds_close(struct ds_base *);
+/* Takes and drops a hold on the datastore's memory. */
+void ds_hold(struct ds_base *);
+void ds_release(struct ds_base *);
+
+/* The datastore answered: info is this. Tells opened or resized if that is news. */
+void ds_known(struct ds_base *, const struct datastore_info *);
+/* It does not work now. Logged when the sentence is another than before. final: a definite refusal. */
+void ds_trouble_set(struct ds_base *, bool final, const struct why *);
+/* It works (again). */
+void ds_trouble_clear(struct ds_base *);
+
+/* Milliseconds to wait before try number `tries` (0, 1, ...): 100 ms doubling up to 5 s, half of it jitter.
+ */
+uint64_t ds_backoff_ms(struct loop *, unsigned tries);
+
+int ds_iscsi_url_check(const char *url, struct why *);
+int ds_nbd_url_check(const char *url, struct why *);
+int ds_file_url_check(const char *url, struct why *);
+
+#endif
