@@ -50,7 +50,7 @@ void vm_free(struct vm *vm)
     struct vms *vms = vm->in.vms;
 
     vms->pinned[loop_index(vm)]--;
-    explicit_bzero(&vm->spec, sizeof vm->spec);
+    vm_spec_wipe(&vm->spec);
     free(vm);
     vms_end(vms);
 }

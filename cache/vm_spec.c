@@ -61,6 +61,11 @@ int vm_spec_check(const struct vm_spec *s, struct why *why)
     return rc;
 }
 
+void vm_spec_wipe(struct vm_spec *s)
+{
+    explicit_bzero(s, sizeof *s);
+}
+
 char *vm_spec_to_json(const struct vm_spec *s, bool deleting)
 {
     char id[2 * VMLOG_ID_BYTES + 1], *text;

@@ -8,6 +8,9 @@
 /* 0, or -EINVAL with a sentence: name, IQN, CHAP names and secrets (12 to 255 bytes), disks. */
 int vm_spec_check(const struct vm_spec *, struct why *);
 
+/* Overwrites it all: it holds secrets. */
+void vm_spec_wipe(struct vm_spec *);
+
 /* The catalog's form (holds secrets; the journal seals it): {"format":1, "name":..., ...}; `deleting` marks
  * one whose log is being removed. The caller frees it. */
 char *vm_spec_to_json(const struct vm_spec *, bool deleting);

@@ -242,7 +242,7 @@ static int open_entry(void *arg, const char *key, const void *value, size_t n)
         log_info(spec.name, "open: %u disk(s), log at %lu, %s", spec.ndisks, vmlog_last(vm->log), spec.iqn);
         vms_insert(vm);
     }
-    explicit_bzero(&spec, sizeof spec);
+    vm_spec_wipe(&spec);
     return rc;
 }
 

@@ -50,7 +50,7 @@ static void finish(struct vms_creation *c)
         log_warn(c->spec.name, "not created: %s", c->why.text);
     }
     c->done(c->arg, vm, &c->why);
-    explicit_bzero(&c->spec, sizeof c->spec);
+    vm_spec_wipe(&c->spec);
     free(c);
     vms_end(vms);
 }
@@ -244,7 +244,7 @@ static void growth_saved(struct work *w)
 {
     struct growth *g = container_of(w, struct growth, work);
 
-    explicit_bzero(&g->spec, sizeof g->spec);
+    vm_spec_wipe(&g->spec);
     if (g->status)
         log_error(g->vm->spec.name, "disk %u's new size is not in the catalog: %s", g->lun, g->why.text);
     g->task.run = on_grow;
