@@ -138,7 +138,8 @@ static void widen(struct readahead *ra, struct stream *s, uint64_t first, uint32
     *from = first / miss * miss;
     end = (first + count + miss - 1) / miss * miss;
     *n = (uint32_t)(end - *from);
-    s->ahead = end;
+    if (s->ahead < end)
+        s->ahead = end;
     ra->widened += *n - count;
     if (ra->widened > SCORE_MAX) {
         ra->widened /= 2;
@@ -146,8 +147,8 @@ static void widen(struct readahead *ra, struct stream *s, uint64_t first, uint32
     }
 }
 
-static void begin(struct readahead *ra, uint64_t first, uint32_t count, bool missed, uint64_t *from,
-                  uint32_t *n)
+/* Only where something missed: reads of what is in memory must not push streams out. */
+static void begin(struct readahead *ra, uint64_t first, uint32_t count, uint64_t *from, uint32_t *n)
 {
     struct stream *s = oldest(ra);
 
@@ -155,20 +156,22 @@ static void begin(struct readahead *ra, uint64_t first, uint32_t count, bool mis
     s->ahead = s->next;
     s->window = 0;
     s->used = ra->clock;
-    if (missed)
-        widen(ra, s, first, count, from, n);
+    widen(ra, s, first, count, from, n);
 }
 
 /* ---- a stream read on */
 
-static void go_on(struct readahead *ra, struct stream *s, uint64_t end, bool missed, uint64_t *from,
-                  uint32_t *n)
+static void go_on(struct readahead *ra, struct stream *s, uint64_t first, uint64_t end, bool missed,
+                  uint64_t *from, uint32_t *n)
 {
     uint32_t grown;
 
     s->used = ra->clock;
-    if (end <= s->next)
-        return; /* again, or a little back */
+    if (end <= s->next) { /* again, or a little back */
+        if (missed)
+            widen(ra, s, first, (uint32_t)(end - first), from, n);
+        return;
+    }
     s->next = end;
     if (s->ahead < end)
         s->ahead = end;
@@ -198,7 +201,7 @@ void readahead_read(struct readahead *ra, uint64_t first, uint32_t count, int mi
     *n = 0;
     ra->clock++;
     if (s)
-        go_on(ra, s, first + count, missed != 0, from, n);
-    else
-        begin(ra, first, count, missed != 0, from, n);
+        go_on(ra, s, first, first + count, missed != 0, from, n);
+    else if (missed)
+        begin(ra, first, count, from, n);
 }

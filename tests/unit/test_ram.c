@@ -480,26 +480,32 @@ static void a_read_waits_for_memory_that_is_held(void **state)
     close_tiers();
 }
 
-/* Two readers of nearly half the memory each, a third on top: none stops the others. */
-static void large_readers_do_not_stop_each_other(void **state)
+/* Three readers find half of what they want and wait for memory for the rest. Kept, their halves would leave
+ * too little for any of them. */
+static void readers_that_wait_do_not_stop_each_other(void **state)
 {
-    struct reader *a, *b, *c;
+    struct reader *held[4], *d[3];
 
     (void)state;
     open_tiers(1, BUDGET, NULL);
+    base.at_once = true;
     for (unsigned i = 0; i < DISK_BLOCKS * 8; i++)
         base.version[i] = 1;
-    a = start(0, 450);
-    b = start(400, 450);
-    c = start(800, 450);
-    base_answer_all();
-    assert_true(a->done || b->done);
-    for (struct reader **d = (struct reader *[]){a, b, c, NULL}; *d; d++) {
-        base_answer_all();
+    for (unsigned i = 0; i < 4; i++)
+        held[i] = start(i * 1000, i < 3 ? 260 : 200);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(held[i]->done);
+        d[i] = start(i * 1000, 490);
+        assert_false(d[i]->done);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        end(&held[i]);
         fake_run_posted(&loop);
-        base_answer_all();
-        assert_true((*d)->done);
-        end(&(struct reader *){*d});
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(d[i]->done);
+        end(&d[i]);
+        fake_run_posted(&loop);
     }
     close_tiers();
 }
@@ -797,7 +803,7 @@ int main(void)
         cmocka_unit_test(a_failed_fill_fails_its_readers_alone),
         cmocka_unit_test(a_demand_read_promotes_the_prefetch_it_meets),
         cmocka_unit_test(a_read_waits_for_memory_that_is_held),
-        cmocka_unit_test(large_readers_do_not_stop_each_other),
+        cmocka_unit_test(readers_that_wait_do_not_stop_each_other),
         cmocka_unit_test(a_scan_does_not_push_out_what_is_hot),
         cmocka_unit_test(memory_stays_within_its_budget),
         cmocka_unit_test(a_huge_trim_changes_what_is_held),
