@@ -1,0 +1,252 @@
+/* control/ctl.c - isthmusctl's command line: the commands, their options, help and exit codes.
+ */
+#include "ctl.h"
+
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct command {
+    const char *words, *argument;
+    const char *options; /* letters of the option table that it takes besides the common ones */
+    int (*run)(const struct ctl *, struct why *);
+    const char *summary, *help;
+} commands[] = {
+    {"vm create", "NAME", "dabcm", ctl_vm_create, "make a VM from disks that stay on-prem",
+     "  --disk ONPREM:DISK        a disk of the on-prem daemon ONPREM; the first is LUN 0; may be repeated\n"
+     "  --chap-user USER          the initiator must log in as USER\n"
+     "  --chap-secret-file FILE   ... with the secret (12 to 255 bytes) in FILE, of mode 0600\n"
+     "  --mutual-user USER        the target proves itself as USER (mutual CHAP)\n"
+     "  --mutual-secret-file FILE\n"},
+    {"vm list", NULL, "", ctl_vm_list, "list the VMs of the edge", ""},
+    {"vm show", "NAME", "", ctl_vm_show, "show one VM: disks, sessions, hits by tier", ""},
+    {"vm delete", "NAME", "f", ctl_vm_delete,
+     "delete a VM and what it wrote; its source disks stay as they are",
+     "  --force                   even while an initiator is logged in\n"},
+    {"status", NULL, "", ctl_status, "show the edge: VMs, on-prem daemons, journal, memory", ""},
+    {"pki init", "DIR", "nD", ctl_pki_init, "make a private CA in DIR: ca.pem, ca.key",
+     "  --name NAME               the CA's name (default: Isthmus CA)\n"
+     "  --days N                  how long it is good (default: 3650)\n"},
+    {"pki issue", "DIR", "nrsD", ctl_pki_issue,
+     "issue a daemon's certificate beside the CA: NAME.pem, NAME.key",
+     "  --role edge|onprem        what the daemon is\n"
+     "  --name NAME               who it is; VMs name their disks' on-prem daemon by it\n"
+     "  --san NAME|ADDRESS        another DNS name or IP address of it; may be repeated\n"
+     "  --days N                  how long it is good (default: 825)\n"},
+    {"key new", "FILE", "", ctl_key_new, "make an encryption key: 32 hex digits in FILE, of mode 0600", ""},
+    {"token new", "FILE", "", ctl_token_new, "make an access token for the REST API in FILE, of mode 0600",
+     ""},
+};
+
+enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
+
+static const char common_help[] =
+    "  --json                    print JSON\n"
+    "  --server URL              the edge's control address (ISTHMUS_SERVER; http://127.0.0.1:7261)\n"
+    "  --token-file FILE         its token (ISTHMUS_TOKEN_FILE; /etc/isthmus/token)\n"
+    "  --cacert FILE             the CA of an https server\n";
+
+static const struct option options[] = {
+    {"json", no_argument, NULL, 'j'},
+    {"server", required_argument, NULL, 'S'},
+    {"token-file", required_argument, NULL, 'T'},
+    {"cacert", required_argument, NULL, 'C'},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'V'},
+    {"disk", required_argument, NULL, 'd'},
+    {"chap-user", required_argument, NULL, 'a'},
+    {"chap-secret-file", required_argument, NULL, 'b'},
+    {"mutual-user", required_argument, NULL, 'c'},
+    {"mutual-secret-file", required_argument, NULL, 'm'},
+    {"force", no_argument, NULL, 'f'},
+    {"name", required_argument, NULL, 'n'},
+    {"role", required_argument, NULL, 'r'},
+    {"san", required_argument, NULL, 's'},
+    {"days", required_argument, NULL, 'D'},
+    {NULL, 0, NULL, 0},
+};
+
+static void help_all(FILE *f)
+{
+    fputs("usage: isthmusctl COMMAND [OPTIONS]\n\n", f);
+    for (size_t i = 0; i < COMMANDS; i++)
+        fprintf(f, "  %-10s %-5s  %s\n", commands[i].words, commands[i].argument ? commands[i].argument : "",
+                commands[i].summary);
+    fputs("\nisthmusctl COMMAND --help says more. Everywhere:\n", f);
+    fputs(common_help, f);
+}
+
+static void help_one(FILE *f, const struct command *c)
+{
+    fprintf(f, "usage: isthmusctl %s%s%s [OPTIONS]\n%s\n\n%s%s", c->words, c->argument ? " " : "",
+            c->argument ? c->argument : "", c->summary, c->help, common_help);
+}
+
+__attribute__((format(printf, 2, 3))) static _Noreturn void misused(const struct command *c,
+                                                                    const char *format, ...)
+{
+    va_list args;
+
+    fputs("isthmusctl: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputs("\n\n", stderr);
+    if (c)
+        help_one(stderr, c);
+    else
+        help_all(stderr);
+    exit(2);
+}
+
+static void add(const struct command *c, const char **list, unsigned *n, const char *value)
+{
+    if (*n == CTL_LIST_MAX)
+        misused(c, "at most %d of one option", CTL_LIST_MAX);
+    list[(*n)++] = value;
+}
+
+static unsigned number(const struct command *c, const char *text)
+{
+    char *end;
+    unsigned long n = strtoul(text, &end, 10);
+
+    if (*text < '0' || *text > '9' || *end || n > 1000000)
+        misused(c, "'%s' is not a number of days", text);
+    return (unsigned)n;
+}
+
+static void take_option(struct ctl *ctl, const struct command *c, int letter, const char *value)
+{
+    switch (letter) {
+    case 'j':
+        ctl->json = true;
+        break;
+    case 'S':
+        ctl->server = value;
+        break;
+    case 'T':
+        ctl->token_file = value;
+        break;
+    case 'C':
+        ctl->cacert = value;
+        break;
+    case 'd':
+        add(c, ctl->disks, &ctl->ndisks, value);
+        break;
+    case 'a':
+        ctl->chap_user = value;
+        break;
+    case 'b':
+        ctl->chap_secret_file = value;
+        break;
+    case 'c':
+        ctl->mutual_user = value;
+        break;
+    case 'm':
+        ctl->mutual_secret_file = value;
+        break;
+    case 'f':
+        ctl->force = true;
+        break;
+    case 'n':
+        ctl->name = value;
+        break;
+    case 'r':
+        ctl->role = value;
+        break;
+    case 's':
+        add(c, ctl->sans, &ctl->nsans, value);
+        break;
+    case 'D':
+        ctl->days = number(c, value);
+        break;
+    }
+}
+
+/* The command that the first words name; *used gets how many words those are. */
+static const struct command *find(char **words, int nwords, int *used)
+{
+    for (size_t i = 0; i < COMMANDS; i++) {
+        const char *space = strchr(commands[i].words, ' ');
+        size_t first = space ? (size_t)(space - commands[i].words) : strlen(commands[i].words);
+
+        *used = space ? 2 : 1;
+        if (nwords >= *used && strlen(words[0]) == first &&
+            strncmp(words[0], commands[i].words, first) == 0 && (!space || strcmp(words[1], space + 1) == 0))
+            return &commands[i];
+    }
+    return NULL;
+}
+
+/* Options may stand anywhere: getopt moves the words to the end, then the command is known, then the options
+ * are looked at again, now knowing which of them belong to it. */
+static const struct command *parse(int argc, char **argv, struct ctl *ctl)
+{
+    static char *letters[256];
+    static const char *values[256];
+    const struct command *c;
+    int letter, n = 0, used;
+    bool help = false;
+
+    opterr = 0;
+    while ((letter = getopt_long(argc, argv, ":jhV", options, NULL)) >= 0) {
+        if (letter == 'V') {
+            puts("isthmusctl " ISTHMUS_VERSION);
+            exit(0);
+        } else if (letter == 'h') {
+            help = true;
+        } else if (letter == '?') {
+            misused(NULL, "there is no option %s", argv[optind - 1]);
+        } else if (letter == ':') {
+            misused(NULL, "the option %s wants a value", argv[optind - 1]);
+        } else if (n < 256) {
+            values[n] = optarg;
+            letters[n++] = strchr("jSTCdabcmfnrsD", letter);
+        }
+    }
+    c = find(argv + optind, argc - optind, &used);
+    if (help) {
+        c ? help_one(stdout, c) : help_all(stdout);
+        exit(0);
+    }
+    if (optind == argc)
+        misused(NULL, "a command is missing");
+    if (!c)
+        misused(NULL, "there is no command '%s%s%s'", argv[optind], optind + 1 < argc ? " " : "",
+                optind + 1 < argc ? argv[optind + 1] : "");
+    for (int i = 0; i < n; i++) {
+        if (!strchr("jSTC", *letters[i]) && !strchr(c->options, *letters[i]))
+            misused(c, "'%s' does not take one of these options", c->words);
+        take_option(ctl, c, *letters[i], values[i]);
+    }
+    if (argc - optind - used != (c->argument ? 1 : 0))
+        misused(c, c->argument ? "'%s' wants one %s" : "'%s' takes no %s", c->words,
+                c->argument ? c->argument : "argument");
+    ctl->argument = c->argument ? argv[optind + used] : NULL;
+    return c;
+}
+
+int main(int argc, char **argv)
+{
+    static struct ctl ctl;
+    const struct command *c;
+    struct why why = {"it failed"};
+
+    c = parse(argc, argv, &ctl);
+    if (!ctl.server)
+        ctl.server = getenv("ISTHMUS_SERVER");
+    if (!ctl.server || !*ctl.server)
+        ctl.server = "http://127.0.0.1:7261";
+    if (!ctl.token_file)
+        ctl.token_file = getenv("ISTHMUS_TOKEN_FILE");
+    if (!ctl.token_file || !*ctl.token_file)
+        ctl.token_file = "/etc/isthmus/token";
+    if (c->run(&ctl, &why) == 0)
+        return fflush(stdout) == 0 ? 0 : 1;
+    fflush(stdout);
+    fprintf(stderr, "isthmusctl: %s\n", why.text);
+    return 1;
+}

@@ -1,0 +1,42 @@
+/* control/ctl.h - isthmusctl: one table of commands, one function each. Blocking, one thread.
+ *
+ * A command returns 0 or fills why and returns -errno; ctl.c says the sentence and ends with 1. A wrong
+ * command line ends with 2.
+ */
+#ifndef ISTHMUS_CTL_H
+#define ISTHMUS_CTL_H
+
+#include "why.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+
+enum { CTL_LIST_MAX = 64 };
+
+/* What the command line said; NULL, 0 or false where it said nothing. */
+struct ctl {
+    bool json, force;
+    const char *server, *token_file, *cacert;
+    const char *disks[CTL_LIST_MAX], *sans[CTL_LIST_MAX];
+    unsigned ndisks, nsans;
+    const char *chap_user, *chap_secret_file, *mutual_user, *mutual_secret_file;
+    const char *name, *role;
+    unsigned days;
+    const char *argument; /* the word after the command's own, if it takes one */
+};
+
+/* Asks the edge; body may be NULL (borrowed). *answer is the caller's to drop. */
+int ctl_ask(const struct ctl *, const char *method, const char *path, json_t *body, json_t **answer,
+            struct why *);
+
+int ctl_vm_create(const struct ctl *, struct why *);
+int ctl_vm_list(const struct ctl *, struct why *);
+int ctl_vm_show(const struct ctl *, struct why *);
+int ctl_vm_delete(const struct ctl *, struct why *);
+int ctl_status(const struct ctl *, struct why *);
+int ctl_pki_init(const struct ctl *, struct why *);
+int ctl_pki_issue(const struct ctl *, struct why *);
+int ctl_key_new(const struct ctl *, struct why *);
+int ctl_token_new(const struct ctl *, struct why *);
+
+#endif

@@ -1,0 +1,222 @@
+/* control/ctl_vm.c - the commands that ask the edge, and their tables for people.
+ */
+#include "ctl.h"
+
+#include "conf.h"
+#include "mem.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { SECRET_MAX = 256 };
+
+static const char *text_of(json_t *json, const char *key)
+{
+    const char *text = json_string_value(json_object_get(json, key));
+    return text ? text : "";
+}
+
+static json_int_t int_of(json_t *json, const char *key)
+{
+    return json_integer_value(json_object_get(json, key));
+}
+
+/* "1.5G" */
+static const char *size_text(json_int_t bytes, char text[16])
+{
+    static const char units[] = " KMGTP";
+    double n = (double)bytes;
+    int unit = 0;
+
+    while (n >= 1024 && unit < 5) {
+        n /= 1024;
+        unit++;
+    }
+    snprintf(text, 16, unit && n < 10 ? "%.1f%c" : "%.0f%c", n, units[unit]);
+    if (!unit)
+        snprintf(text, 16, "%.0f", n);
+    return text;
+}
+
+static int dump(json_t *json)
+{
+    json_dumpf(json, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(json);
+    return 0;
+}
+
+static char *vm_path(const char *name, const char *more)
+{
+    char *quoted = curl_easy_escape(NULL, name, 0);
+    char *path = xasprintf("/v1/vms/%s%s", quoted ? quoted : "", more);
+
+    curl_free(quoted);
+    return path;
+}
+
+static int add_secret(json_t *body, const char *what, const char *user, const char *file, struct why *why)
+{
+    char secret[SECRET_MAX], user_key[32], secret_key[32];
+    int err;
+
+    if (!user && !file)
+        return 0;
+    if (!user || !file)
+        return why_set(why, -EINVAL, "--%s-user and --%s-secret-file come together", what, what);
+    err = conf_read_secret(file, secret, sizeof(secret), why);
+    if (err)
+        return err;
+    snprintf(user_key, sizeof(user_key), "%s_user", what);
+    snprintf(secret_key, sizeof(secret_key), "%s_secret", what);
+    if (json_object_set_new(body, user_key, json_string(user)) != 0 ||
+        json_object_set_new(body, secret_key, json_string(secret)) != 0)
+        err = why_set(why, -EINVAL, "the user or the secret in %s is not UTF-8", file);
+    explicit_bzero(secret, sizeof(secret));
+    return err;
+}
+
+int ctl_vm_create(const struct ctl *ctl, struct why *why)
+{
+    json_t *body, *answer, *disks = json_array();
+    int err;
+
+    for (unsigned i = 0; i < ctl->ndisks; i++)
+        json_array_append_new(disks, json_string(ctl->disks[i]));
+    body = json_pack("{ss so}", "name", ctl->argument, "disks", disks);
+    if (!body)
+        return why_set(why, -EINVAL, "the name is not UTF-8");
+    err = add_secret(body, "chap", ctl->chap_user, ctl->chap_secret_file, why);
+    if (!err)
+        err = add_secret(body, "mutual", ctl->mutual_user, ctl->mutual_secret_file, why);
+    if (!err)
+        err = ctl_ask(ctl, "POST", "/v1/vms", body, &answer, why);
+    json_decref(body);
+    if (err)
+        return err;
+    if (ctl->json)
+        return dump(answer);
+    printf("VM %s is ready: %s\n", text_of(answer, "name"), text_of(answer, "iqn"));
+    json_decref(answer);
+    return 0;
+}
+
+static void print_vms(json_t *vms)
+{
+    json_t *vm, *disk;
+    size_t i, j;
+    char size[16], wan[16];
+
+    printf("%-20s %5s %7s %8s %8s %9s  %s\n", "VM", "DISKS", "SIZE", "SESSIONS", "WAN", "READ P99", "IQN");
+    json_array_foreach(vms, i, vm)
+    {
+        json_int_t bytes = 0;
+        json_array_foreach(json_object_get(vm, "disks"), j, disk) bytes += int_of(disk, "bytes");
+        printf("%-20s %5zu %7s %8zu %8s %6.1f ms  %s\n", text_of(vm, "name"),
+               json_array_size(json_object_get(vm, "disks")), size_text(bytes, size),
+               json_array_size(json_object_get(vm, "sessions")), size_text(int_of(vm, "wan_bytes"), wan),
+               json_number_value(json_object_get(vm, "read_p99_us")) / 1e3, text_of(vm, "iqn"));
+    }
+}
+
+int ctl_vm_list(const struct ctl *ctl, struct why *why)
+{
+    json_t *answer;
+    int err = ctl_ask(ctl, "GET", "/v1/vms", NULL, &answer, why);
+
+    if (err)
+        return err;
+    if (ctl->json)
+        return dump(answer);
+    print_vms(json_object_get(answer, "vms"));
+    json_decref(answer);
+    return 0;
+}
+
+static void print_vm(json_t *vm)
+{
+    json_t *item;
+    const char *tier;
+    size_t i;
+    char size[16];
+
+    printf("VM %s\n  iqn       %s\n  loop      %s\n", text_of(vm, "name"), text_of(vm, "iqn"),
+           text_of(vm, "loop"));
+    if (*text_of(vm, "chap_user"))
+        printf("  CHAP      user %s%s%s\n", text_of(vm, "chap_user"),
+               *text_of(vm, "mutual_user") ? ", mutual user " : "", text_of(vm, "mutual_user"));
+    json_array_foreach(json_object_get(vm, "disks"), i, item)
+        printf("  LUN %-4lld  %s  %s  naa.%s\n", (long long)int_of(item, "lun"), text_of(item, "source"),
+               size_text(int_of(item, "bytes"), size), text_of(item, "naa"));
+    json_array_foreach(json_object_get(vm, "sessions"), i, item) printf(
+        "  session   %s from %s, %lld s, %lld commands\n", text_of(item, "initiator"),
+        text_of(item, "address"), (long long)int_of(item, "age_s"), (long long)int_of(item, "commands"));
+    json_object_foreach(json_object_get(vm, "tiers"), tier, item)
+        printf("  %-8s  %lld blocks hit, %lld missed\n", tier, (long long)int_of(item, "hit_blocks"),
+               (long long)int_of(item, "miss_blocks"));
+    printf("  WAN       %s\n  reads     p50 %.2f ms, p99 %.2f ms\n", size_text(int_of(vm, "wan_bytes"), size),
+           json_number_value(json_object_get(vm, "read_p50_us")) / 1e3,
+           json_number_value(json_object_get(vm, "read_p99_us")) / 1e3);
+}
+
+int ctl_vm_show(const struct ctl *ctl, struct why *why)
+{
+    CLEANUP_FREE char *path = vm_path(ctl->argument, "");
+    json_t *answer;
+    int err = ctl_ask(ctl, "GET", path, NULL, &answer, why);
+
+    if (err)
+        return err;
+    if (ctl->json)
+        return dump(answer);
+    print_vm(answer);
+    json_decref(answer);
+    return 0;
+}
+
+int ctl_vm_delete(const struct ctl *ctl, struct why *why)
+{
+    CLEANUP_FREE char *path = vm_path(ctl->argument, ctl->force ? "?force=1" : "");
+    json_t *answer;
+    int err = ctl_ask(ctl, "DELETE", path, NULL, &answer, why);
+
+    if (err)
+        return err;
+    if (ctl->json)
+        return dump(answer);
+    printf("VM %s is deleted\n", text_of(answer, "deleted"));
+    json_decref(answer);
+    return 0;
+}
+
+int ctl_status(const struct ctl *ctl, struct why *why)
+{
+    json_t *answer, *peer, *journal, *ram;
+    char used[16], max[16];
+    size_t i;
+    int err = ctl_ask(ctl, "GET", "/v1/status", NULL, &answer, why);
+
+    if (err)
+        return err;
+    if (ctl->json)
+        return dump(answer);
+    journal = json_object_get(answer, "journal");
+    ram = json_object_get(answer, "ram");
+    printf("isthmus-edge %s, up %lld s\n", text_of(answer, "version"), (long long)int_of(answer, "uptime_s"));
+    printf("journal  %s of %s%s%s\n", size_text(int_of(journal, "bytes"), used),
+           size_text(int_of(journal, "max_bytes"), max),
+           json_is_true(json_object_get(journal, "throttled")) ? ", filling: writes are slowed down" : "",
+           json_is_true(json_object_get(journal, "failed")) ? ", its disk refuses: writes wait" : "");
+    printf("memory   %s of %s\n", size_text(int_of(ram, "used_bytes"), used),
+           size_text(int_of(ram, "max_bytes"), max));
+    json_array_foreach(json_object_get(answer, "peers"), i, peer)
+        printf("on-prem  %s %s, round trip %.1f ms\n", text_of(peer, "name"),
+               json_is_true(json_object_get(peer, "up")) ? "up" : "DOWN",
+               json_number_value(json_object_get(peer, "rtt_ms")));
+    print_vms(json_object_get(answer, "vms"));
+    json_decref(answer);
+    return 0;
+}

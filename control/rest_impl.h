@@ -1,0 +1,38 @@
+/* control/rest_impl.h - what the files of the REST API share. Not for others. */
+#ifndef ISTHMUS_REST_IMPL_H
+#define ISTHMUS_REST_IMPL_H
+
+#include "rest.h"
+
+#include <jansson.h>
+
+enum { REST_TOKEN_MAX = 256 };
+
+struct rest {
+    struct rest_conf conf;
+    char *iqn_prefix, *portal;
+    char token[REST_TOKEN_MAX];
+    uint64_t started_ns;
+};
+
+/* Routes point at one of these, which outlives struct rest: the listeners may still be asked. */
+struct rest_gate {
+    struct rest *rest; /* NULL: stopping */
+    void (*handler)(struct rest *, struct http_request *);
+    bool open; /* no token asked */
+};
+
+void rest_vms_list(struct rest *, struct http_request *);
+void rest_vm_create(struct rest *, struct http_request *);
+void rest_vm_show(struct rest *, struct http_request *);
+void rest_vm_delete(struct rest *, struct http_request *);
+void rest_status(struct rest *, struct http_request *);
+void rest_boot(struct rest *, struct http_request *);
+
+/* Everything about a VM that may be shown. */
+json_t *rest_vm_json(struct rest *, struct vm *);
+json_t *rest_vms_json(struct rest *);
+/* Answers with the object and drops it. */
+void rest_reply(struct http_request *, int code, json_t *);
+
+#endif

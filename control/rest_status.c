@@ -1,0 +1,167 @@
+/* control/rest_status.c - how the edge and its VMs are, as JSON. Numbers come from the metrics where those
+ * count them already.
+ */
+#include "rest_impl.h"
+
+#include "log.h"
+#include "mem.h"
+#include "metric.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static uint64_t blocks_of(const char *vm, const char *tier, const char *result)
+{
+    CLEANUP_FREE char *labels = xasprintf("vm=\"%s\",tier=\"%s\",result=\"%s\"", vm, tier, result);
+
+    return metric_sum("isthmus_tier_blocks_total", labels);
+}
+
+static uint64_t sum_of(const char *metric, const char *label, const char *value)
+{
+    CLEANUP_FREE char *labels = xasprintf("%s=\"%s\"", label, value);
+
+    return metric_sum(metric, labels);
+}
+
+static json_t *tiers_json(const char *vm)
+{
+    static const char *const tiers[] = {"ram", "journal", "onprem"};
+    json_t *all = json_object();
+
+    for (size_t i = 0; i < sizeof(tiers) / sizeof(tiers[0]); i++) {
+        json_int_t hits = (json_int_t)blocks_of(vm, tiers[i], "hit");
+        json_object_set_new(all, tiers[i],
+                            json_pack("{sI sI}", "hit_blocks", hits, "miss_blocks",
+                                      (json_int_t)blocks_of(vm, tiers[i], "miss")));
+    }
+    return all;
+}
+
+static double read_us(const char *vm, double q)
+{
+    CLEANUP_FREE char *labels = xasprintf("vm=\"%s\",tier=\"ram\"", vm);
+
+    return (double)metric_quantile_ns("isthmus_tier_read_seconds", labels, q) / 1e3;
+}
+
+static json_t *disk_json(const struct vm *vm, unsigned lun)
+{
+    const struct vm_disk *disk = &vm->spec.disks[lun];
+    const struct volume *volume = vm->volumes[lun];
+    char source[sizeof(disk->onprem) + sizeof(disk->disk) + 2], naa[24] = "";
+
+    snprintf(source, sizeof(source), "%s:%s", disk->onprem, disk->disk);
+    for (int i = 0; volume && i < 8; i++)
+        snprintf(naa + 2 * i, 3, "%02x", volume_naa(volume)[i]);
+    return json_pack("{si ss sI si ss}", "lun", (int)lun, "source", source, "bytes",
+                     (json_int_t)((volume ? volume_sectors(volume) : disk->sectors) * SECTOR_BYTES),
+                     "block_bytes", (int)disk->block_bytes, "naa", naa);
+}
+
+struct session_list {
+    const char *vm;
+    json_t *list;
+};
+
+/* Under the target's lock. */
+static void add_session(void *arg, const struct target_session *s)
+{
+    struct session_list *l = arg;
+
+    if (s->vm && strcmp(s->vm, l->vm) == 0)
+        json_array_append_new(
+            l->list, json_pack("{ss ss ss ss sI sI}", "connection", s->connection, "initiator",
+                               s->initiator ? s->initiator : "", "address", s->address ? s->address : "",
+                               "portal", s->portal ? s->portal : "", "commands", (json_int_t)s->commands,
+                               "age_s", (json_int_t)(s->age_ns / 1000000000)));
+}
+
+json_t *rest_vm_json(struct rest *rest, struct vm *vm)
+{
+    const struct vm_spec *spec = &vm->spec;
+    struct session_list sessions = {spec->name, json_array()};
+    json_t *disks = json_array();
+
+    for (unsigned i = 0; i < spec->ndisks; i++)
+        json_array_append_new(disks, disk_json(vm, i));
+    if (rest->conf.target)
+        target_each_session(rest->conf.target, add_session, &sessions);
+    return json_pack("{ss ss so so ss ss ss sb so sI sf sf}", "name", spec->name, "iqn", spec->iqn, "disks",
+                     disks, "sessions", sessions.list, "chap_user", spec->chap_user, "mutual_user",
+                     spec->mutual_user, "loop", vm->loop ? vm->loop->name : "", "deleting",
+                     (int)atomic_load(&vm->deleting), "tiers", tiers_json(spec->name), "wan_bytes",
+                     (json_int_t)sum_of("isthmus_onprem_reply_bytes_total", "vm", spec->name), "read_p50_us",
+                     read_us(spec->name, 0.5), "read_p99_us", read_us(spec->name, 0.99));
+}
+
+struct vm_list {
+    struct rest *rest;
+    json_t *list;
+};
+
+static void add_vm(void *arg, struct vm *vm)
+{
+    struct vm_list *l = arg;
+
+    json_array_append_new(l->list, rest_vm_json(l->rest, vm));
+}
+
+json_t *rest_vms_json(struct rest *rest)
+{
+    struct vm_list all = {rest, json_array()};
+
+    vms_each(rest->conf.vms, add_vm, &all);
+    return all.list;
+}
+
+struct peer_list {
+    struct rest *rest;
+    json_t *peers; /* by name */
+};
+
+/* The on-prem daemons that VMs have disks at. */
+static void add_peers(void *arg, struct vm *vm)
+{
+    struct peer_list *l = arg;
+
+    for (unsigned i = 0; i < vm->spec.ndisks; i++) {
+        const char *name = vm->spec.disks[i].onprem;
+        struct peer *peer = json_object_get(l->peers, name) ? NULL : link_peer(l->rest->conf.link, name);
+        if (!peer)
+            continue;
+        json_object_set_new(l->peers, name,
+                            json_pack("{ss sb sf sI}", "name", name, "up", (int)peer_up(peer), "rtt_ms",
+                                      (double)peer_rtt_ns(peer) / 1e6, "bytes_per_s",
+                                      (json_int_t)peer_bytes_per_s(peer)));
+    }
+}
+
+static json_t *peers_json(struct rest *rest)
+{
+    struct peer_list by_name = {rest, json_object()};
+    json_t *list = json_array(), *peer;
+    const char *name;
+
+    vms_each(rest->conf.vms, add_peers, &by_name);
+    json_object_foreach(by_name.peers, name, peer) json_array_append(list, peer);
+    json_decref(by_name.peers);
+    return list;
+}
+
+void rest_status(struct rest *rest, struct http_request *r)
+{
+    struct journal *j = rest->conf.journal;
+    uint64_t uptime = loop_now_ns(rest->conf.main) - rest->started_ns;
+    json_t *journal = json_pack("{sI sI sb sb}", "bytes", (json_int_t)journal_bytes(j), "max_bytes",
+                                (json_int_t)metric_sum("isthmus_journal_max_bytes", ""), "throttled",
+                                (int)journal_throttled(j), "failed", (int)journal_failed(j));
+    json_t *ram =
+        json_pack("{sI sI}", "used_bytes", (json_int_t)metric_sum("isthmus_ram_bytes", "kind=\"used\""),
+                  "max_bytes", (json_int_t)metric_sum("isthmus_ram_bytes", "kind=\"limit\""));
+
+    rest_reply(r, 200,
+               json_pack("{ss sI so so so so}", "version", ISTHMUS_VERSION, "uptime_s",
+                         (json_int_t)(uptime / 1000000000), "vms", rest_vms_json(rest), "peers",
+                         peers_json(rest), "journal", journal, "ram", ram));
+}
