@@ -247,13 +247,21 @@ static void submit(struct one *o)
     }
 }
 
+static void start(struct task *t)
+{
+    (void)t;
+    for (unsigned i = 0; i < w.running; i++)
+        submit(xcalloc(1, sizeof(struct one)));
+}
+
 static void run(unsigned ios, unsigned in_flight)
 {
+    struct task task = {.run = start};
+
     w.wanted = ios;
     w.started = 0;
     w.running = in_flight;
-    for (unsigned i = 0; i < in_flight; i++)
-        submit(xcalloc(1, sizeof(struct one)));
+    loop_post(w.loop, &task);
     loop_run(w.loop);
 }
 
