@@ -58,7 +58,7 @@ struct journal {
 
     uint64_t max_bytes, reserve_bytes; /* the reserve is for overwrites at the bound */
     _Atomic uint64_t bytes;            /* live, and on the way */
-    atomic_bool failed;
+    atomic_bool failed;                /* writes wait for the disk */
 
     pthread_mutex_t lock;
     pthread_cond_t wake;      /* the writer: something to do */
@@ -70,7 +70,8 @@ struct journal {
     struct control_list controls;
     unsigned ndead;
     bool writer_idle, stopping;
-    int reopen; /* -errno of a failed sync: the writer shall open the store again */
+    bool broken; /* the store has failed and is to be opened again: nobody syncs */
+    int reopen;  /* -errno of a failed sync: the writer shall open the store again */
     uint64_t written, synced, sync_wanted; /* numbers of batches; they rise by one */
     TAILQ_HEAD(, vmlog) syncing;           /* logs that wait for synced to rise */
 

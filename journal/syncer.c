@@ -38,7 +38,7 @@ void *syncer_main(void *arg)
         uint64_t target;
         int err;
 
-        while (!j->stopping && (j->sync_wanted <= j->synced || j->reopen))
+        while (!j->stopping && (j->sync_wanted <= j->synced || j->reopen || j->broken))
             pthread_cond_wait(&j->sync_wake, &j->lock);
         if (j->stopping)
             break;

@@ -246,6 +246,14 @@ static bool open_again(struct journal *j, int err)
     return !closed;
 }
 
+static void set_broken(struct journal *j, bool broken)
+{
+    pthread_mutex_lock(&j->lock);
+    j->broken = broken;
+    pthread_cond_signal(&j->sync_wake);
+    pthread_mutex_unlock(&j->lock);
+}
+
 /* Writes the batch, or with batch = false makes sure that the store works, however long it takes. false: the
  * journal is being closed. */
 static bool put_through(struct journal *j, bool batch)
@@ -266,8 +274,10 @@ static bool put_through(struct journal *j, bool batch)
             return true;
         }
         trouble_begins(j, err, 0);
+        set_broken(j, true);
         if (!open_again(j, err))
             return false;
+        set_broken(j, false);
     }
 }
 

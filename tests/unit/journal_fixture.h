@@ -26,7 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FIXTURE_SECTORS = 65536, MIB = 1 << 20 };
+enum { FIXTURE_SECTORS = 131072, MIB = 1 << 20 };
 
 struct fixture {
     char dir[64];
