@@ -8,6 +8,8 @@
 
 #include "mem.h"
 
+#include <errno.h>
+
 static void wait_drop_blocks(struct wait *w)
 {
     for (uint32_t i = 0; i < w->req->count; i++) {
@@ -179,6 +181,12 @@ void wait_start_or_queue(struct ram *m, struct wait *w)
     if (wait_start(m, w, false))
         return;
     wait_drop_blocks(w);
+    if (w->req->class == TIER_PREFETCH) { /* nobody waits for it: dropped */
+        w->status = -ECANCELED;
+        w->remaining = 1;
+        wait_account(m, w, 1);
+        return;
+    }
     w->queued = true;
     metric_add(m->waits, 1);
     STAILQ_INSERT_TAIL(&m->memory, w, entry);

@@ -452,7 +452,7 @@ static void a_demand_read_promotes_the_prefetch_it_meets(void **state)
  */
 static void a_read_waits_for_memory_that_is_held(void **state)
 {
-    struct reader *held[64] = {NULL}, *late, *later;
+    struct reader *held[64] = {NULL}, *late, *later, *ahead;
     unsigned n = 0;
 
     (void)state;
@@ -467,6 +467,12 @@ static void a_read_waits_for_memory_that_is_held(void **state)
     late = start(60000, 256);
     later = start(50000, 1);
     assert_false(late->done || later->done);
+    ahead = reader_new(30000, 8);
+    ahead->req.class = TIER_PREFETCH;
+    ahead->done = tier_read(top, &ahead->req);
+    assert_true(ahead->done);
+    assert_int_equal(ahead->req.status, -ECANCELED);
+    end(&ahead);
     commit(40000 * 8, 8, 2); /* a write neither waits nor fails */
     for (unsigned i = 0; i < n; i++) {
         end(&held[i]);
