@@ -21,7 +21,7 @@
 
 #include <cmocka.h>
 
-enum { SECTORS = 2048, IN_FLIGHT = 24, ROUNDS = 12000, MOST = 40 };
+enum { SECTORS = 2048, IN_FLIGHT = 24, ROUNDS = 60000, MOST = 40 };
 
 /* --- the base: block n is zero when n % 7 == 3, else every sector says BASE; answers come late --- */
 
