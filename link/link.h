@@ -30,10 +30,10 @@ struct link; /* this daemon's end */
 struct peer; /* the other daemon; exists for the link's life once named */
 
 struct link_conf {
-    const char *role;      /* "edge" or "onprem": must be what our certificate says (its OU) */
-    const char *peer_role; /* the only role accepted from the other side */
+    const char *role;                   /* "edge" or "onprem": must be what our certificate says (its OU) */
+    const char *peer_role;              /* the only role accepted from the other side */
     const char *certificate, *key, *ca; /* PEM files; key of mode 0600 */
-    const char *listen;    /* "ADDR:PORT" ("[::]:PORT" for IPv6), or NULL: dial only */
+    const char *listen;                 /* "ADDR:PORT" ("[::]:PORT" for IPv6), or NULL: dial only */
     const char *congestion;             /* TCP_CONGESTION for our sockets, or NULL: the system's */
 };
 
@@ -47,7 +47,8 @@ struct link_request {
 };
 
 struct link_handlers {
-    /* Answer now or later with link_reply, exactly once. Unknown types are answered by the link itself. */
+    /* Answer now or later with link_reply, exactly once; a type unknown to you with -ENOSYS. NULL: the link
+     * answers that itself. */
     void (*request)(void *arg, struct link_request *);
     /* One-way word from a peer; body borrowed for the call. */
     void (*notice)(void *arg, struct peer *, uint8_t type, const uint8_t *body, uint32_t len);
@@ -59,7 +60,7 @@ struct link_handlers {
 /* 0 or -errno with why (file missing, key readable by others, wrong role, port in use, ...). Copies conf. */
 int link_new(struct link **, struct loop *, const struct link_conf *, const struct link_handlers *,
              struct why *);
-void link_free(struct link **); /* closes every connection; outstanding calls end with -ECANCELED */
+void link_free(struct link **);          /* closes every connection; outstanding calls end with -ECANCELED */
 uint16_t link_port(const struct link *); /* the port listened on (after "ADDR:0") */
 
 /* The peer of that name, made (down) if it was unknown. NULL if the name is not one (empty, too long). */
@@ -69,8 +70,9 @@ int link_dial(struct link *, struct peer *, const char *address, unsigned nconns
 
 const char *peer_name(const struct peer *);
 bool peer_up(const struct peer *);
-uint64_t peer_rtt_ns(const struct peer *);       /* smoothed, from the keep-alive; 0 = not measured */
-uint64_t peer_bytes_per_s(const struct peer *);  /* receive rate seen when busy (recent maximum); 0 = unknown */
+uint64_t peer_rtt_ns(const struct peer *); /* smoothed, from the keep-alive; 0 = not measured */
+uint64_t
+peer_bytes_per_s(const struct peer *); /* receive rate seen when busy (recent maximum); 0 = unknown */
 struct link *peer_link(const struct peer *);
 
 /* A call: embedded in its owner, who fills the first part and must not touch it until done(). */

@@ -23,10 +23,10 @@ enum { PROTO_NAME_MAX = 63, PROTO_READ_MAX = 256 * 1024, PROTO_BLOCK = 4096 };
 
 struct proto_stat {
     char name[PROTO_NAME_MAX + 1];
-    uint64_t bytes;        /* size of the disk */
-    uint32_t block_bytes;  /* its logical block size: 512 or 4096 */
+    uint64_t bytes;       /* size of the disk */
+    uint32_t block_bytes; /* its logical block size: 512 or 4096 */
     bool read_only;
-    char identity[128];    /* what the datastore calls it (NAA, serial, path), for people */
+    char identity[128]; /* what the datastore calls it (NAA, serial, path), for people */
 };
 
 struct proto_read {

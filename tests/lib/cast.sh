@@ -37,7 +37,7 @@ edge_answers() {
 }
 
 # ctl command...: isthmusctl against this edge.
-ctl() { in_ns "$edge_ns" isthmusctl --server 127.0.0.1:7261 --token-file "$stage/token" "$@"; }
+ctl() { in_ns "$edge_ns" isthmusctl --server http://127.0.0.1:7261 --token-file "$stage/token" "$@"; }
 
 # --- the on-prem daemon ---
 

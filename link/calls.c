@@ -1,0 +1,502 @@
+/* link/calls.c - requests in flight, on both sides of a connection.
+ *
+ * Each connection has a window of slots; a call holds one from its first byte until its answer, even if it
+ * was cancelled meanwhile: so the other side never has more than its window to answer, and an id (its low 16
+ * bits are the slot) is found without a search. What has no slot waits with the peer, by class.
+ * A user's callback is always the last thing a function here does.
+ */
+#include "link_in.h"
+
+#include "check.h"
+#include "mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+enum call_state { CALL_WAITING = 1, CALL_SENT, CALL_DONE };
+
+struct call_slot { /* a call of ours */
+    bool busy, cancel_due, background;
+    uint8_t promote_due; /* a class + 1 */
+    uint16_t next_free;
+    uint64_t id;
+    struct link_call *call; /* NULL: cancelled */
+    struct lout *out;       /* until its last byte is out */
+};
+
+struct served { /* a request being answered; freed by link_reply */
+    struct link_request pub;
+    struct lconn *conn; /* NULL: gone */
+    struct serve_slot *slot;
+    struct buf *body;
+};
+
+struct serve_slot { /* a call of theirs */
+    bool busy, cancelled;
+    uint64_t id;
+    struct served *request; /* until link_reply */
+    struct lout *reply;     /* from link_reply until its last byte is out */
+};
+
+struct calls {
+    uint16_t window, nbusy, nbackground, first_free;
+    uint64_t generation;
+    struct call_list sent; /* oldest first */
+    struct call_slot slots[LINK_WINDOW];
+    struct serve_slot served[LINK_WINDOW];
+};
+
+static enum link_class class_of(const struct link_call *call)
+{
+    return call->class;
+}
+
+static bool is_background(enum link_class class)
+{
+    return class >= LINK_PREFETCH;
+}
+
+/* ---- slots ---- */
+
+void calls_open(struct lconn *c)
+{
+    struct calls *t = xcalloc(1, sizeof(*t));
+
+    t->window = c->theirs.window < LINK_WINDOW ? c->theirs.window : LINK_WINDOW;
+    TAILQ_INIT(&t->sent);
+    for (unsigned i = 0; i < t->window; i++)
+        t->slots[i].next_free = (uint16_t)(i + 1);
+    c->calls = t;
+}
+
+static void slot_free(struct calls *t, struct call_slot *s)
+{
+    CHECK(s->busy && !s->out);
+    t->nbusy--;
+    if (s->background)
+        t->nbackground--;
+    s->busy = false;
+    s->call = NULL;
+    s->next_free = t->first_free;
+    t->first_free = (uint16_t)(s - t->slots);
+}
+
+/* Background may use half of the window, so that a demand read always finds a slot. */
+static bool has_room(const struct calls *t, enum link_class class)
+{
+    return t->nbusy < t->window && (!is_background(class) || t->nbackground < t->window / 2);
+}
+
+static struct lconn *least_loaded(struct peer *p, enum link_class class)
+{
+    struct lconn *c, *best = NULL;
+
+    TAILQ_FOREACH (c, &p->up, peer_entry)
+        if (c->state == LCONN_UP && has_room(c->calls, class) &&
+            (!best || c->calls->nbusy < best->calls->nbusy))
+            best = c;
+    return best;
+}
+
+static void send_call(struct lconn *c, struct link_call *call)
+{
+    struct calls *t = c->calls;
+    struct call_slot *s = &t->slots[t->first_free];
+    struct frame f = {.kind = FRAME_CALL, .type = call->type, .len = call->body ? call->body->len : 0};
+
+    CHECK(!s->busy);
+    t->first_free = s->next_free;
+    *s = (struct call_slot){.busy = true, .background = is_background(call->class), .call = call};
+    s->id = f.id = (++t->generation << 16) | (uint64_t)(s - t->slots);
+    t->nbusy++;
+    if (s->background)
+        t->nbackground++;
+    call->in.state = CALL_SENT;
+    call->in.conn = c;
+    call->in.id = f.id;
+    call->in.sent_ns = loop_now_ns(c->loop);
+    TAILQ_INSERT_TAIL(&t->sent, call, in.entry);
+    s->out = lconn_send(c, frame_lane_of(class_of(call)), &f, f.len ? call->body : NULL, s);
+}
+
+void calls_dispatch(struct peer *p)
+{
+    struct link_call *call;
+    struct lconn *c;
+
+    for (unsigned class = 0; class < LINK_CLASSES; class ++)
+        while ((call = TAILQ_FIRST(&p->waiting[class])) && (c = least_loaded(p, class))) {
+            TAILQ_REMOVE(&p->waiting[class], call, in.entry);
+            send_call(c, call);
+        }
+}
+
+/* ---- our calls ---- */
+
+void link_call(struct peer *p, struct link_call *call)
+{
+    CHECK(call->type && call->class < LINK_CLASSES && call->done);
+    CHECK(!call->body || call->body->len <= LINK_FRAME_MAX);
+    call->status = 0;
+    call->reply = NULL;
+    call->why.text[0] = 0;
+    memset(&call->in, 0, sizeof(call->in));
+    call->in.peer = p;
+    call->in.state = CALL_WAITING;
+    TAILQ_INSERT_TAIL(&p->waiting[call->class], call, in.entry);
+    metric_add(p->metrics.in_flight, 1);
+    calls_dispatch(p);
+}
+
+/* The call belongs to nobody but its owner now. */
+static void detach(struct link_call *call)
+{
+    metric_sub(call->in.peer->metrics.in_flight, 1);
+    call->in.state = CALL_DONE;
+    call->in.conn = NULL;
+    call->in.peer = NULL;
+}
+
+static void run_done(struct task *t)
+{
+    struct link_call *call = container_of(t, struct link_call, in.task);
+
+    call->done(call);
+}
+
+static void finish_cancelled(struct link_call *call)
+{
+    struct loop *loop = call->in.peer->link->loop;
+
+    detach(call);
+    call->status = why_set(&call->why, -ECANCELED, "cancelled");
+    call->in.task.run = run_done;
+    loop_post(loop, &call->in.task);
+}
+
+static void send_steering(struct lconn *c, struct call_slot *s, enum frame_kind kind, uint8_t class)
+{
+    lconn_send(c, 0, &(struct frame){.kind = (uint8_t)kind, .class = class, .id = s->id}, NULL, NULL);
+}
+
+static struct call_slot *slot_of(const struct link_call *call)
+{
+    struct lconn *c = call->in.conn;
+    struct call_slot *s = &c->calls->slots[call->in.id & 0xffff];
+
+    CHECK(s->busy && s->call == call);
+    return s;
+}
+
+void link_call_cancel(struct link_call *call)
+{
+    struct lconn *c = call->in.conn;
+    struct peer *p = call->in.peer;
+    struct call_slot *s;
+
+    if (call->in.state == CALL_DONE)
+        return;
+    if (call->in.state == CALL_WAITING) {
+        TAILQ_REMOVE(&p->waiting[call->class], call, in.entry);
+        finish_cancelled(call);
+        return;
+    }
+    s = slot_of(call);
+    TAILQ_REMOVE(&c->calls->sent, call, in.entry);
+    s->call = NULL;
+    finish_cancelled(call);
+    if (s->out && !lout_begun(s->out)) {
+        lout_drop(c, s->out);
+        s->out = NULL;
+        slot_free(c->calls, s);
+        calls_dispatch(p);
+    } else if (s->out) {
+        s->cancel_due = true; /* it must not overtake its own call */
+    } else {
+        send_steering(c, s, FRAME_CANCEL, 0);
+    }
+}
+
+void link_call_promote(struct link_call *call, enum link_class class)
+{
+    struct lconn *c = call->in.conn;
+    struct call_slot *s;
+
+    CHECK(class < LINK_CLASSES);
+    if (call->in.state == CALL_DONE || class >= call->class)
+        return;
+    if (call->in.state == CALL_WAITING) {
+        TAILQ_REMOVE(&call->in.peer->waiting[call->class], call, in.entry);
+        call->class = class;
+        TAILQ_INSERT_TAIL(&call->in.peer->waiting[class], call, in.entry);
+        calls_dispatch(call->in.peer);
+        return;
+    }
+    call->class = class;
+    s = slot_of(call);
+    if (s->background && !is_background(class)) {
+        s->background = false;
+        c->calls->nbackground--;
+    }
+    if (s->out && !lout_begun(s->out))
+        lout_move(c, s->out, frame_lane_of(class));
+    else if (s->out)
+        s->promote_due = (uint8_t)(class + 1);
+    else
+        send_steering(c, s, FRAME_PROMOTE, (uint8_t) class);
+}
+
+/* A call's last byte is out: what was asked for meanwhile follows it. */
+static void call_sent(struct lconn *c, struct call_slot *s)
+{
+    s->out = NULL;
+    if (s->cancel_due)
+        send_steering(c, s, FRAME_CANCEL, 0);
+    else if (s->promote_due)
+        send_steering(c, s, FRAME_PROMOTE, (uint8_t)(s->promote_due - 1));
+    s->cancel_due = false;
+    s->promote_due = 0;
+}
+
+/* The other side's sentence: shown to people, so no bytes that a terminal or a log would take ill. */
+static void read_sentence(struct why *why, const struct buf *body)
+{
+    size_t n = body ? body->len : 0;
+
+    if (n == 0) {
+        why_set(why, 0, "the other side gave no reason");
+        return;
+    }
+    if (n >= sizeof(why->text))
+        n = sizeof(why->text) - 1;
+    for (size_t i = 0; i < n; i++)
+        why->text[i] = body->data[i] < 0x20 || body->data[i] == 0x7f ? '?' : (char)body->data[i];
+    why->text[n] = 0;
+}
+
+static int on_reply(struct lconn *c, const struct frame *f, struct buf **body, struct why *why)
+{
+    uint64_t i = f->id & 0xffff;
+    struct call_slot *s = i < c->calls->window ? &c->calls->slots[i] : NULL;
+    struct link_call *call;
+
+    if (!s || !s->busy || s->id != f->id || s->out)
+        return why_set(why, -EPROTO, "it answered a call that we did not make");
+    call = s->call;
+    slot_free(c->calls, s);
+    if (call) {
+        TAILQ_REMOVE(&c->calls->sent, call, in.entry);
+        detach(call);
+        call->status = -(int)f->code;
+        if (f->code == 0)
+            call->reply = *body ? *body : buf_new(0);
+        else
+            read_sentence(&call->why, *body);
+        if (f->code == 0)
+            *body = NULL;
+    }
+    calls_dispatch(c->peer);
+    if (call)
+        call->done(call);
+    return 0;
+}
+
+/* ---- their calls ---- */
+
+static struct serve_slot *serve_slot_of(struct lconn *c, uint64_t id)
+{
+    uint64_t i = id & 0xffff;
+
+    return i < LINK_WINDOW ? &c->calls->served[i] : NULL;
+}
+
+static int on_call(struct lconn *c, unsigned lane, const struct frame *f, struct buf **body, struct why *why)
+{
+    struct link *link = c->owner;
+    struct serve_slot *s = serve_slot_of(c, f->id);
+    struct link_request *pub;
+    struct served *r;
+
+    if (!s || s->busy)
+        return why_set(why, -EPROTO, "it has more calls under way than the %d that were agreed", LINK_WINDOW);
+    r = xcalloc(1, sizeof(*r));
+    r->conn = c;
+    r->slot = s;
+    r->body = *body ? *body : buf_new(0);
+    *body = NULL;
+    pub = &r->pub;
+    *pub = (struct link_request){c->peer, f->type, (enum link_class)(lane - 1), r->body->data, r->body->len};
+    *s = (struct serve_slot){.busy = true, .id = f->id, .request = r};
+    if (link->handlers.request)
+        link->handlers.request(link->handlers.arg, pub);
+    else
+        link_reply(&pub, -ENOSYS, "this daemon answers no requests", NULL, 0);
+    return 0;
+}
+
+static struct buf *gather(const struct iovec *iov, int niov)
+{
+    struct buf *b;
+    size_t n = 0;
+
+    for (int i = 0; i < niov; i++)
+        n += iov[i].iov_len;
+    CHECK(n <= LINK_FRAME_MAX);
+    b = buf_new(n);
+    n = 0;
+    for (int i = 0; i < niov; i++) {
+        if (iov[i].iov_len)
+            memcpy(b->data + n, iov[i].iov_base, iov[i].iov_len);
+        n += iov[i].iov_len;
+    }
+    return b;
+}
+
+static void send_reply(struct lconn *c, struct serve_slot *s, enum link_class class, int code,
+                       struct buf *body)
+{
+    struct frame f = {.kind = FRAME_REPLY, .code = (uint16_t)code, .id = s->id, .len = body ? body->len : 0};
+
+    s->reply = lconn_send(c, frame_lane_of(class), &f, f.len ? body : NULL, s);
+}
+
+void link_reply(struct link_request **rp, int status, const char *why, const struct iovec *iov, int niov)
+{
+    struct served *r = container_of(*rp, struct served, pub);
+    struct iovec sentence = {(void *)(uintptr_t)why, why ? strnlen(why, FRAME_BYE_MAX) : 0};
+    struct buf *body = NULL;
+
+    CHECK(status <= 0 && status >= -4095);
+    *rp = NULL;
+    if (r->conn && !r->slot->cancelled)
+        body = status ? gather(&sentence, 1) : gather(iov, niov);
+    if (r->conn) {
+        r->slot->request = NULL;
+        send_reply(r->conn, r->slot, r->pub.class, r->slot->cancelled ? ECANCELED : -status, body);
+    }
+    buf_unref(&body);
+    buf_unref(&r->body);
+    free(r);
+}
+
+/* A CANCEL or PROMOTE may cross the answer on its way: then there is nothing left to do. */
+static struct serve_slot *still_serving(struct lconn *c, const struct frame *f)
+{
+    struct serve_slot *s = serve_slot_of(c, f->id);
+
+    if (!s || !s->busy || s->id != f->id || (s->reply && lout_begun(s->reply)))
+        return NULL;
+    return s;
+}
+
+static void on_cancel(struct lconn *c, const struct frame *f)
+{
+    struct serve_slot *s = still_serving(c, f);
+    unsigned lane;
+
+    if (!s || s->cancelled)
+        return;
+    s->cancelled = true;
+    if (s->reply) { /* its bytes are not wanted: an empty answer goes instead */
+        lane = s->reply->lane;
+        lout_drop(c, s->reply);
+        send_reply(c, s, (enum link_class)(lane - 1), ECANCELED, NULL);
+    }
+}
+
+static void on_promote(struct lconn *c, const struct frame *f)
+{
+    struct serve_slot *s = still_serving(c, f);
+
+    if (s && s->reply && frame_lane_of(f->class) < s->reply->lane)
+        lout_move(c, s->reply, frame_lane_of(f->class));
+    else if (s && s->request && f->class < s->request->pub.class)
+        s->request->pub.class = f->class;
+}
+
+/* ---- both ---- */
+
+int calls_frame(struct lconn *c, unsigned lane, const struct frame *f, struct buf **body, struct why *why)
+{
+    struct link *link = c->owner;
+
+    switch (f->kind) {
+    case FRAME_CALL:
+        return on_call(c, lane, f, body, why);
+    case FRAME_REPLY:
+        return on_reply(c, f, body, why);
+    case FRAME_CANCEL:
+        on_cancel(c, f);
+        return 0;
+    case FRAME_PROMOTE:
+        on_promote(c, f);
+        return 0;
+    default:
+        CHECK(f->kind == FRAME_NOTICE);
+        if (link->handlers.notice)
+            link->handlers.notice(link->handlers.arg, c->peer, f->type, *body ? (*body)->data : NULL, f->len);
+        return 0;
+    }
+}
+
+void calls_sent(struct lconn *c, struct lout *o)
+{
+    struct serve_slot *s = o->slot;
+
+    if (o->frame.kind == FRAME_CALL)
+        call_sent(c, o->slot);
+    else if (o->frame.kind == FRAME_REPLY)
+        *s = (struct serve_slot){0};
+}
+
+void calls_close(struct lconn *c)
+{
+    struct calls *t = c->calls;
+    struct link_call *call;
+
+    while ((call = TAILQ_LAST(&t->sent, call_list))) { /* backwards: the oldest ends up first in line */
+        TAILQ_REMOVE(&t->sent, call, in.entry);
+        call->in.state = CALL_WAITING;
+        call->in.conn = NULL;
+        TAILQ_INSERT_HEAD(&c->peer->waiting[call->class], call, in.entry);
+        metric_add(c->peer->metrics.resent, 1);
+    }
+    for (unsigned i = 0; i < LINK_WINDOW; i++)
+        if (t->served[i].request)
+            t->served[i].request->conn = NULL;
+    free(t);
+    c->calls = NULL;
+}
+
+void calls_cancel_all(struct peer *p)
+{
+    struct link_call *call;
+
+    for (unsigned class = 0; class < LINK_CLASSES; class ++)
+        while ((call = TAILQ_FIRST(&p->waiting[class]))) {
+            TAILQ_REMOVE(&p->waiting[class], call, in.entry);
+            finish_cancelled(call);
+        }
+}
+
+void link_notice(struct peer *p, uint8_t type, const void *body, uint32_t len)
+{
+    struct lconn *c = TAILQ_FIRST(&p->up);
+    struct frame f = {.kind = FRAME_NOTICE, .type = type, .len = len};
+    unsigned lane = frame_lane_of(LINK_CONTROL), queued = 0;
+    struct lout *o;
+    struct buf *b;
+
+    CHECK(type && len <= LINK_FRAME_MAX);
+    if (!c)
+        return;
+    TAILQ_FOREACH (o, &c->lanes[lane], entry)
+        if (++queued >= LINK_NOTICES)
+            return;
+    b = buf_new(len);
+    if (len)
+        memcpy(b->data, body, len);
+    lconn_send(c, lane, &f, len ? b : NULL, NULL);
+    buf_unref(&b);
+}
