@@ -7,6 +7,7 @@
 #include "check.h"
 #include "log.h"
 #include "mem.h"
+#include "ram.h"
 #include "vm_life.h"
 #include "vm_spec.h"
 
@@ -117,7 +118,8 @@ static void on_stat(struct link_call *call)
                 d->disk, d->onprem, STAT_TIMEOUT_MS / 1000);
     else if (call->status)
         c->why = call->why;
-    else if (proto_get_stat(call->reply->data, call->reply->len, &stat) < 0 || stat.bytes < SECTOR_BYTES)
+    else if (proto_get_stat(call->reply->data, call->reply->len, &stat) < 0 || stat.bytes < SECTOR_BYTES ||
+             stat.bytes / BLOCK_BYTES >= RAM_DISK_BLOCKS_MAX)
         c->status = why_set(&c->why, -EPROTO, "disk %s:%s: %s gave no usable description of it", d->onprem,
                             d->disk, d->onprem);
     buf_unref(&call->reply);

@@ -25,6 +25,7 @@
 static const char part[] = "edge";
 
 enum { LOOPS_MAX = 64, PORTALS_MAX = 16, POOL_THREADS = 4 };
+#define RAM_LOOP_MIN (64ull << 20) /* four of the largest reads */
 
 struct edge {
     struct loop *main;
@@ -69,16 +70,23 @@ static int open_journal(struct edge *e, struct why *why)
     return rc;
 }
 
-static void make_loops(struct edge *e)
+static int make_loops(struct edge *e, struct why *why)
 {
     unsigned wanted = (unsigned)cfg_getint(e->cfg, "loops");
+    uint64_t ram = conf_bytes(e->cfg, "cache|ram");
 
     e->nloops = wanted ? (wanted < LOOPS_MAX ? wanted : LOOPS_MAX) : cores();
+    if (ram / e->nloops < RAM_LOOP_MIN || ram > RAM_BUDGET_MAX) {
+        e->nloops = 0;
+        return why_set(why, -EINVAL, "cache ram must be at least 64M for each of %u loops, and at most 4T",
+                       wanted ? wanted : cores());
+    }
     for (unsigned i = 0; i < e->nloops; i++) {
         snprintf(e->loop_names[i], sizeof e->loop_names[i], "vm%u", i);
         e->loops[i] = loop_new(e->loop_names[i]);
-        e->rams[i] = ram_new(e->loops[i], conf_bytes(e->cfg, "cache|ram") / e->nloops);
+        e->rams[i] = ram_new(e->loops[i], ram / e->nloops);
     }
+    return 0;
 }
 
 static void on_peer_request(void *arg, struct link_request *r)
@@ -210,10 +218,10 @@ int edge_start(struct edge **out, struct loop *main, cfg_t *cfg, struct why *why
     e->cfg = cfg;
     pool_start(POOL_THREADS);
     rc = open_journal(e, why);
-    if (rc == 0) {
-        make_loops(e);
+    if (rc == 0)
+        rc = make_loops(e, why);
+    if (rc == 0)
         rc = open_link(e, why);
-    }
     if (rc == 0)
         rc = open_vms(e, why);
     if (rc)
