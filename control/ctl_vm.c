@@ -212,10 +212,10 @@ int ctl_status(const struct ctl *ctl, struct why *why)
            json_is_true(json_object_get(journal, "failed")) ? ", its disk refuses: writes wait" : "");
     printf("memory   %s of %s\n", size_text(int_of(ram, "used_bytes"), used),
            size_text(int_of(ram, "max_bytes"), max));
-    json_array_foreach(json_object_get(answer, "peers"), i, peer)
-        printf("on-prem  %s %s, round trip %.1f ms\n", text_of(peer, "name"),
-               json_is_true(json_object_get(peer, "up")) ? "up" : "DOWN",
-               json_number_value(json_object_get(peer, "rtt_ms")));
+    json_array_foreach(json_object_get(answer, "peers"), i, peer) printf(
+        "on-prem  %s %s, round trip %.1f ms, %s received\n", text_of(peer, "name"),
+        json_is_true(json_object_get(peer, "up")) ? "up" : "DOWN",
+        json_number_value(json_object_get(peer, "rtt_ms")), size_text(int_of(peer, "bytes_received"), used));
     print_vms(json_object_get(answer, "vms"));
     json_decref(answer);
     return 0;

@@ -115,6 +115,18 @@ json_t *rest_vms_json(struct rest *rest)
     return all.list;
 }
 
+static json_t *peer_json(const struct peer *peer)
+{
+    static const char bytes[] = "isthmus_link_bytes_total";
+    CLEANUP_FREE char *sent = xasprintf("peer=\"%s\",direction=\"sent\"", peer_name(peer));
+    CLEANUP_FREE char *received = xasprintf("peer=\"%s\",direction=\"received\"", peer_name(peer));
+
+    return json_pack("{ss sb sf sI sI sI}", "name", peer_name(peer), "up", (int)peer_up(peer), "rtt_ms",
+                     (double)peer_rtt_ns(peer) / 1e6, "bytes_sent", (json_int_t)metric_sum(bytes, sent),
+                     "bytes_received", (json_int_t)metric_sum(bytes, received), "bytes_per_s",
+                     (json_int_t)peer_bytes_per_s(peer));
+}
+
 struct peer_list {
     struct rest *rest;
     json_t *peers; /* by name */
@@ -130,10 +142,7 @@ static void add_peers(void *arg, struct vm *vm)
         struct peer *peer = json_object_get(l->peers, name) ? NULL : link_peer(l->rest->conf.link, name);
         if (!peer)
             continue;
-        json_object_set_new(l->peers, name,
-                            json_pack("{ss sb sf sI}", "name", name, "up", (int)peer_up(peer), "rtt_ms",
-                                      (double)peer_rtt_ns(peer) / 1e6, "bytes_per_s",
-                                      (json_int_t)peer_bytes_per_s(peer)));
+        json_object_set_new(l->peers, name, peer_json(peer));
     }
 }
 
