@@ -18,14 +18,14 @@
 
 static const char part[] = "link";
 
-enum { HELD_NS = 2000000000, HOST_MAX = 255 };
+enum { HELD_NS = 2000000000 };
 static const uint64_t log_again_ns = 60000000000;
 
 /* A name being resolved; outlives its dialer if that goes first. */
 struct lookup {
     struct work work;
     struct dialer *dialer; /* NULL: nobody waits any more */
-    char host[HOST_MAX + 1], port[8];
+    char host[LINK_HOST_MAX + 1], port[8];
     int rc;
     struct addrinfo *found;
 };
@@ -33,7 +33,7 @@ struct lookup {
 struct dialer {
     struct peer *peer;
     unsigned index;
-    char address[HOST_MAX + 16], host[HOST_MAX + 1], port[8];
+    char address[LINK_HOST_MAX + 16], host[LINK_HOST_MAX + 1], port[8];
     struct timer again;
     unsigned wait_ms, attempts;
     struct lookup *lookup;
@@ -42,8 +42,7 @@ struct dialer {
     struct why last; /* what was logged last, not to be said again at once */
 };
 
-/* HOST:PORT or [IPV6]:PORT into its two parts. */
-static int split(const char *address, char host[HOST_MAX + 1], char port[8], struct why *why)
+int dial_split(const char *address, char host[LINK_HOST_MAX + 1], char port[8], struct why *why)
 {
     const char *colon = strrchr(address, ':'), *from = address, *to = colon;
     char *end;
@@ -52,7 +51,7 @@ static int split(const char *address, char host[HOST_MAX + 1], char port[8], str
         from++;
         to--;
     }
-    if (!colon || to <= from || to - from > HOST_MAX || strtoul(colon + 1, &end, 10) - 1 >= 65535 || *end ||
+    if (!colon || to <= from || to - from > LINK_HOST_MAX || strtoul(colon + 1, &end, 10) > 65535 || *end ||
         strlen(colon + 1) > 5 || colon[1] < '0' || colon[1] > '9')
         return why_set(why, -EINVAL, "%s is no address: HOST:PORT or [IPV6]:PORT is needed", address);
     memcpy(host, from, (size_t)(to - from));
@@ -169,11 +168,13 @@ static void on_again(struct timer *t)
 
 int link_dial(struct link *link, struct peer *p, const char *address, unsigned nconns, struct why *why)
 {
-    char host[HOST_MAX + 1], port[8];
-    int rc = split(address, host, port, why);
+    char host[LINK_HOST_MAX + 1], port[8];
+    int rc = dial_split(address, host, port, why);
 
     if (rc)
         return rc;
+    if (strtoul(port, NULL, 10) == 0)
+        return why_set(why, -EINVAL, "%s is no address to dial: its port is 0", address);
     if (nconns < 1 || nconns > LINK_CONNS_PER_PEER)
         return why_set(why, -EINVAL, "%u connections to %s: from 1 to %d are possible", nconns, p->name,
                        LINK_CONNS_PER_PEER);

@@ -231,20 +231,35 @@ static void read_port(struct link *l)
                                                  : ((struct sockaddr_in *)&at)->sin_port);
 }
 
+/* Numeric addresses only: a daemon must not wait for a name server to start. */
+static int bind_at(struct link *l, const char *address, struct why *why)
+{
+    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
+                             .ai_socktype = SOCK_STREAM};
+    char host[LINK_HOST_MAX + 1], port[8];
+    struct addrinfo *at;
+    int one = 1, rc = dial_split(address, host, port, why);
+
+    if (rc)
+        return rc;
+    if (getaddrinfo(host, port, &hints, &at))
+        return why_set(why, -EINVAL, "the link cannot listen at %s: a numeric address is needed", address);
+    l->listen_fd = socket(at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (l->listen_fd >= 0)
+        setsockopt(l->listen_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (l->listen_fd < 0 || bind(l->listen_fd, at->ai_addr, at->ai_addrlen) || listen(l->listen_fd, 128))
+        rc = why_set(why, -errno, "the link cannot listen at %s: %s%s", address, strerror(errno),
+                     errno == EADDRINUSE ? " (is another daemon running?)" : "");
+    freeaddrinfo(at);
+    return rc;
+}
+
 static int listen_at(struct link *l, const char *address, struct why *why)
 {
-    struct sockaddr_storage at;
-    int len = sizeof(at), one = 1;
+    int rc = bind_at(l, address, why);
 
-    if (evutil_parse_sockaddr_port(address, (struct sockaddr *)&at, &len) || !strrchr(address, ':'))
-        return why_set(why, -EINVAL, "the link cannot listen at %s: ADDRESS:PORT is needed", address);
-    l->listen_fd = socket(at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (l->listen_fd < 0)
-        return why_set(why, -errno, "the link cannot listen at %s: %s", address, strerror(errno));
-    setsockopt(l->listen_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    if (bind(l->listen_fd, (struct sockaddr *)&at, (socklen_t)len) || listen(l->listen_fd, 128))
-        return why_set(why, -errno, "the link cannot listen at %s: %s%s", address, strerror(errno),
-                       errno == EADDRINUSE ? " (is another daemon running?)" : "");
+    if (rc)
+        return rc;
     read_port(l);
     l->acceptable = event_new(loop_base(l->loop), l->listen_fd, EV_READ | EV_PERSIST, on_acceptable, l);
     CHECK(l->acceptable && event_add(l->acceptable, NULL) == 0);

@@ -14,6 +14,7 @@ enum {
     LINK_CONNS_PER_PEER = 32, /* accepted connections of one peer */
     LINK_HANDSHAKES = 64,     /* accepted connections that have not greeted yet */
     LINK_NOTICES = 1024,      /* frames that may wait in a lane before notices are dropped */
+    LINK_HOST_MAX = 255,
     LINK_DIAL_MIN_MS = 100,
     LINK_DIAL_MAX_MS = 5000,
 };
@@ -73,6 +74,8 @@ void peer_moved(struct peer *, uint64_t bytes_in, uint64_t bytes_out);
 void peer_measured(struct peer *, uint64_t rtt_ns);
 
 /* dial.c */
+/* HOST:PORT or [IPV6]:PORT into its two parts. */
+int dial_split(const char *address, char host[LINK_HOST_MAX + 1], char port[8], struct why *why);
 void dial_ended(struct dialer *, const struct why *, bool was_up); /* the dialer's connection is no more */
 void dial_up(struct dialer *);
 void dial_free(struct peer *); /* all dialers of a peer */
