@@ -397,9 +397,11 @@ static void run_linger(struct lconn *c)
     ssize_t n;
 
     if (!c->hung_up) {
+        event_del(c->readable); /* what still comes is not wanted, and must not wake us while we write */
         if (c->tls_up && transmit(c, &why) == 0 && c->stage_at < c->stage_len)
             return;
         c->hung_up = true;
+        event_add(c->readable, NULL);
         c->want_write = false;
         shutdown(c->fd, SHUT_WR);
     }
