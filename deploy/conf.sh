@@ -11,10 +11,10 @@ edge_link_address=127.0.0.1:7260 # where the on-prem daemon finds the edge
 pki_make() {
     [ ! -d "$stage/pki" ] || return 0
     isthmusctl pki init "$stage/pki" >/dev/null
-    isthmusctl pki issue "$stage/pki" edge edge-a >/dev/null
-    isthmusctl pki issue "$stage/pki" onprem dc1 >/dev/null
-    (umask 077 && head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$stage/at-rest.key")
-    (umask 077 && head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$stage/token")
+    isthmusctl pki issue "$stage/pki" --role edge --name edge-a >/dev/null
+    isthmusctl pki issue "$stage/pki" --role onprem --name dc1 >/dev/null
+    isthmusctl key new "$stage/at-rest.key" >/dev/null
+    isthmusctl token new "$stage/token" >/dev/null
 }
 
 # --- the edge ---

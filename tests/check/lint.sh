@@ -12,12 +12,12 @@ case $1 in
 shellcheck) scripts | xargs shellcheck ;;
 cppcheck)
     c_sources | cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability -D_GNU_SOURCE \
-        -DISTHMUS_VERSION='""' --inline-suppr --suppress=missingIncludeSystem --suppressions-list=tests/check/cppcheck.supp \
-        --library=gnu --library=posix -I common -I link -I journal -I cache -I target -I initiator -I control \
+        -DISTHMUS_VERSION='""' --include=tests/check/cppcheck.h --inline-suppr --suppress=missingIncludeSystem --suppressions-list=tests/check/cppcheck.supp \
+        --library=gnu,posix -I common -I link -I journal -I cache -I target -I initiator -I control \
         --file-list=-
     ;;
 clang-tidy)
-    c_sources | xargs -P "$(nproc)" -n 4 clang-tidy -p "$2" --quiet --warnings-as-errors='*' 2>&1 |
+    c_sources | xargs -P "$(nproc)" -n 1 clang-tidy -p "$2" --quiet --warnings-as-errors='*' 2>&1 |
         grep -vE '^[0-9]+ warnings? |^Suppressed|^Use -header-filter|^Use -system-headers' || true
     exit "${PIPESTATUS[1]}"
     ;;

@@ -19,7 +19,7 @@ wait_log onprem 'wrong'
 edge_get /metrics >edge.metrics
 onprem_get /metrics >onprem.metrics
 edge_get /boot/vm1.ipxe >boot.script
-ctl --json vm show vm1 >vm.json
+ctl vm show vm1 --json >vm.json
 ps axww -o args >processes
 for secret in datastore-secret-1 datastore-secret-wrong guest-secret-number-2 guest-secret-wrong-22 "$(cat token)" "$(cat at-rest.key)"; do
     refuse "the secret '$secret' in what can be seen" grep -qF -- "$secret" edge.log onprem.log edge.metrics onprem.metrics boot.script vm.json processes

@@ -6,11 +6,11 @@ needs jq
 disk_make source.img 8
 usual_cast "$stage/source.img"
 expect "vm1 in the list" grep -q vm1 <(ctl vm list)
-expect "vm1 in JSON" test "$(ctl --json vm show vm1 | jq -r .name)" = vm1
+expect "vm1 in JSON" test "$(ctl vm show vm1 --json | jq -r .name)" = vm1
 refuse "a second vm1" vm_create vm1 disk1 2>out
 expect "a sentence" grep -q vm1 out
 refuse "a name that is none" vm_create '../vm' disk1 2>/dev/null
-refuse "a wrong token" isthmusctl --server 127.0.0.1:7261 --token-file /proc/version vm list 2>/dev/null
+refuse "a wrong token" isthmusctl --server http://127.0.0.1:7261 --token-file /proc/version vm list 2>/dev/null
 echo hello | lun-io write "$(url vm1)" 5 flush
 stop edge
 edge_start
