@@ -222,6 +222,10 @@ static const struct command *parse(int argc, char **argv, struct ctl *ctl)
             misused(c, "'%s' does not take one of these options", c->words);
         take_option(ctl, c, *letters[i], values[i]);
     }
+    if (c->run == ctl_vm_create && !ctl->ndisks)
+        misused(c, "a VM needs a --disk");
+    if (c->run == ctl_pki_issue && (!ctl->role || !ctl->name))
+        misused(c, "a certificate needs --role and --name");
     if (argc - optind - used != (c->argument ? 1 : 0))
         misused(c, c->argument ? "'%s' wants one %s" : "'%s' takes no %s", c->words,
                 c->argument ? c->argument : "argument");

@@ -42,8 +42,6 @@ int ctl_pki_issue(const struct ctl *ctl, struct why *why)
     char sentence[700], certificate[600], key[600];
     int err;
 
-    if (!ctl->role || !ctl->name)
-        return why_set(why, -EINVAL, "pki issue needs --role and --name");
     if (ctl->nsans > PKI_SANS_MAX)
         return why_set(why, -EINVAL, "at most %d --san", PKI_SANS_MAX);
     for (unsigned i = 0; i < ctl->nsans; i++)

@@ -1,12 +1,14 @@
-/* links: control_http */
+/* links: control_http control_pki */
 /* The HTTP listener over real sockets: routes, limits, malformed requests, metrics, late and lost answers. */
 #include "check.h"
 #include "conf.h"
 #include "http.h"
 #include "mem.h"
 #include "metric.h"
+#include "pki.h"
 
 #include <errno.h>
+#include <openssl/ssl.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <setjmp.h>
@@ -278,6 +280,72 @@ static void test_a_listener_that_cannot_be_says_why(void **state)
                      -ENOENT);
 }
 
+static char *tls_certificate, *tls_key;
+static struct http *tls;
+
+static void start_tls(void)
+{
+    struct why why = {""};
+
+    if (http_start_control(&tls, loop, "0.0.0.0:0", tls_certificate, tls_key, &why) != 0)
+        fprintf(stderr, "%s\n", why.text);
+    else
+        http_route(tls, HTTP_GET, "/hello", say_hello, "secretly");
+}
+
+static void stop_tls(void)
+{
+    http_stop(&tls);
+}
+
+/* With a certificate the control listener may be reached from elsewhere; who does not speak TLS gets nothing.
+ */
+static void test_tls(void **state)
+{
+    static const char get[] = "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    char dir[] = "/tmp/isthmus-tls-XXXXXX", answer[1024] = "";
+    struct pki_issue issue = {.dir = dir, .role = "edge", .name = "edge-a", .days = 1};
+    struct why why = {""};
+    size_t have = 0;
+    int n, fd;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(pki_init(dir, "Test", 1, &why), 0);
+    assert_int_equal(pki_issue(&issue, &why), 0);
+    tls_certificate = xasprintf("%s/edge-a.pem", dir);
+    tls_key = xasprintf("%s/edge-a.key", dir);
+    CLEANUP_FREE char *ca = xasprintf("%s/ca.pem", dir), *command = xasprintf("rm -r '%s'", dir);
+    on_loop(start_tls);
+    assert_non_null(tls);
+
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    assert_int_equal(SSL_CTX_load_verify_locations(ctx, ca, NULL), 1);
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+    SSL *ssl = SSL_new(ctx);
+    assert_int_equal(SSL_set1_host(ssl, "edge-a"), 1);
+    SSL_set_fd(ssl, fd = connect_to(http_port(tls)));
+    assert_int_equal(SSL_connect(ssl), 1);
+    assert_int_equal(SSL_write(ssl, get, (int)strlen(get)), strlen(get));
+    while ((n = SSL_read(ssl, answer + have, (int)(sizeof(answer) - 1 - have))) > 0)
+        have += (size_t)n;
+    assert_says(answer, "secretly /hello");
+    SSL_free(ssl);
+    SSL_CTX_free(ctx);
+    close(fd);
+
+    fd = connect_to(http_port(tls));
+    send(fd, get, strlen(get), MSG_NOSIGNAL);
+    n = (int)recv(fd, answer, sizeof(answer) - 1, 0);
+    answer[n > 0 ? n : 0] = '\0';
+    assert_null(strstr(answer, "secretly"));
+    close(fd);
+    on_loop(stop_tls);
+    assert_int_equal(system(command), 0);
+    free(tls_certificate);
+    free(tls_key);
+}
+
 static void start(void)
 {
     struct why why;
@@ -343,6 +411,7 @@ int main(void)
         cmocka_unit_test(test_an_answer_may_come_later_or_to_nobody),
         cmocka_unit_test(test_metrics_and_health),
         cmocka_unit_test(test_a_listener_that_cannot_be_says_why),
+        cmocka_unit_test(test_tls),
         cmocka_unit_test(test_stop_under_load),
     };
 
