@@ -242,7 +242,6 @@ static void on_vms_closed(void *arg)
 {
     struct edge *e = arg;
 
-    rest_stop(&e->rest);
     http_stop(&e->http);
     http_stop(&e->control);
     link_free(&e->link);
@@ -265,6 +264,7 @@ void edge_stop(struct edge *e)
         return;
     e->stopping = true;
     log_info(NULL, "stopping");
+    rest_stop(&e->rest);
     target_stop(e->target, on_target_stopped, e);
 }
 
