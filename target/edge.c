@@ -21,10 +21,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static const char part[] = "edge";
 
-enum { LOOPS_MAX = 64, PORTALS_MAX = 16, POOL_THREADS = 4 };
+enum { LOOPS_MAX = 64, PORTALS_MAX = 16, POOL_THREADS = 4, STOP_MS = 10000 };
 #define RAM_LOOP_MIN (64ull << 20) /* four of the largest reads */
 
 struct edge {
@@ -41,6 +42,7 @@ struct edge {
     struct http *http, *control;
     struct rest *rest;
     bool stopping;
+    struct timer deadline;
 };
 
 static unsigned cores(void)
@@ -258,11 +260,24 @@ static void on_target_stopped(void *arg)
     e->vms = NULL;
 }
 
+/* Writes may be waiting for a disk that is full: nobody was told that they are safe, and nothing that was
+ * told so is lost by ending here. */
+static void on_deadline(struct timer *t)
+{
+    struct edge *e = container_of(t, struct edge, deadline);
+
+    log_warn(NULL, "not everything could be closed within %d s%s: ending all the same", STOP_MS / 1000,
+             journal_failed(e->journal) ? ", because the journal's disk refuses writes" : "");
+    _exit(1);
+}
+
 void edge_stop(struct edge *e)
 {
     if (e->stopping)
         return;
     e->stopping = true;
+    timer_init(&e->deadline, e->main, on_deadline);
+    timer_set_ms(&e->deadline, STOP_MS);
     log_info(NULL, "stopping");
     rest_stop(&e->rest);
     target_stop(e->target, on_target_stopped, e);
@@ -272,6 +287,7 @@ void edge_free(struct edge **edge)
 {
     struct edge *e = *edge;
 
+    timer_free(&e->deadline);
     for (unsigned i = 0; i < e->nloops; i++) {
         loop_join(e->loops[i]);
         ram_free(&e->rams[i]);
