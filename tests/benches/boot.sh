@@ -46,7 +46,7 @@ source_copy() {
         image_copy "$1"
     fi
 }
-wan_total() { { "$wan" stats a b 2>/dev/null || true; } | awk '/^[ab]_to/ { for (i = 2; i < NF; i++) if ($i == "tx_bytes") n += $(i + 1) } END { print n + 0 }'; }
+wan_total() { { "$wan" stats a b 2>/dev/null || true; } | awk '/^[ab]_to/ { for (i = 2; i < NF; i++) if ($i == "tx_bytes") n += $(i + 1) } END { printf "%.0f\n", n }'; }
 
 # boot_once NAME chain|target ...: fills took, ready and moved.
 boot_once() {
