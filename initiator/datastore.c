@@ -58,19 +58,14 @@ void datastore_close(struct datastore **d)
         gone->ops->close(gone);
 }
 
-/* The user part of url, from after "://" to the last '@' before the path; NULL if there is none. */
+/* The user part of url, from after "://" to the last '@' (a secret may hold '@' and '/': rather hide too much
+ * than too little); NULL if there is none. */
 static const char *find_user(const char *url, const char **end)
 {
-    const char *p = strstr(url, "://"), *stop;
+    const char *p = strncmp(url, "file:", 5) == 0 ? NULL : strstr(url, "://");
 
-    if (!p)
-        return NULL;
-    p += 3;
-    stop = p + strcspn(p, "/?");
-    *end = memrchr(p, '@', (size_t)(stop - p));
-    if (!*end) /* a secret with a '/' in it: be careful rather than right */
-        *end = strchr(stop, '@');
-    return *end ? p : NULL;
+    *end = p ? strrchr(p, '@') : NULL;
+    return *end ? p + 3 : NULL;
 }
 
 static const char *find_secret(const char *url, const char **end)
