@@ -1,0 +1,116 @@
+/* target/command.h - a SCSI command in flight: its write data on the way in, its answer on the way out.
+ *
+ *   HELD (CmdSN gap) ──► COLLECT (write data) ──► WAIT (memory) ──► VOLUME ──► SENDING ──► freed
+ *
+ * Belongs to its connection, on its loop. An aborted command has no answer; while its I/O is in the volume
+ * it stays, buffers and all, until that comes back.
+ */
+#ifndef ISTHMUS_COMMAND_H
+#define ISTHMUS_COMMAND_H
+
+#include "out.h"
+#include "sense.h"
+#include "volume.h"
+
+#include <sys/queue.h>
+
+struct conn;
+struct scsi_op;
+struct shard;
+
+enum command_state { COMMAND_HELD, COMMAND_COLLECT, COMMAND_WAIT, COMMAND_VOLUME, COMMAND_SENDING };
+enum { COMMAND_R2TS = 8, COMMAND_BUCKETS = 64, COMMAND_RECENT = 64, COMMAND_BYTES_MAX = 16 << 20 };
+
+struct r2t {
+    uint32_t ttt, offset, len, got, data_sn;
+    bool open;
+};
+
+struct command {
+    LIST_ENTRY(command) bucket;    /* commands.by_itt */
+    TAILQ_ENTRY(command) entry;    /* commands.all, oldest first */
+    STAILQ_ENTRY(command) waiting; /* commands.waiting, or shard->spare */
+    struct conn *conn;
+    enum command_state state;
+    uint32_t itt, cmd_sn, edtl;
+    bool immediate, reads, writes, aborted, in_window;
+    uint8_t lun_field[8];
+    int lun; /* -1: no such address */
+    uint8_t cdb[16];
+    const struct scsi_op *op;
+
+    /* Data out. data holds the first `received` of `need` bytes. */
+    struct buf *data;
+    uint32_t out_bytes;  /* what the CDB asks for */
+    uint32_t need;       /* what will be collected: the smaller of that and the EDTL */
+    uint32_t received, unsolicited_max, asked, r2t_sn, unsolicited_sn;
+    bool unsolicited;    /* Data-Out without R2T are still coming */
+    struct r2t r2ts[COMMAND_R2TS];
+    unsigned nr2ts;
+
+    /* The answer. */
+    uint8_t status;
+    struct sense sense;
+    uint8_t *in;        /* malloc'd, or NULL */
+    uint32_t in_len;    /* bytes the device has for the initiator */
+    bool in_io;         /* they are io's blocks */
+    uint32_t sent, data_sn, burst_left; /* Data-In so far */
+    uint8_t response[2 + SENSE_BYTES]; /* data segment of the response PDU */
+    uint8_t response_len;
+    uint32_t charged;   /* bytes held against the budgets */
+
+    struct io io;
+    bool io_out;        /* io is in the volume */
+    void (*io_done)(struct command *); /* its next step */
+    uint64_t at, left;  /* progress of a command of several I/Os: sectors, or descriptors */
+    struct buf *scratch;
+    uint64_t since_ns;
+
+    struct out out; /* while SENDING */
+};
+
+LIST_HEAD(command_bucket, command);
+struct command_table {
+    struct command_bucket by_itt[COMMAND_BUCKETS];
+    TAILQ_HEAD(, command) all;
+    STAILQ_HEAD(, command) waiting; /* for memory, in order */
+    unsigned n, nimmediate;
+    uint32_t recent[COMMAND_RECENT]; /* tags answered while their Data-Out may still come */
+    unsigned next_recent, nrecent;
+};
+
+void command_table_init(struct command_table *);
+struct command *command_find(struct conn *, uint32_t itt);
+/* Whether Data-Out for this tag may still come though its command has been answered or aborted. */
+bool command_recent(struct conn *, uint32_t itt);
+
+/* The SCSI Command in conn->rx, its immediate data in rx.data (taken). in_order: its CmdSN has come. */
+void command_arrived(struct conn *, bool in_order);
+/* Its CmdSN has come. */
+void command_start(struct command *);
+/* Where the segment of the Data-Out in rx goes: NULL with *why set refuses it, and with 0 drops it. */
+uint8_t *command_data_place(struct conn *, struct command **, int *why);
+/* That segment is complete. */
+void command_data_arrived(struct command *);
+
+/* A zeroed buffer for n bytes of data in. */
+uint8_t *command_in(struct command *, uint32_t n);
+/* status GOOD, or CHECK CONDITION with sense. */
+void command_good(struct command *);
+void command_check(struct command *, enum sense_code);
+/* The same, pointing at a field: byte of the CDB (or of the parameter list) and bit (7..0, or -1). */
+void command_check_field(struct command *, enum sense_code, bool in_cdb, uint16_t byte, int bit);
+/* Submits command->io to its volume; done() is called when it is back, unless the command was aborted. The
+ * only exception to "never before it returned": an I/O answered at once calls it now. */
+void command_submit(struct command *, void (*done)(struct command *));
+/* Ends without an answer: now, or when its I/O is back. */
+void command_abort(struct command *);
+void command_abort_all(struct conn *);
+/* send.c: its last byte has left, or never will. */
+void command_free(struct command **);
+/* Memory was given back: start who waits. */
+void command_feed(struct conn *);
+/* The same for a whole loop. */
+void command_feed_shard(struct shard *);
+
+#endif

@@ -1,0 +1,14 @@
+/* target/login.h - the login phase of a connection: stages, keys, authentication. */
+#ifndef ISTHMUS_LOGIN_H
+#define ISTHMUS_LOGIN_H
+
+#include "conn.h"
+
+void login_start(struct conn *);
+/* The complete PDU in rx, in SECURITY or OPERATIONAL. */
+void login_pdu(struct conn *);
+/* On the loop that the VM lives on, after conn_move. */
+void login_moved(struct conn *);
+void login_free(struct login **);
+
+#endif

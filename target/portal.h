@@ -1,0 +1,71 @@
+/* target/portal.h - the target as its own files see it: listeners, and what each loop holds.
+ *
+ * struct target belongs to the main loop, except what is said otherwise. Each struct shard belongs to its
+ * loop: the connections, VMs and memory budget there.
+ */
+#ifndef ISTHMUS_PORTAL_H
+#define ISTHMUS_PORTAL_H
+
+#include "metric.h"
+#include "target.h"
+
+#include <pthread.h>
+#include <sys/queue.h>
+
+struct conn;
+struct device;
+struct session;
+struct command;
+struct target;
+
+enum { SHARD_READ_BYTES = 128 * 1024, SHARD_SPARE_COMMANDS = 512 };
+
+/* The part of the target on one loop. */
+struct shard {
+    struct target *target;
+    struct loop *loop;
+    unsigned index;
+    TAILQ_HEAD(, conn) conns;
+    TAILQ_HEAD(, device) devices;
+    TAILQ_HEAD(, conn) starved;    /* connections with commands that wait for loop_bytes */
+    uint64_t held_bytes;           /* of all commands of this loop */
+    uint8_t *read_buffer;          /* shared by all connections: what is left of it is kept by the one */
+    STAILQ_HEAD(, command) spare;  /* freed commands, for the next */
+    unsigned nspare;
+    bool stopping;
+    struct task stop_task, stopped_task; /* main -> loop, loop -> main */
+    struct timer stop_timer;
+};
+
+struct portal;
+
+struct target {
+    struct target_conf conf; /* limits filled in */
+    struct portal *portals;
+    unsigned nportals;
+    struct shard *shards;
+    unsigned next_shard; /* round robin of new connections */
+
+    atomic_uint nconns;      /* open or draining: any loop */
+    atomic_uint last_conn;   /* ids */
+    atomic_uint last_tsih;
+
+    pthread_mutex_t lock;    /* guards sessions */
+    TAILQ_HEAD(, session) sessions;
+
+    struct metric *m_connections, *m_rejects, *m_logins_ok, *m_logins_failed;
+
+    unsigned stopping; /* shards that are not quiet yet */
+    bool stopped;
+    void (*stop_done)(void *arg);
+    void *stop_arg;
+};
+
+/* Any thread: the addresses of our portals for SendTargets, "ADDR:PORT". A wildcard portal is skipped: the
+ * connection's own address stands for it. */
+const char *portal_address(const struct target *, unsigned i);
+
+/* Main loop: a shard has closed its last socket. */
+void portal_shard_stopped(struct shard *);
+
+#endif

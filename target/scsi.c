@@ -1,0 +1,211 @@
+/* target/scsi.c - the table of operation codes, and what every command is checked for first: the LUN, unit
+ * attentions, NACA. Pure dispatch; on the connection's loop.
+ */
+#include "scsi.h"
+
+#include "check.h"
+#include "session.h"
+#include "wire.h"
+
+enum { NACA = 0x04 };
+
+/* opcode, service action, name, kind, flags, CDB length, usage of bytes 1.. (byte 0 is the opcode) */
+#define OP(code, act, label, what, flag, len, prep, go, ...)                                                 \
+    {                                                                                                        \
+        .opcode = code, .action = act, .name = label, .kind = what, .flags = flag, .cdb_bytes = len,         \
+        .usage = {code, __VA_ARGS__}, .prepare = prep, .run = go                                             \
+    }
+#define LBA32      0xff, 0xff, 0xff, 0xff
+#define LBA64      LBA32, LBA32
+#define LENGTH32   0xff, 0xff, 0xff, 0xff
+#define CONTROL    0x04
+#define ANY_LUN_UA (SCSI_ANY_LUN | SCSI_NO_ATTENTION)
+
+const struct scsi_op scsi_ops[] = {
+    OP(0x00, ANY_ACTION, "TEST UNIT READY", OP_OTHER, 0, 6, NULL, scsi_test_unit_ready, 0, 0, 0, 0, CONTROL),
+    OP(0x03, ANY_ACTION, "REQUEST SENSE", OP_OTHER, ANY_LUN_UA, 6, NULL, scsi_request_sense, 0x01, 0, 0, 0xff,
+       CONTROL),
+    OP(0x08, ANY_ACTION, "READ(6)", OP_READ, 0, 6, scsi_read_prepare, scsi_read, 0x1f, 0xff, 0xff, 0xff,
+       CONTROL),
+    OP(0x0a, ANY_ACTION, "WRITE(6)", OP_WRITE, 0, 6, scsi_write_prepare, scsi_write, 0x1f, 0xff, 0xff, 0xff,
+       CONTROL),
+    OP(0x12, ANY_ACTION, "INQUIRY", OP_OTHER, ANY_LUN_UA, 6, NULL, scsi_inquiry, 0x01, 0xff, 0xff, 0xff,
+       CONTROL),
+    OP(0x1a, ANY_ACTION, "MODE SENSE(6)", OP_OTHER, 0, 6, NULL, scsi_mode_sense, 0x08, 0xff, 0xff, 0xff,
+       CONTROL),
+    OP(0x1b, ANY_ACTION, "START STOP UNIT", OP_OTHER, 0, 6, NULL, scsi_start_stop, 0x01, 0, 0x0f, 0xf7,
+       CONTROL),
+    OP(0x1e, ANY_ACTION, "PREVENT ALLOW MEDIUM REMOVAL", OP_OTHER, 0, 6, NULL, scsi_prevent_allow, 0, 0, 0,
+       0x03, CONTROL),
+    OP(0x25, ANY_ACTION, "READ CAPACITY(10)", OP_OTHER, 0, 10, NULL, scsi_read_capacity10, 0, LBA32, 0, 0,
+       0x01, CONTROL),
+    OP(0x28, ANY_ACTION, "READ(10)", OP_READ, 0, 10, scsi_read_prepare, scsi_read, 0xf8, LBA32, 0x1f, 0xff,
+       0xff, CONTROL),
+    OP(0x2a, ANY_ACTION, "WRITE(10)", OP_WRITE, 0, 10, scsi_write_prepare, scsi_write, 0xf8, LBA32, 0x1f,
+       0xff, 0xff, CONTROL),
+    OP(0x2e, ANY_ACTION, "WRITE AND VERIFY(10)", OP_WRITE, 0, 10, scsi_write_prepare, scsi_write, 0xf6, LBA32,
+       0x1f, 0xff, 0xff, CONTROL),
+    OP(0x2f, ANY_ACTION, "VERIFY(10)", OP_OTHER, 0, 10, scsi_verify_prepare, scsi_verify, 0xf6, LBA32, 0x1f,
+       0xff, 0xff, CONTROL),
+    OP(0x35, ANY_ACTION, "SYNCHRONIZE CACHE(10)", OP_FLUSH, 0, 10, NULL, scsi_synchronize_cache, 0x06, LBA32,
+       0x1f, 0xff, 0xff, CONTROL),
+    OP(0x41, ANY_ACTION, "WRITE SAME(10)", OP_ZERO, 0, 10, scsi_write_same_prepare, scsi_write_same, 0xf8,
+       LBA32, 0x1f, 0xff, 0xff, CONTROL),
+    OP(0x42, ANY_ACTION, "UNMAP", OP_ZERO, 0, 10, scsi_unmap_prepare, scsi_unmap, 0x01, 0, 0, 0, 0, 0x1f,
+       0xff, 0xff, CONTROL),
+    OP(0x5a, ANY_ACTION, "MODE SENSE(10)", OP_OTHER, 0, 10, NULL, scsi_mode_sense, 0x18, 0xff, 0xff, 0, 0, 0,
+       0xff, 0xff, CONTROL),
+    OP(0x88, ANY_ACTION, "READ(16)", OP_READ, 0, 16, scsi_read_prepare, scsi_read, 0xf8, LBA64, LENGTH32,
+       0x1f, CONTROL),
+    OP(0x8a, ANY_ACTION, "WRITE(16)", OP_WRITE, 0, 16, scsi_write_prepare, scsi_write, 0xf8, LBA64, LENGTH32,
+       0x1f, CONTROL),
+    OP(0x8e, ANY_ACTION, "WRITE AND VERIFY(16)", OP_WRITE, 0, 16, scsi_write_prepare, scsi_write, 0xf6, LBA64,
+       LENGTH32, 0x1f, CONTROL),
+    OP(0x8f, ANY_ACTION, "VERIFY(16)", OP_OTHER, 0, 16, scsi_verify_prepare, scsi_verify, 0xf6, LBA64,
+       LENGTH32, 0x1f, CONTROL),
+    OP(0x91, ANY_ACTION, "SYNCHRONIZE CACHE(16)", OP_FLUSH, 0, 16, NULL, scsi_synchronize_cache, 0x06, LBA64,
+       LENGTH32, 0x1f, CONTROL),
+    OP(0x93, ANY_ACTION, "WRITE SAME(16)", OP_ZERO, 0, 16, scsi_write_same_prepare, scsi_write_same, 0xf9,
+       LBA64, LENGTH32, 0x1f, CONTROL),
+    OP(0x9e, 0x10, "READ CAPACITY(16)", OP_OTHER, 0, 16, NULL, scsi_read_capacity16, 0x1f, LBA64, LENGTH32,
+       0x01, CONTROL),
+    OP(0x9e, 0x12, "GET LBA STATUS", OP_OTHER, 0, 16, NULL, scsi_get_lba_status, 0x1f, LBA64, LENGTH32, 0,
+       CONTROL),
+    OP(0xa0, ANY_ACTION, "REPORT LUNS", OP_OTHER, ANY_LUN_UA, 12, NULL, scsi_report_luns, 0, 0xff, 0, 0, 0,
+       LENGTH32, 0, CONTROL),
+    OP(0xa3, 0x0c, "REPORT SUPPORTED OPERATION CODES", OP_OTHER, 0, 12, NULL, scsi_report_opcodes, 0x1f, 0x87,
+       0xff, 0xff, 0xff, LENGTH32, 0, CONTROL),
+    OP(0xa3, 0x0d, "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", OP_OTHER, 0, 12, NULL, scsi_report_tmfs,
+       0x1f, 0x80, 0, 0, 0, LENGTH32, 0, CONTROL),
+    OP(0xa8, ANY_ACTION, "READ(12)", OP_READ, 0, 12, scsi_read_prepare, scsi_read, 0xf8, LBA32, LENGTH32,
+       0x1f, CONTROL),
+    OP(0xaa, ANY_ACTION, "WRITE(12)", OP_WRITE, 0, 12, scsi_write_prepare, scsi_write, 0xf8, LBA32, LENGTH32,
+       0x1f, CONTROL),
+    OP(0xae, ANY_ACTION, "WRITE AND VERIFY(12)", OP_WRITE, 0, 12, scsi_write_prepare, scsi_write, 0xf6, LBA32,
+       LENGTH32, 0x1f, CONTROL),
+    OP(0xaf, ANY_ACTION, "VERIFY(12)", OP_OTHER, 0, 12, scsi_verify_prepare, scsi_verify, 0xf6, LBA32,
+       LENGTH32, 0x1f, CONTROL),
+};
+const unsigned scsi_nops = sizeof scsi_ops / sizeof *scsi_ops;
+
+/* The entry for this CDB; *opcode_known: only its service action is not. */
+static const struct scsi_op *find(const uint8_t *cdb, bool *opcode_known)
+{
+    *opcode_known = false;
+    for (unsigned i = 0; i < scsi_nops; i++) {
+        const struct scsi_op *op = &scsi_ops[i];
+
+        if (op->opcode != cdb[0])
+            continue;
+        *opcode_known = true;
+        if (op->action == ANY_ACTION || op->action == (cdb[1] & 0x1f))
+            return op;
+    }
+    return NULL;
+}
+
+struct volume *scsi_volume(const struct command *cmd)
+{
+    struct vm *vm = cmd->conn->session->vm;
+
+    return cmd->lun >= 0 && (unsigned)cmd->lun < vm->spec.ndisks ? vm->volumes[cmd->lun] : NULL;
+}
+
+uint32_t scsi_block_bytes(const struct command *cmd)
+{
+    return volume_block_bytes(scsi_volume(cmd));
+}
+
+uint64_t scsi_blocks(const struct command *cmd)
+{
+    return volume_sectors(scsi_volume(cmd)) / (scsi_block_bytes(cmd) / SECTOR_BYTES);
+}
+
+void scsi_reply(struct command *cmd, uint32_t allocation_length)
+{
+    if (cmd->in_len > allocation_length)
+        cmd->in_len = allocation_length;
+    command_good(cmd);
+}
+
+bool scsi_range(struct command *cmd, uint64_t lba, uint64_t count, bool transfers)
+{
+    uint64_t blocks = scsi_blocks(cmd);
+
+    if (lba >= blocks || count > blocks - lba) {
+        command_check(cmd, SENSE_LBA_OUT_OF_RANGE);
+        return false;
+    }
+    if (transfers && count > COMMAND_BYTES_MAX / scsi_block_bytes(cmd)) {
+        command_check(cmd, SENSE_INVALID_FIELD_IN_CDB);
+        return false;
+    }
+    return true;
+}
+
+/* A disk that grew since this session last looked. */
+static void notice_capacity(struct session *s)
+{
+    unsigned now = atomic_load_explicit(&s->vm->capacity_generation, memory_order_relaxed);
+
+    if (s->capacity_generation == now)
+        return;
+    s->capacity_generation = now;
+    for (unsigned lun = 0; lun < s->vm->spec.ndisks; lun++)
+        s->attention[lun] |= UA_CAPACITY;
+}
+
+/* Reports one unit attention, the gravest first. */
+static bool report_attention(struct command *cmd)
+{
+    static const struct {
+        uint8_t bit;
+        enum sense_code code;
+    } attentions[] = {{UA_RESET, SENSE_RESET_OCCURRED},
+                      {UA_CLEARED, SENSE_COMMANDS_CLEARED},
+                      {UA_CAPACITY, SENSE_CAPACITY_CHANGED}};
+    uint8_t *pending = &cmd->conn->session->attention[cmd->lun];
+
+    for (unsigned i = 0; i < sizeof attentions / sizeof *attentions; i++)
+        if (*pending & attentions[i].bit) {
+            *pending = (uint8_t)(*pending & ~attentions[i].bit);
+            command_check(cmd, attentions[i].code);
+            return true;
+        }
+    return false;
+}
+
+bool scsi_prepare(struct command *cmd)
+{
+    struct session *s = cmd->conn->session;
+    bool known;
+
+    cmd->op = find(cmd->cdb, &known);
+    metric_add(s->device->m_commands[cmd->op ? cmd->op->kind : OP_OTHER], 1);
+    if (!scsi_volume(cmd) && !(cmd->op && cmd->op->flags & SCSI_ANY_LUN)) {
+        command_check(cmd, SENSE_LUN_NOT_SUPPORTED);
+        return false;
+    }
+    if (!cmd->op) {
+        if (known)
+            command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, 1, 4);
+        else
+            command_check(cmd, SENSE_INVALID_OPCODE);
+        return false;
+    }
+    if (cmd->cdb[cmd->op->cdb_bytes - 1] & NACA) { /* ACA is not supported (NormACA is 0) */
+        command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, (uint16_t)(cmd->op->cdb_bytes - 1), 2);
+        return false;
+    }
+    notice_capacity(s);
+    if (!(cmd->op->flags & SCSI_NO_ATTENTION) && report_attention(cmd))
+        return false;
+    cmd->out_bytes = cmd->op->prepare ? cmd->op->prepare(cmd) : 0;
+    return cmd->state != COMMAND_SENDING;
+}
+
+void scsi_run(struct command *cmd)
+{
+    CHECK(cmd->op);
+    cmd->op->run(cmd);
+}

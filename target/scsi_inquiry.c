@@ -1,0 +1,184 @@
+/* target/scsi_inquiry.c - INQUIRY: standard data and the vital product data pages (SPC-4 6.6, 7.8;
+ * SBC-3 6.6). A page is written into a buffer of fixed size, then cut to the allocation length.
+ */
+#include "scsi.h"
+#include "scsi_limits.h"
+
+#include "check.h"
+#include "session.h"
+#include "wire.h"
+
+#include <stdio.h>
+
+enum { EVPD = 0x01, PAGE_MAX = 1024, NO_DEVICE = 0x7f /* peripheral qualifier 011b, type 1Fh */ };
+enum { STANDARD_BYTES = 96, PORT_GROUP = 1, RELATIVE_PORT = 1 };
+
+/* Code sets, associations and designator types of page 83h. */
+enum { BINARY = 1, ASCII = 2, UTF8 = 3 };
+enum { OF_LUN = 0x00, OF_PORT = 0x10, OF_DEVICE = 0x20, PIV = 0x80, PROTOCOL_ISCSI = 0x50 };
+enum { T10_VENDOR = 1, NAA = 3, RELATIVE_TARGET_PORT = 4, TARGET_PORT_GROUP = 5, SCSI_NAME = 8 };
+
+static const char vendor[] = "ISTHMUS ", product[] = "edge disk       ", revision[] = "0001";
+
+static void standard(struct command *cmd)
+{
+    static const uint16_t versions[] = {0x00a0 /* SAM-5 */, 0x0960 /* iSCSI */, 0x0460 /* SPC-4 */,
+                                        0x04c0 /* SBC-3 */};
+    uint8_t *p = command_in(cmd, STANDARD_BYTES);
+
+    p[0] = scsi_volume(cmd) ? 0 : NO_DEVICE;
+    p[2] = 0x06; /* SPC-4 */
+    p[3] = 0x12; /* HISUP, response data format 2 */
+    p[4] = STANDARD_BYTES - 5;
+    p[7] = 0x02; /* CMDQUE */
+    memcpy(p + 8, vendor, 8);
+    memcpy(p + 16, product, 16);
+    memcpy(p + 32, revision, 4);
+    for (unsigned i = 0; i < sizeof versions / sizeof *versions; i++)
+        put16(p + 58 + 2 * i, versions[i]);
+}
+
+/* --- pages: each writes what follows the four bytes of header and returns how much --- */
+
+static uint32_t page_serial(struct command *cmd, uint8_t *p)
+{
+    memcpy(p, volume_serial(scsi_volume(cmd)), 16);
+    return 16;
+}
+
+static uint8_t *designator(uint8_t *p, uint8_t code_set, uint8_t kind, uint8_t type, const void *value,
+                           size_t n)
+{
+    p[0] = code_set;
+    p[1] = (uint8_t)(kind | type);
+    if (kind & PIV)
+        p[0] |= PROTOCOL_ISCSI;
+    p[3] = (uint8_t)n;
+    memcpy(p + 4, value, n);
+    return p + 4 + n;
+}
+
+/* NUL-terminated and padded to a multiple of four, as SPC-4 7.8.6.11 wants it. */
+static uint8_t *name_designator(uint8_t *p, uint8_t kind, const char *name)
+{
+    char padded[256] = {0};
+    size_t n = (strlen(name) / 4 + 1) * 4;
+
+    CHECK(n <= 252);
+    memcpy(padded, name, strlen(name));
+    return designator(p, UTF8, kind, SCSI_NAME, padded, n);
+}
+
+static uint32_t page_identification(struct command *cmd, uint8_t *p)
+{
+    const struct volume *v = scsi_volume(cmd);
+    const struct vm *vm = cmd->conn->session->vm;
+    const uint8_t port[4] = {0, 0, 0, RELATIVE_PORT}, group[4] = {0, 0, 0, PORT_GROUP};
+    char t10[25], name[VM_IQN_MAX + 16];
+    uint8_t *at = p;
+
+    snprintf(t10, sizeof t10, "%s%s", vendor, volume_serial(v));
+    snprintf(name, sizeof name, "%s,t,0x%04x", vm->spec.iqn, PORT_GROUP);
+    at = designator(at, BINARY, OF_LUN, NAA, volume_naa(v), 8);
+    at = designator(at, ASCII, OF_LUN, T10_VENDOR, t10, 24);
+    at = designator(at, BINARY, OF_PORT | PIV, RELATIVE_TARGET_PORT, port, 4);
+    at = designator(at, BINARY, OF_PORT | PIV, TARGET_PORT_GROUP, group, 4);
+    at = name_designator(at, OF_PORT | PIV, name);
+    at = name_designator(at, OF_DEVICE | PIV, vm->spec.iqn);
+    return (uint32_t)(at - p);
+}
+
+static uint32_t page_extended(struct command *cmd, uint8_t *p)
+{
+    (void)cmd;
+    p[1] = 0x07; /* HEADSUP, ORDSUP, SIMPSUP */
+    p[2] = 0x01; /* V_SUP: there is a volatile cache (until SYNCHRONIZE CACHE) */
+    return 60;
+}
+
+static uint32_t page_limits(struct command *cmd, uint8_t *p)
+{
+    uint32_t block = scsi_block_bytes(cmd), zero = ZERO_SECTORS_MAX / (block / SECTOR_BYTES);
+
+    p[0] = 0x01; /* WSNZ */
+    put16(p + 2, (uint16_t)(PHYSICAL_BLOCK_BYTES / block));
+    put32(p + 4, COMMAND_BYTES_MAX / block);
+    put32(p + 8, OPTIMAL_BYTES / block);
+    put32(p + 16, zero);
+    put32(p + 20, UNMAP_DESCRIPTORS_MAX);
+    put32(p + 24, PHYSICAL_BLOCK_BYTES / block);
+    put32(p + 28, 0x80000000u); /* UGAVALID, alignment 0 */
+    put64(p + 32, zero);
+    return 60;
+}
+
+static uint32_t page_characteristics(struct command *cmd, uint8_t *p)
+{
+    (void)cmd;
+    put16(p, 1); /* not rotating */
+    return 60;
+}
+
+static uint32_t page_provisioning(struct command *cmd, uint8_t *p)
+{
+    (void)cmd;
+    p[1] = 0xe4; /* LBPU, LBPWS, LBPWS10, LBPRZ */
+    p[2] = 0x02; /* thin */
+    return 4;
+}
+
+static uint32_t page_list(struct command *cmd, uint8_t *p);
+
+/* In ascending order, as page 00h shows them. */
+static const struct {
+    uint8_t code;
+    uint32_t (*write)(struct command *, uint8_t *);
+} pages[] = {
+    {0x00, page_list},   {0x80, page_serial},          {0x83, page_identification}, {0x86, page_extended},
+    {0xb0, page_limits}, {0xb1, page_characteristics}, {0xb2, page_provisioning},
+};
+
+static uint32_t page_list(struct command *cmd, uint8_t *p)
+{
+    uint32_t n = 0;
+
+    (void)cmd;
+    for (unsigned i = 0; i < sizeof pages / sizeof *pages; i++)
+        p[n++] = pages[i].code;
+    return n;
+}
+
+static bool vital_product_data(struct command *cmd)
+{
+    for (unsigned i = 0; i < sizeof pages / sizeof *pages; i++) {
+        uint8_t *p;
+        uint32_t n;
+
+        if (pages[i].code != cmd->cdb[2])
+            continue;
+        p = command_in(cmd, PAGE_MAX);
+        p[1] = pages[i].code;
+        n = pages[i].write(cmd, p + 4);
+        put16(p + 2, (uint16_t)n);
+        cmd->in_len = n + 4;
+        return true;
+    }
+    return false;
+}
+
+void scsi_inquiry(struct command *cmd)
+{
+    bool evpd = cmd->cdb[1] & EVPD;
+
+    if (evpd && !scsi_volume(cmd)) {
+        command_check(cmd, SENSE_LUN_NOT_SUPPORTED);
+        return;
+    }
+    if ((!evpd && cmd->cdb[2]) || (evpd && !vital_product_data(cmd))) {
+        command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, 2, 7);
+        return;
+    }
+    if (!evpd)
+        standard(cmd);
+    scsi_reply(cmd, get16(cmd->cdb + 3));
+}

@@ -1,0 +1,13 @@
+/* target/scsi_limits.h - what the Block Limits page (B0h) says and the commands enforce.
+ */
+#ifndef ISTHMUS_SCSI_LIMITS_H
+#define ISTHMUS_SCSI_LIMITS_H
+
+enum {
+    UNMAP_DESCRIPTORS_MAX = 256,
+    ZERO_SECTORS_MAX = 1 << 24, /* 8 GiB of one UNMAP or WRITE SAME */
+    OPTIMAL_BYTES = 1 << 20,
+    PHYSICAL_BLOCK_BYTES = 4096, /* what the cache works in */
+};
+
+#endif

@@ -1,0 +1,223 @@
+/* target/scsi_rw.c - READ, WRITE, WRITE AND VERIFY, VERIFY, SYNCHRONIZE CACHE: SBC-3 5.x. CDBs of 6, 10, 12
+ * and 16 bytes share one decoder. On the connection's loop.
+ */
+#include "scsi.h"
+
+#include "check.h"
+#include "session.h"
+#include "wire.h"
+
+#include <errno.h>
+
+enum { FUA = 0x08, PROTECT = 0xe0, BYTCHK = 0x06 };
+
+struct range {
+    uint64_t lba;
+    uint32_t count;
+};
+
+static struct range decode(const uint8_t *cdb)
+{
+    switch (cdb[0] >> 5) {
+    case 0:
+        return (struct range){get24(cdb + 1) & 0x1fffff, cdb[4] ? cdb[4] : 256};
+    case 1:
+    case 2:
+        return (struct range){get32(cdb + 2), get16(cdb + 7)};
+    case 4:
+        return (struct range){get64(cdb + 2), get32(cdb + 10)};
+    default:
+        return (struct range){get32(cdb + 2), get32(cdb + 6)};
+    }
+}
+
+static bool has_flags(const struct command *cmd)
+{
+    return cmd->cdb[0] >> 5 != 0;
+}
+
+/* There is no protection information: RDPROTECT and its like must be 0. */
+static bool no_protection(struct command *cmd)
+{
+    if (!has_flags(cmd) || !(cmd->cdb[1] & PROTECT))
+        return true;
+    command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, 1, 7);
+    return false;
+}
+
+static void set_io(struct command *cmd, enum io_op op, struct range r)
+{
+    uint32_t per_block = scsi_block_bytes(cmd) / SECTOR_BYTES;
+
+    cmd->io = (struct io){.op = op, .lba = r.lba * per_block, .nsectors = r.count * per_block};
+}
+
+/* READ */
+
+uint32_t scsi_read_prepare(struct command *cmd)
+{
+    struct range r = decode(cmd->cdb);
+
+    if (no_protection(cmd))
+        scsi_range(cmd, r.lba, r.count, true);
+    return 0;
+}
+
+static void on_read(struct command *cmd)
+{
+    if (cmd->io.status) {
+        command_check(cmd,
+                      cmd->io.status == -EIO ? SENSE_UNRECOVERED_READ_ERROR : SENSE_INTERNAL_TARGET_FAILURE);
+        return;
+    }
+    cmd->in_io = true;
+    cmd->in_len = cmd->io.nsectors * SECTOR_BYTES;
+    metric_add(cmd->conn->session->device->m_read_bytes, cmd->in_len);
+    command_good(cmd);
+}
+
+void scsi_read(struct command *cmd)
+{
+    struct range r = decode(cmd->cdb);
+
+    if (!r.count) {
+        command_good(cmd);
+        return;
+    }
+    set_io(cmd, IO_READ, r);
+    command_submit(cmd, on_read);
+}
+
+/* WRITE, WRITE AND VERIFY */
+
+static bool verifies(const struct command *cmd)
+{
+    return (cmd->cdb[0] & 0x1f) == 0x0e && cmd->cdb[0] != 0x0e;
+}
+
+uint32_t scsi_write_prepare(struct command *cmd)
+{
+    struct range r = decode(cmd->cdb);
+
+    if (!no_protection(cmd) || !scsi_range(cmd, r.lba, r.count, true))
+        return 0;
+    return r.count * scsi_block_bytes(cmd);
+}
+
+static void on_written(struct command *cmd)
+{
+    if (cmd->io.status) {
+        command_check(cmd, cmd->io.status == -EIO ? SENSE_WRITE_ERROR : SENSE_INTERNAL_TARGET_FAILURE);
+        return;
+    }
+    metric_add(cmd->conn->session->device->m_written_bytes, (uint64_t)cmd->io.nsectors * SECTOR_BYTES);
+    command_good(cmd);
+}
+
+/* An EDTL below what the CDB says: whole blocks that came are written, the residual tells. */
+void scsi_write(struct command *cmd)
+{
+    struct range r = decode(cmd->cdb);
+    uint32_t came = (cmd->received < cmd->need ? cmd->received : cmd->need) / scsi_block_bytes(cmd);
+
+    if (r.count > came)
+        r.count = came;
+    if (!r.count) {
+        command_good(cmd);
+        return;
+    }
+    set_io(cmd, IO_WRITE, r);
+    cmd->io.data = cmd->data;
+    cmd->io.fua = verifies(cmd) || (has_flags(cmd) && cmd->cdb[1] & FUA);
+    command_submit(cmd, on_written);
+}
+
+/* VERIFY: the medium alone (BYTCHK 00b), against as much data (01b), or against one block (11b). */
+
+static unsigned bytchk(const struct command *cmd)
+{
+    return (cmd->cdb[1] & BYTCHK) >> 1;
+}
+
+uint32_t scsi_verify_prepare(struct command *cmd)
+{
+    struct range r = decode(cmd->cdb);
+
+    if (!no_protection(cmd) || !scsi_range(cmd, r.lba, r.count, bytchk(cmd) != 0))
+        return 0;
+    if (bytchk(cmd) == 2) {
+        command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, 1, 2);
+        return 0;
+    }
+    return !r.count || !bytchk(cmd) ? 0 : (bytchk(cmd) == 1 ? r.count : 1) * scsi_block_bytes(cmd);
+}
+
+/* Compares what was read with the data out, which is repeated if it is one block. */
+static bool matches(struct command *cmd)
+{
+    uint32_t n = cmd->io.nsectors * SECTOR_BYTES, block = scsi_block_bytes(cmd);
+    bool same = true;
+
+    for (uint32_t at = 0; same && at < n; at += block) {
+        const uint8_t *want = cmd->data->data + (bytchk(cmd) == 1 ? at : 0);
+        struct iovec iov[3];
+        int count = io_iov(&cmd->io, at, block, iov, 3);
+
+        for (int i = 0; same && i < count; want += iov[i++].iov_len)
+            same = memcmp(iov[i].iov_base, want, iov[i].iov_len) == 0;
+    }
+    return same;
+}
+
+static void on_verify_read(struct command *cmd)
+{
+    bool same;
+
+    if (cmd->io.status) {
+        command_check(cmd,
+                      cmd->io.status == -EIO ? SENSE_UNRECOVERED_READ_ERROR : SENSE_INTERNAL_TARGET_FAILURE);
+        return;
+    }
+    same = matches(cmd);
+    io_release(&cmd->io);
+    if (same)
+        command_good(cmd);
+    else
+        command_check(cmd, SENSE_MISCOMPARE);
+}
+
+/* Without data to compare the medium is taken to be good: what is read is checked on its way anyway. */
+void scsi_verify(struct command *cmd)
+{
+    struct range r = decode(cmd->cdb);
+    uint32_t wanted = cmd->out_bytes;
+
+    if (!wanted) {
+        command_good(cmd);
+        return;
+    }
+    if (cmd->received < wanted) {
+        command_check(cmd, SENSE_INVALID_FIELD_IN_CDB);
+        return;
+    }
+    set_io(cmd, IO_READ, r);
+    command_submit(cmd, on_verify_read);
+}
+
+/* SYNCHRONIZE CACHE: everything written so far becomes stable, whatever range is named. IMMED is not
+ * followed: an early GOOD would say nothing. */
+
+static void on_flushed(struct command *cmd)
+{
+    command_good(cmd);
+}
+
+void scsi_synchronize_cache(struct command *cmd)
+{
+    struct range r = decode(cmd->cdb);
+
+    if (!scsi_range(cmd, r.lba, r.count, false))
+        return;
+    cmd->io = (struct io){.op = IO_FLUSH};
+    command_submit(cmd, on_flushed);
+}

@@ -1,0 +1,332 @@
+/* target/session.c - I_T nexuses: the CmdSN window, reinstatement, and the VM as a SCSI device. On the VM's
+ * loop; target->sessions is for status and under a lock. */
+#include "session.h"
+
+#include "check.h"
+#include "log.h"
+#include "mem.h"
+#include "wire.h"
+
+static const char part[] = "target";
+static const char *const op_names[OP_KINDS] = {"read", "write", "flush", "zero", "other"};
+
+static struct device *device_get(struct shard *s, struct vm *vm)
+{
+    struct device *d;
+    const char *name = vm->spec.name;
+
+    TAILQ_FOREACH(d, &s->devices, entry)
+        if (!d->going && !strcmp(d->name, name)) {
+            d->vm = vm;
+            return d;
+        }
+    d = xcalloc(1, sizeof *d);
+    d->vm = vm;
+    memcpy(d->name, name, sizeof d->name);
+    TAILQ_INIT(&d->sessions);
+    TAILQ_INSERT_TAIL(&s->devices, d, entry);
+    d->m_sessions = metric_new(METRIC_GAUGE, "isthmus_iscsi_sessions", "Initiators logged in.", "vm=\"%s\"", name);
+    for (int i = 0; i < OP_KINDS; i++)
+        d->m_commands[i] = metric_new(METRIC_COUNTER, "isthmus_iscsi_commands_total", "SCSI commands started.",
+                                      "vm=\"%s\",op=\"%s\"", name, op_names[i]);
+    for (int i = 0; i < OP_ZERO; i++)
+        d->m_seconds[i] =
+            metric_new(METRIC_HISTOGRAM, "isthmus_iscsi_command_seconds",
+                       "From a command's arrival to its answer.", "vm=\"%s\",op=\"%s\"", name, op_names[i]);
+    d->m_read_bytes = metric_new(METRIC_COUNTER, "isthmus_iscsi_bytes_total", "Data of reads and writes.",
+                                 "vm=\"%s\",direction=\"read\"", name);
+    d->m_written_bytes = metric_new(METRIC_COUNTER, "isthmus_iscsi_bytes_total", "Data of reads and writes.",
+                                    "vm=\"%s\",direction=\"write\"", name);
+    d->m_errors = metric_new(METRIC_COUNTER, "isthmus_iscsi_errors_total",
+                             "Commands that ended with CHECK CONDITION.", "vm=\"%s\"", name);
+    return d;
+}
+
+void device_free(struct device **pd)
+{
+    struct device *d = *pd;
+
+    *pd = NULL;
+    metric_free(&d->m_sessions);
+    for (int i = 0; i < OP_KINDS; i++)
+        metric_free(&d->m_commands[i]);
+    for (int i = 0; i < OP_ZERO; i++)
+        metric_free(&d->m_seconds[i]);
+    metric_free(&d->m_read_bytes);
+    metric_free(&d->m_written_bytes);
+    metric_free(&d->m_errors);
+    free(d);
+}
+
+struct session *session_find(struct shard *sh, struct vm *vm, uint16_t tsih)
+{
+    struct device *d;
+    struct session *s;
+
+    TAILQ_FOREACH(d, &sh->devices, entry)
+        if (d->vm == vm)
+            TAILQ_FOREACH(s, &d->sessions, peer)
+                if (s->tsih == tsih)
+                    return s;
+    return NULL;
+}
+
+unsigned session_count(struct shard *sh, struct vm *vm)
+{
+    struct device *d;
+
+    TAILQ_FOREACH(d, &sh->devices, entry)
+        if (d->vm == vm && d->nsessions)
+            return d->nsessions;
+    return 0;
+}
+
+/* The same initiator port logs in again: what it had is over (RFC 7143 6.3.5). */
+static void reinstate(struct device *d, const struct session *fresh)
+{
+    struct session *s, *next;
+
+    for (s = TAILQ_FIRST(&d->sessions); s; s = next) {
+        next = TAILQ_NEXT(s, peer);
+        if (!memcmp(s->isid, fresh->isid, 6) && !strcmp(s->initiator, fresh->initiator))
+            conn_close(s->conn, "replaced by a new login of the same initiator port (%s)", fresh->conn->ctx);
+    }
+}
+
+static uint16_t tsih_new(struct target *t)
+{
+    uint16_t v;
+
+    do
+        v = (uint16_t)(atomic_fetch_add(&t->last_tsih, 1) + 1);
+    while (!v);
+    return v;
+}
+
+void session_start(struct conn *c, struct vm *vm, const char *initiator, const uint8_t isid[6], uint16_t tsih,
+                   uint16_t cid, uint32_t cmd_sn)
+{
+    struct session *s = xcalloc(1, sizeof *s);
+
+    s->conn = c;
+    s->vm = vm;
+    snprintf(s->initiator, sizeof s->initiator, "%s", initiator);
+    memcpy(s->isid, isid, 6);
+    s->tsih = tsih ? tsih : tsih_new(c->target);
+    s->cid = cid;
+    s->exp_cmd_sn = cmd_sn;
+    s->max_cmd_sn = cmd_sn + c->target->conf.window - 1;
+    TAILQ_INIT(&s->held);
+    s->since_ns = loop_now_ns(c->shard->loop);
+    if (vm) {
+        s->device = device_get(c->shard, vm);
+        reinstate(s->device, s);
+        TAILQ_INSERT_TAIL(&s->device->sessions, s, peer);
+        s->device->nsessions++;
+        metric_add(s->device->m_sessions, 1);
+        atomic_fetch_add(&vm->sessions, 1);
+        s->capacity_generation = atomic_load(&vm->capacity_generation);
+    }
+    c->session = s;
+    pthread_mutex_lock(&c->target->lock);
+    TAILQ_INSERT_TAIL(&c->target->sessions, s, all);
+    pthread_mutex_unlock(&c->target->lock);
+}
+
+static void held_free(struct session *s, struct held *h)
+{
+    TAILQ_REMOVE(&s->held, h, entry);
+    s->nheld--;
+    buf_unref(&h->data);
+    free(h);
+}
+
+void session_end(struct conn *c)
+{
+    struct session *s = c->session;
+    struct device *d;
+
+    if (!s)
+        return;
+    while (!TAILQ_EMPTY(&s->held))
+        held_free(s, TAILQ_FIRST(&s->held));
+    pthread_mutex_lock(&c->target->lock);
+    TAILQ_REMOVE(&c->target->sessions, s, all);
+    pthread_mutex_unlock(&c->target->lock);
+    d = s->device;
+    if (!d)
+        return;
+    TAILQ_REMOVE(&d->sessions, s, peer);
+    metric_sub(d->m_sessions, 1);
+    atomic_fetch_sub(&s->vm->sessions, 1);
+}
+
+void session_free(struct session **ps)
+{
+    struct session *s = *ps;
+    struct device *d;
+
+    if (!s)
+        return;
+    *ps = NULL;
+    d = s->device;
+    if (d && --d->nsessions == 0) {
+        d->vm = NULL;
+        if (d->going) {
+            TAILQ_REMOVE(&s->conn->shard->devices, d, entry);
+            device_free(&d);
+        }
+    }
+    if (s->vm)
+        vm_unref(s->vm);
+    free(s);
+}
+
+void session_stamp(struct session *s, uint8_t *bhs)
+{
+    uint32_t max = s->exp_cmd_sn + s->conn->target->conf.window - 1 - s->in_window;
+
+    if ((int32_t)(max - s->max_cmd_sn) > 0) /* it never goes back */
+        s->max_cmd_sn = max;
+    put32(bhs + AT_EXP_CMD_SN, s->exp_cmd_sn);
+    put32(bhs + AT_MAX_CMD_SN, s->max_cmd_sn);
+}
+
+uint32_t session_ttt(struct session *s)
+{
+    if (++s->next_ttt == ISCSI_TAG_NONE)
+        s->next_ttt = 1;
+    return s->next_ttt;
+}
+
+void session_attention(struct device *d, int lun, uint8_t what, const struct session *except)
+{
+    struct session *s;
+
+    TAILQ_FOREACH(s, &d->sessions, peer) {
+        if (s == except)
+            continue;
+        for (int i = 0; i < VM_DISKS_MAX; i++)
+            if (lun < 0 || lun == i)
+                s->attention[i] |= what;
+    }
+}
+
+/* What a PDU in rx asks for; a SCSI command's number may have still to come (in_order false). */
+static void session_serve(struct conn *c, bool in_order)
+{
+    switch (c->rx.bhs[0] & ISCSI_OPCODE_MASK) {
+    case ISCSI_SCSI_COMMAND:
+        command_arrived(c, in_order);
+        break;
+    case ISCSI_TASK_MANAGEMENT:
+        tmf_request(c);
+        break;
+    case ISCSI_NOP_OUT:
+        nop_out(c);
+        break;
+    case ISCSI_TEXT_REQUEST:
+        text_request(c);
+        break;
+    case ISCSI_LOGOUT_REQUEST:
+        logout_request(c);
+        break;
+    }
+}
+
+/* Keep it until the numbers before it have come. */
+static void session_hold(struct conn *c, uint32_t cmd_sn)
+{
+    struct session *s = c->session;
+    struct held *h, *after = NULL;
+
+    TAILQ_FOREACH(h, &s->held, entry) {
+        if (h->cmd_sn == cmd_sn)
+            return; /* the same number twice: the first one counts */
+        if ((int32_t)(cmd_sn - h->cmd_sn) > 0)
+            after = h;
+    }
+    h = xcalloc(1, sizeof *h);
+    h->cmd_sn = cmd_sn;
+    memcpy(h->bhs, c->rx.bhs, BHS_BYTES);
+    if ((h->bhs[0] & ISCSI_OPCODE_MASK) == ISCSI_SCSI_COMMAND) {
+        session_serve(c, false);
+        h->command = command_find(c, get32(h->bhs + AT_ITT));
+        if (h->command && h->command->state != COMMAND_HELD)
+            h->command = NULL; /* refused: another one has this tag */
+    } else {
+        h->data = c->rx.data;
+        h->data_len = c->rx.data_len;
+        c->rx.data = NULL;
+    }
+    if (after)
+        TAILQ_INSERT_AFTER(&s->held, after, h, entry);
+    else
+        TAILQ_INSERT_HEAD(&s->held, h, entry);
+    s->nheld++;
+}
+
+/* The numbers that have come into order. */
+static void session_release(struct conn *c)
+{
+    struct session *s = c->session;
+    struct held *h;
+
+    while (conn_open(c) && (h = TAILQ_FIRST(&s->held)) && h->cmd_sn == s->exp_cmd_sn) {
+        s->exp_cmd_sn++;
+        if ((h->bhs[0] & ISCSI_OPCODE_MASK) == ISCSI_SCSI_COMMAND) {
+            struct command *cmd = h->command;
+
+            held_free(s, h);
+            if (cmd)
+                command_start(cmd);
+            continue;
+        }
+        memcpy(c->rx.bhs, h->bhs, BHS_BYTES);
+        c->rx.data_len = h->data_len;
+        c->rx.data = h->data;
+        h->data = NULL;
+        held_free(s, h);
+        session_serve(c, true);
+        buf_unref(&c->rx.data);
+    }
+}
+
+void session_pdu(struct conn *c)
+{
+    struct session *s = c->session;
+    uint8_t opcode = c->rx.bhs[0] & ISCSI_OPCODE_MASK;
+    uint32_t cmd_sn = get32(c->rx.bhs + AT_CMD_SN);
+
+    switch (opcode) {
+    case ISCSI_SCSI_COMMAND:
+    case ISCSI_TASK_MANAGEMENT:
+    case ISCSI_NOP_OUT:
+    case ISCSI_TEXT_REQUEST:
+    case ISCSI_LOGOUT_REQUEST:
+        break;
+    case ISCSI_SNACK:
+        send_reject(c, REJECT_SNACK);
+        return;
+    default: /* Data-Out of a discovery session, Login, the target's own, reserved */
+        send_reject(c, REJECT_PROTOCOL_ERROR);
+        return;
+    }
+    if (c->rx.bhs[0] & ISCSI_IMMEDIATE) {
+        session_serve(c, true);
+        return;
+    }
+    if ((int32_t)(cmd_sn - s->exp_cmd_sn) < 0 || (int32_t)(cmd_sn - s->max_cmd_sn) > 0) {
+        log_info(c->ctx, "request %02x with CmdSN %u outside %u..%u dropped", opcode, cmd_sn, s->exp_cmd_sn,
+                 s->max_cmd_sn);
+        return;
+    }
+    if (cmd_sn != s->exp_cmd_sn) {
+        session_hold(c, cmd_sn);
+        return;
+    }
+    s->exp_cmd_sn++;
+    session_serve(c, true);
+    buf_unref(&c->rx.data);
+    session_release(c);
+}

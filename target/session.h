@@ -1,0 +1,91 @@
+/* target/session.h - an I_T nexus: an initiator logged in to a VM (or to discovery), and the VM as a SCSI
+ * target device.
+ *
+ * One connection per session (ERL 0), so a session is made when its connection's login succeeds and dies
+ * with it. Belongs to the VM's loop; target->sessions lists all under target->lock, for status only.
+ */
+#ifndef ISTHMUS_SESSION_H
+#define ISTHMUS_SESSION_H
+
+#include "conn.h"
+
+/* Commands are counted by what they are. */
+enum op_kind { OP_READ, OP_WRITE, OP_FLUSH, OP_ZERO, OP_OTHER, OP_KINDS };
+
+/* Unit attentions, one bit each per LUN and session. */
+enum { UA_RESET = 1, UA_CLEARED = 2, UA_CAPACITY = 4 };
+
+/* A VM as seen from SCSI: stays from its first login until the VM or the target goes. */
+struct device {
+    TAILQ_ENTRY(device) entry; /* shard->devices */
+    struct vm *vm;             /* valid while a session is there */
+    char name[VM_NAME_MAX + 1];
+    TAILQ_HEAD(, session) sessions;
+    unsigned nsessions;
+    bool going;
+    struct metric *m_sessions, *m_commands[OP_KINDS], *m_read_bytes, *m_written_bytes, *m_errors;
+    struct metric *m_seconds[OP_ZERO]; /* read, write, flush */
+};
+
+/* A request that came before its CmdSN's turn. */
+struct held {
+    TAILQ_ENTRY(held) entry; /* ordered by cmd_sn */
+    uint32_t cmd_sn;
+    struct command *command; /* or the PDU itself: */
+    uint8_t bhs[BHS_BYTES];
+    uint32_t data_len;
+    struct buf *data;
+};
+
+struct session {
+    TAILQ_ENTRY(session) all;  /* target->sessions */
+    TAILQ_ENTRY(session) peer; /* device->sessions */
+    struct conn *conn;
+    struct device *device;     /* NULL: discovery */
+    struct vm *vm;             /* a reference */
+    char initiator[ISCSI_NAME_MAX + 1];
+    uint8_t isid[6];
+    uint16_t tsih, cid;
+    uint32_t exp_cmd_sn, max_cmd_sn;
+    unsigned in_window;        /* commands that count against the window */
+    TAILQ_HEAD(, held) held;
+    unsigned nheld;
+    uint32_t next_ttt;
+    uint8_t attention[VM_DISKS_MAX];
+    unsigned capacity_generation;
+    atomic_ulong commands;
+    uint64_t since_ns;
+};
+
+/* The login has succeeded: makes conn->session. Takes the VM's reference (NULL: discovery). Closes sessions
+ * that this one replaces. */
+void session_start(struct conn *, struct vm *, const char *initiator, const uint8_t isid[6], uint16_t tsih,
+                   uint16_t cid, uint32_t cmd_sn);
+/* From conn_close: unlinks it, so that nobody finds it; commands may still be in the volume. */
+void session_end(struct conn *);
+/* No session has it any more. */
+void device_free(struct device **);
+/* When the connection is freed. */
+void session_free(struct session **);
+/* The live session of this VM with this TSIH on this loop, or NULL. */
+struct session *session_find(struct shard *, struct vm *, uint16_t tsih);
+unsigned session_count(struct shard *, struct vm *);
+
+/* A complete PDU in full feature phase: in order, held or dropped by CmdSN. */
+void session_pdu(struct conn *);
+/* ExpCmdSN and MaxCmdSN into a PDU that leaves. */
+void session_stamp(struct session *, uint8_t *bhs);
+uint32_t session_ttt(struct session *);
+/* Raises a unit attention on lun (-1: all) of every session of the VM but `except`. */
+void session_attention(struct device *, int lun, uint8_t what, const struct session *except);
+
+/* Single PDUs: tmf.c, nop.c, text.c. The request is in conn->rx. */
+void tmf_request(struct conn *);
+void nop_out(struct conn *);
+void nop_tick(struct conn *); /* every second, from the connection's timer */
+void text_request(struct conn *);
+void text_free(struct text_exchange **);
+void logout_request(struct conn *);
+void logout_ask(struct conn *); /* the async message that asks the initiator to log out */
+
+#endif
