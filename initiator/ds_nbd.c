@@ -269,6 +269,11 @@ static struct conn *least_loaded(struct export *e)
 
 static void watch_socket(struct conn *c);
 
+static bool is_dead(const struct conn *c)
+{
+    return nbd_aio_is_dead(c->nbd) || nbd_aio_is_closed(c->nbd);
+}
+
 static void export_pump(struct ds_base *b)
 {
     struct export *e = of(b);
@@ -285,10 +290,13 @@ static void export_pump(struct ds_base *b)
         }
     }
     for (unsigned i = 0; i < e->nconns; i++) {
-        if (e->conns[i].lost)
-            timer_set_ms(&e->conns[i].timer, 0); /* dropped from there, not under our caller */
-        else if (e->conns[i].nbd)
-            watch_socket(&e->conns[i]);
+        c = &e->conns[i];
+        if (c->nbd && is_dead(c)) /* libnbd writes at once, and may have found out so */
+            c->lost = true;
+        if (c->lost)
+            timer_set_ms(&c->timer, 0); /* dropped from there, not under our caller */
+        else if (c->nbd)
+            watch_socket(c);
     }
 }
 
@@ -334,7 +342,7 @@ static void service(struct conn *c)
         came_up(c);
     if (c->state == UP)
         collect(c);
-    if (c->nbd && (c->lost || nbd_aio_is_dead(c->nbd) || nbd_aio_is_closed(c->nbd)))
+    if (c->nbd && (c->lost || is_dead(c)))
         drop(c, false, c->state == UP ? "the connection was lost" : "cannot connect");
     export_pump(&c->export->b);
 }

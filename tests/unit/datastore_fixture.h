@@ -30,6 +30,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* No test needs all of it. */
+#pragma GCC diagnostic ignored "-Wunused-function"
+
 enum { DISK_BYTES = 32 << 20, WAIT_S = 35 };
 
 static struct loop *loop;
@@ -109,7 +112,7 @@ static bool pattern_ok(const uint8_t *data, uint64_t offset, uint32_t len)
     return true;
 }
 
-__attribute__((unused)) static uint16_t free_port(void)
+static uint16_t free_port(void)
 {
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof a;
@@ -121,7 +124,7 @@ __attribute__((unused)) static uint16_t free_port(void)
     return ntohs(a.sin_port);
 }
 
-__attribute__((unused)) static bool answers(uint16_t port)
+static bool answers(uint16_t port)
 {
     struct sockaddr_in a = {
         .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(port)};
@@ -145,7 +148,7 @@ static const char *find_program(const char *name)
 }
 
 /* Starts a program, split at spaces; it dies with us. */
-__attribute__((unused)) static pid_t start_program(const char *command)
+static pid_t start_program(const char *command)
 {
     pid_t pid = fork();
 
@@ -167,7 +170,7 @@ __attribute__((unused)) static pid_t start_program(const char *command)
     return pid;
 }
 
-__attribute__((unused)) static void stop_program(pid_t *pid)
+static void stop_program(pid_t *pid)
 {
     if (*pid > 0) {
         kill(*pid, SIGKILL);
@@ -176,7 +179,7 @@ __attribute__((unused)) static void stop_program(pid_t *pid)
     *pid = 0;
 }
 
-__attribute__((unused)) static int run_program(const char *command)
+static int run_program(const char *command)
 {
     pid_t pid = start_program(command);
     int status = -1;
