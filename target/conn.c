@@ -168,16 +168,29 @@ static void on_moved(struct task *t)
         recv_resume(c);
 }
 
+/* The loop it leaves is done with it. */
+static void on_leave(struct task *t)
+{
+    struct conn *c = container_of(t, struct conn, move_task);
+
+    c->shard = c->move_to;
+    c->move_task.run = on_moved;
+    loop_post(c->shard->loop, &c->move_task);
+}
+
 void conn_move(struct conn *c, struct shard *to)
 {
-    CHECK(c->commands.n == 0 && STAILQ_EMPTY(&c->outs) && !c->session);
-    if (c->readable) {
-        conn_detach(c);
-        TAILQ_REMOVE(&c->shard->conns, c, entry);
-    }
+    CHECK(c->commands.n == 0 && STAILQ_EMPTY(&c->outs) && !c->session && !c->moving);
     c->moving = true;
-    c->shard = to;
-    loop_post(to->loop, &c->move_task);
+    c->move_to = to;
+    if (!c->readable) { /* accepted just now */
+        on_leave(&c->move_task);
+        return;
+    }
+    conn_detach(c);
+    TAILQ_REMOVE(&c->shard->conns, c, entry);
+    c->move_task.run = on_leave; /* whoever is on the stack still looks at it */
+    loop_post(c->shard->loop, &c->move_task);
 }
 
 void conn_accept(struct shard *shard, int fd, const char *peer, const char *portal)
@@ -190,7 +203,6 @@ void conn_accept(struct shard *shard, int fd, const char *peer, const char *port
     snprintf(c->peer, sizeof c->peer, "%s", peer);
     snprintf(c->portal, sizeof c->portal, "%s", portal);
     c->state = CONN_SECURITY;
-    c->move_task.run = on_moved;
     c->turn_task.run = on_turn;
     STAILQ_INIT(&c->outs);
     command_table_init(&c->commands);

@@ -75,6 +75,7 @@ struct conn {
     struct event *readable, *writable;
     struct timer timer;
     struct task move_task;
+    struct shard *move_to;
     struct task turn_task; /* sends what was queued this turn; frees the connection in CLOSING */
     bool turn_posted, moving, reading_paused;
 

@@ -8,6 +8,7 @@ enum {
     BHS_BYTES = 48,
     ISCSI_AHS_MAX = 255 * 4,
     ISCSI_NAME_MAX = 223,
+    ISCSI_PORTAL_GROUP = 1,    /* all portals are in one */
     ISCSI_LOGIN_SEGMENT = 8192, /* MaxRecvDataSegmentLength of both sides until they declare another */
 };
 #define ISCSI_TAG_NONE 0xffffffffu
@@ -53,6 +54,8 @@ enum {
     AT_FLAGS = 1,
     AT_RESPONSE = 2, /* SCSI, task management, logout responses; Reject's reason */
     AT_STATUS = 3,
+    AT_VERSION_MAX = 2, /* Login */
+    AT_VERSION_MIN = 3, /* Login Request; the response's is the active one */
     AT_TOTAL_AHS_LENGTH = 4,
     AT_DATA_SEGMENT_LENGTH = 5,
     AT_LUN = 8,

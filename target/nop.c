@@ -5,6 +5,7 @@
  * idles while the guest thinks. Whether such a peer is alive is TCP's to find (portal.c).
  */
 #include "log.h"
+#include "mem.h"
 #include "session.h"
 #include "wire.h"
 

@@ -33,13 +33,16 @@ struct shard {
     STAILQ_HEAD(, command) spare;  /* freed commands, for the next */
     unsigned nspare;
     bool stopping;
-    struct task stop_task, stopped_task; /* main -> loop, loop -> main */
+    struct task stop_task, stopped_task; /* main -> loop (and its answer), loop -> main */
+    atomic_bool quiet;                   /* no socket is open, none will be */
+    atomic_bool reported;                /* stopped_task is on its way */
     struct timer stop_timer;
 };
 
 struct portal;
 
 struct target {
+    LIST_ENTRY(target) entry; /* all of the process, under their lock */
     struct target_conf conf; /* limits filled in */
     struct portal *portals;
     unsigned nportals;
@@ -55,8 +58,9 @@ struct target {
 
     struct metric *m_connections, *m_rejects, *m_logins_ok, *m_logins_failed;
 
-    unsigned stopping; /* shards that are not quiet yet */
-    bool stopped;
+    unsigned stopping; /* shards that have still to answer */
+    bool leaving;      /* the last step of stopping has begun */
+    bool stopped;      /* stop_done was called */
     void (*stop_done)(void *arg);
     void *stop_arg;
 };
@@ -65,7 +69,7 @@ struct target {
  * connection's own address stands for it. */
 const char *portal_address(const struct target *, unsigned i);
 
-/* Main loop: a shard has closed its last socket. */
+/* Its loop, while stopping: a connection has gone. */
 void portal_shard_stopped(struct shard *);
 
 #endif

@@ -7,15 +7,12 @@
 #include "check.h"
 #include "conn.h"
 #include "crc32c.h"
-#include "log.h"
 #include "mem.h"
 #include "session.h"
 #include "wire.h"
 
 #include <errno.h>
 #include <event2/event.h>
-
-static const char part[] = "target";
 
 static void rx_want(struct conn *c, enum rx_state state, void *dst, uint32_t n)
 {

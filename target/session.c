@@ -7,7 +7,10 @@
 #include "mem.h"
 #include "wire.h"
 
+#include <stdio.h>
+
 static const char part[] = "target";
+enum { GOING_MS = 2000 };
 static const char *const op_names[OP_KINDS] = {"read", "write", "flush", "zero", "other"};
 
 static struct device *device_get(struct shard *s, struct vm *vm)
@@ -15,7 +18,7 @@ static struct device *device_get(struct shard *s, struct vm *vm)
     struct device *d;
     const char *name = vm->spec.name;
 
-    TAILQ_FOREACH(d, &s->devices, entry)
+    TAILQ_FOREACH (d, &s->devices, entry)
         if (!d->going && !strcmp(d->name, name)) {
             d->vm = vm;
             return d;
@@ -25,10 +28,11 @@ static struct device *device_get(struct shard *s, struct vm *vm)
     memcpy(d->name, name, sizeof d->name);
     TAILQ_INIT(&d->sessions);
     TAILQ_INSERT_TAIL(&s->devices, d, entry);
-    d->m_sessions = metric_new(METRIC_GAUGE, "isthmus_iscsi_sessions", "Initiators logged in.", "vm=\"%s\"", name);
+    d->m_sessions =
+        metric_new(METRIC_GAUGE, "isthmus_iscsi_sessions", "Initiators logged in.", "vm=\"%s\"", name);
     for (int i = 0; i < OP_KINDS; i++)
-        d->m_commands[i] = metric_new(METRIC_COUNTER, "isthmus_iscsi_commands_total", "SCSI commands started.",
-                                      "vm=\"%s\",op=\"%s\"", name, op_names[i]);
+        d->m_commands[i] = metric_new(METRIC_COUNTER, "isthmus_iscsi_commands_total",
+                                      "SCSI commands started.", "vm=\"%s\",op=\"%s\"", name, op_names[i]);
     for (int i = 0; i < OP_ZERO; i++)
         d->m_seconds[i] =
             metric_new(METRIC_HISTOGRAM, "isthmus_iscsi_command_seconds",
@@ -47,6 +51,8 @@ void device_free(struct device **pd)
     struct device *d = *pd;
 
     *pd = NULL;
+    if (d->going_timer.loop)
+        timer_free(&d->going_timer);
     metric_free(&d->m_sessions);
     for (int i = 0; i < OP_KINDS; i++)
         metric_free(&d->m_commands[i]);
@@ -63,9 +69,9 @@ struct session *session_find(struct shard *sh, struct vm *vm, uint16_t tsih)
     struct device *d;
     struct session *s;
 
-    TAILQ_FOREACH(d, &sh->devices, entry)
+    TAILQ_FOREACH (d, &sh->devices, entry)
         if (d->vm == vm)
-            TAILQ_FOREACH(s, &d->sessions, peer)
+            TAILQ_FOREACH (s, &d->sessions, peer)
                 if (s->tsih == tsih)
                     return s;
     return NULL;
@@ -75,10 +81,43 @@ unsigned session_count(struct shard *sh, struct vm *vm)
 {
     struct device *d;
 
-    TAILQ_FOREACH(d, &sh->devices, entry)
+    TAILQ_FOREACH (d, &sh->devices, entry)
         if (d->vm == vm && d->nsessions)
             return d->nsessions;
     return 0;
+}
+
+static void on_going_timer(struct timer *t)
+{
+    struct device *d = container_of(t, struct device, going_timer);
+    struct session *s;
+
+    while ((s = TAILQ_FIRST(&d->sessions)))
+        conn_close(s->conn, "VM %s is being deleted", d->name);
+}
+
+void session_vm_going(struct shard *sh, struct vm *vm)
+{
+    struct device *d;
+    struct session *s, *next;
+
+    TAILQ_FOREACH (d, &sh->devices, entry)
+        if (!d->going && !strcmp(d->name, vm->spec.name))
+            break;
+    if (!d)
+        return;
+    d->going = true;
+    if (!d->nsessions) {
+        TAILQ_REMOVE(&sh->devices, d, entry);
+        device_free(&d);
+        return;
+    }
+    timer_init(&d->going_timer, sh->loop, on_going_timer);
+    timer_set_ms(&d->going_timer, GOING_MS);
+    for (s = TAILQ_FIRST(&d->sessions); s; s = next) {
+        next = TAILQ_NEXT(s, peer);
+        logout_ask(s->conn);
+    }
 }
 
 /* The same initiator port logs in again: what it had is over (RFC 7143 6.3.5). */
@@ -203,7 +242,7 @@ void session_attention(struct device *d, int lun, uint8_t what, const struct ses
 {
     struct session *s;
 
-    TAILQ_FOREACH(s, &d->sessions, peer) {
+    TAILQ_FOREACH (s, &d->sessions, peer) {
         if (s == except)
             continue;
         for (int i = 0; i < VM_DISKS_MAX; i++)
@@ -240,7 +279,7 @@ static void session_hold(struct conn *c, uint32_t cmd_sn)
     struct session *s = c->session;
     struct held *h, *after = NULL;
 
-    TAILQ_FOREACH(h, &s->held, entry) {
+    TAILQ_FOREACH (h, &s->held, entry) {
         if (h->cmd_sn == cmd_sn)
             return; /* the same number twice: the first one counts */
         if ((int32_t)(cmd_sn - h->cmd_sn) > 0)

@@ -22,7 +22,8 @@ struct device {
     char name[VM_NAME_MAX + 1];
     TAILQ_HEAD(, session) sessions;
     unsigned nsessions;
-    bool going;
+    bool going;                /* its VM is being deleted */
+    struct timer going_timer;  /* what has not logged out by then is closed */
     struct metric *m_sessions, *m_commands[OP_KINDS], *m_read_bytes, *m_written_bytes, *m_errors;
     struct metric *m_seconds[OP_ZERO]; /* read, write, flush */
 };
@@ -70,6 +71,8 @@ void session_free(struct session **);
 /* The live session of this VM with this TSIH on this loop, or NULL. */
 struct session *session_find(struct shard *, struct vm *, uint16_t tsih);
 unsigned session_count(struct shard *, struct vm *);
+/* The VM is being deleted: asks its initiators to log out, and closes what is left after 2 seconds. */
+void session_vm_going(struct shard *, struct vm *);
 
 /* A complete PDU in full feature phase: in order, held or dropped by CmdSN. */
 void session_pdu(struct conn *);
