@@ -33,8 +33,8 @@ struct command *command_find(struct conn *c, uint32_t itt)
     struct command *cmd;
 
     LIST_FOREACH(cmd, bucket(c, itt), bucket)
-        if (cmd->itt == itt && !cmd->aborted)
-            return cmd;
+    if (cmd->itt == itt && !cmd->aborted)
+        return cmd;
     return NULL;
 }
 
@@ -65,8 +65,8 @@ static bool has_room(struct conn *c, uint32_t bytes)
 {
     const struct target_conf *conf = &c->target->conf;
 
-    return !c->held_bytes || (c->held_bytes + bytes <= conf->session_bytes &&
-                              c->shard->held_bytes + bytes <= conf->loop_bytes);
+    return !c->held_bytes ||
+           (c->held_bytes + bytes <= conf->session_bytes && c->shard->held_bytes + bytes <= conf->loop_bytes);
 }
 
 static void charge(struct command *cmd, uint32_t bytes)
@@ -454,7 +454,8 @@ static int data_check(struct command *cmd, struct r2t **pr)
     if (ttt == ISCSI_TAG_NONE) {
         if (!cmd->unsolicited)
             return REJECT_PROTOCOL_ERROR;
-        return offset != cmd->received || sn != cmd->unsolicited_sn || n > cmd->unsolicited_max - cmd->received
+        return offset != cmd->received || sn != cmd->unsolicited_sn ||
+                       n > cmd->unsolicited_max - cmd->received
                    ? REJECT_PROTOCOL_ERROR
                    : 0;
     }
@@ -485,8 +486,10 @@ uint8_t *command_data_place(struct conn *c, struct command **pcmd, int *why)
     if (*why) {
         log_info(c->ctx, "itt %08x: Data-Out of %u at %u with DataSN %u, expected at %u", itt, c->rx.data_len,
                  offset, get32(bhs + AT_DATA_SN), cmd->received);
-        if (*why == REJECT_PROTOCOL_ERROR && cmd->state == COMMAND_COLLECT)
+        if (*why == REJECT_PROTOCOL_ERROR && cmd->state == COMMAND_COLLECT) {
+            *why = 0; /* one answer: some initiators take a Reject for the end of the session */
             command_check(cmd, SENSE_DATA_PHASE_ERROR);
+        }
         return NULL;
     }
     CHECK(cmd->data && (uint64_t)offset + c->rx.data_len <= cmd->data->len);
@@ -542,7 +545,7 @@ void command_abort(struct command *cmd)
     } else if (cmd->state == COMMAND_HELD) {
         struct held *h;
 
-        TAILQ_FOREACH(h, &c->session->held, entry)
+        TAILQ_FOREACH (h, &c->session->held, entry)
             if (h->command == cmd)
                 h->command = NULL; /* its CmdSN still counts */
     } else if (cmd->state == COMMAND_SENDING) {

@@ -41,28 +41,28 @@ struct command {
 
     /* Data out. data holds the first `received` of `need` bytes. */
     struct buf *data;
-    uint32_t out_bytes;  /* what the CDB asks for */
-    uint32_t need;       /* what will be collected: the smaller of that and the EDTL */
+    uint32_t out_bytes; /* what the CDB asks for */
+    uint32_t need;      /* what will be collected: the smaller of that and the EDTL */
     uint32_t received, unsolicited_max, asked, r2t_sn, unsolicited_sn;
-    bool unsolicited;    /* Data-Out without R2T are still coming */
+    bool unsolicited; /* Data-Out without R2T are still coming */
     struct r2t r2ts[COMMAND_R2TS];
     unsigned nr2ts;
 
     /* The answer. */
     uint8_t status;
     struct sense sense;
-    uint8_t *in;        /* malloc'd, or NULL */
-    uint32_t in_len;    /* bytes the device has for the initiator */
-    bool in_io;         /* they are io's blocks */
+    uint8_t *in;                        /* malloc'd, or NULL */
+    uint32_t in_len;                    /* bytes the device has for the initiator */
+    bool in_io;                         /* they are io's blocks */
     uint32_t sent, data_sn, burst_left; /* Data-In so far */
-    uint8_t response[2 + SENSE_BYTES]; /* data segment of the response PDU */
+    uint8_t response[2 + SENSE_BYTES];  /* data segment of the response PDU */
     uint8_t response_len;
-    uint32_t charged;   /* bytes held against the budgets */
+    uint32_t charged; /* bytes held against the budgets */
 
     struct io io;
-    bool io_out;        /* io is in the volume */
+    bool io_out;                       /* io is in the volume */
     void (*io_done)(struct command *); /* its next step */
-    uint64_t at, left;  /* progress of a command of several I/Os: sectors, or descriptors */
+    uint64_t at, left;                 /* progress of a command of several I/Os: sectors, or descriptors */
     struct buf *scratch;
     uint64_t since_ns;
 
@@ -70,9 +70,10 @@ struct command {
 };
 
 LIST_HEAD(command_bucket, command);
+TAILQ_HEAD(command_list, command);
 struct command_table {
     struct command_bucket by_itt[COMMAND_BUCKETS];
-    TAILQ_HEAD(, command) all;
+    struct command_list all;
     STAILQ_HEAD(, command) waiting; /* for memory, in order */
     unsigned n, nimmediate;
     uint32_t recent[COMMAND_RECENT]; /* tags answered while their Data-Out may still come */

@@ -151,6 +151,7 @@ static void on_moved(struct task *t)
     bool first = c->login == NULL;
 
     c->moving = false;
+    c->write_blocked = false; /* what it could not send yet has come along */
     c->last_rx_ns = loop_now_ns(c->shard->loop);
     conn_attach(c);
     if (c->shard->stopping) {
@@ -180,7 +181,7 @@ static void on_leave(struct task *t)
 
 void conn_move(struct conn *c, struct shard *to)
 {
-    CHECK(c->commands.n == 0 && STAILQ_EMPTY(&c->outs) && !c->session && !c->moving);
+    CHECK(c->commands.n == 0 && !c->session && !c->moving && !c->turn_posted);
     c->moving = true;
     c->move_to = to;
     if (!c->readable) { /* accepted just now */

@@ -44,11 +44,11 @@ struct rx {
     uint8_t *dst;
     uint8_t bhs[BHS_BYTES];
     uint8_t ahs[ISCSI_AHS_MAX];
-    uint8_t digest[8];    /* header digest, or padding and data digest */
+    uint8_t digest[8]; /* header digest, or padding and data digest */
     uint32_t ahs_len, data_len;
-    struct buf *data;     /* the segment of a PDU other than Data-Out, or NULL */
+    struct buf *data;       /* the segment of a PDU other than Data-Out, or NULL */
     const uint8_t *segment; /* where the segment is, NULL: dropped */
-    struct command *into; /* the Data-Out's task, while its segment comes in */
+    struct command *into;   /* the Data-Out's task, while its segment comes in */
 };
 
 enum { CONN_CHUNKS = 64, CONN_OUTS_MAX = 1024 };
@@ -90,7 +90,7 @@ struct conn {
     uint32_t sent_of_first; /* bytes of the first chunk that have left */
     bool write_blocked;
 
-    struct login *login;     /* until full feature phase */
+    struct login *login; /* until full feature phase */
     struct params params;
     bool header_digest, data_digest;
     uint32_t stat_sn;

@@ -8,7 +8,7 @@ enum {
     BHS_BYTES = 48,
     ISCSI_AHS_MAX = 255 * 4,
     ISCSI_NAME_MAX = 223,
-    ISCSI_PORTAL_GROUP = 1,    /* all portals are in one */
+    ISCSI_PORTAL_GROUP = 1,     /* all portals are in one */
     ISCSI_LOGIN_SEGMENT = 8192, /* MaxRecvDataSegmentLength of both sides until they declare another */
 };
 #define ISCSI_TAG_NONE 0xffffffffu
@@ -61,14 +61,14 @@ enum {
     AT_LUN = 8,
     AT_ISID = 8,
     AT_TSIH = 14,
-    AT_ITT = 16, /* Initiator Task Tag */
+    AT_ITT = 16,  /* Initiator Task Tag */
     AT_EDTL = 20, /* SCSI Command: Expected Data Transfer Length */
     AT_TTT = 20,  /* Target Transfer Tag */
     AT_REFERENCED_TASK_TAG = 20,
     AT_CID = 20,
-    AT_CMD_SN = 24,      /* requests */
+    AT_CMD_SN = 24, /* requests */
     AT_EXP_STAT_SN = 28,
-    AT_STAT_SN = 24,     /* responses */
+    AT_STAT_SN = 24, /* responses */
     AT_EXP_CMD_SN = 28,
     AT_MAX_CMD_SN = 32,
     AT_CDB = 32,

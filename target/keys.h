@@ -20,7 +20,7 @@ enum key_kind {
     KEY_MAXIMUM,
     KEY_AND,
     KEY_OR,
-    KEY_DIGEST, /* a list; the first we know */
+    KEY_DIGEST,   /* a list; the first we know */
     KEY_OBSOLETE, /* answered as if we did not want it: markers of RFC 3720 */
 };
 
@@ -73,8 +73,8 @@ enum key_id { KEYS(KEY_ID) KEY_COUNT };
 /* What has been agreed on; MaxRecvDataSegmentLength is the initiator's. */
 struct params {
     uint32_t value[KEY_COUNT];
-    uint64_t seen;                 /* keys that the initiator has sent, by 1 << key_id */
-    uint32_t offer[KEY_COUNT];     /* ours */
+    uint64_t seen;             /* keys that the initiator has sent, by 1 << key_id */
+    uint32_t offer[KEY_COUNT]; /* ours */
 };
 
 /* Defaults; the two bursts are what we agree to at most. */

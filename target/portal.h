@@ -27,10 +27,10 @@ struct shard {
     unsigned index;
     TAILQ_HEAD(, conn) conns;
     TAILQ_HEAD(, device) devices;
-    TAILQ_HEAD(, conn) starved;    /* connections with commands that wait for loop_bytes */
-    uint64_t held_bytes;           /* of all commands of this loop */
-    uint8_t *read_buffer;          /* shared by all connections: what is left of it is kept by the one */
-    STAILQ_HEAD(, command) spare;  /* freed commands, for the next */
+    TAILQ_HEAD(, conn) starved;   /* connections with commands that wait for loop_bytes */
+    uint64_t held_bytes;          /* of all commands of this loop */
+    uint8_t *read_buffer;         /* shared by all connections: what is left of it is kept by the one */
+    STAILQ_HEAD(, command) spare; /* freed commands, for the next */
     unsigned nspare;
     bool stopping;
     struct task stop_task, stopped_task; /* main -> loop (and its answer), loop -> main */
@@ -43,17 +43,17 @@ struct portal;
 
 struct target {
     LIST_ENTRY(target) entry; /* all of the process, under their lock */
-    struct target_conf conf; /* limits filled in */
+    struct target_conf conf;  /* limits filled in */
     struct portal *portals;
     unsigned nportals;
     struct shard *shards;
     unsigned next_shard; /* round robin of new connections */
 
-    atomic_uint nconns;      /* open or draining: any loop */
-    atomic_uint last_conn;   /* ids */
+    atomic_uint nconns;    /* open or draining: any loop */
+    atomic_uint last_conn; /* ids */
     atomic_uint last_tsih;
 
-    pthread_mutex_t lock;    /* guards sessions */
+    pthread_mutex_t lock; /* guards sessions */
     TAILQ_HEAD(, session) sessions;
 
     struct metric *m_connections, *m_rejects, *m_logins_ok, *m_logins_failed;

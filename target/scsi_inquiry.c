@@ -98,17 +98,17 @@ static uint32_t page_extended(struct command *cmd, uint8_t *p)
 
 static uint32_t page_limits(struct command *cmd, uint8_t *p)
 {
-    uint32_t block = scsi_block_bytes(cmd), zero = ZERO_SECTORS_MAX / (block / SECTOR_BYTES);
+    uint32_t block = scsi_block_bytes(cmd);
 
     p[0] = 0x01; /* WSNZ */
     put16(p + 2, (uint16_t)(PHYSICAL_BLOCK_BYTES / block));
     put32(p + 4, COMMAND_BYTES_MAX / block);
     put32(p + 8, OPTIMAL_BYTES / block);
-    put32(p + 16, zero);
+    put32(p + 16, UNMAP_BLOCKS_MAX);
     put32(p + 20, UNMAP_DESCRIPTORS_MAX);
     put32(p + 24, PHYSICAL_BLOCK_BYTES / block);
     put32(p + 28, 0x80000000u); /* UGAVALID, alignment 0 */
-    put64(p + 32, zero);
+    put64(p + 32, WRITE_SAME_BLOCKS_MAX);
     return 60;
 }
 

@@ -5,7 +5,8 @@
 
 enum {
     UNMAP_DESCRIPTORS_MAX = 256,
-    ZERO_SECTORS_MAX = 1 << 24, /* 8 GiB of one UNMAP or WRITE SAME */
+    UNMAP_BLOCKS_MAX = 1 << 20,
+    WRITE_SAME_BLOCKS_MAX = 65528,
     OPTIMAL_BYTES = 1 << 20,
     PHYSICAL_BLOCK_BYTES = 4096, /* what the cache works in */
 };

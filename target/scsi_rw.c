@@ -71,15 +71,20 @@ static void on_read(struct command *cmd)
         return;
     }
     cmd->in_io = true;
-    cmd->in_len = cmd->io.nsectors * SECTOR_BYTES;
-    metric_add(cmd->conn->session->device->m_read_bytes, cmd->in_len);
+    cmd->in_len = decode(cmd->cdb).count * scsi_block_bytes(cmd);
+    metric_add(cmd->conn->session->device->m_read_bytes, (uint64_t)cmd->io.nsectors * SECTOR_BYTES);
     command_good(cmd);
 }
 
+/* What the initiator does not expect is not read; the residual tells of it. */
 void scsi_read(struct command *cmd)
 {
     struct range r = decode(cmd->cdb);
+    uint32_t block = scsi_block_bytes(cmd), wanted = cmd->reads ? cmd->edtl : 0;
 
+    cmd->in_len = r.count * block;
+    if (wanted < cmd->in_len)
+        r.count = (wanted + block - 1) / block;
     if (!r.count) {
         command_good(cmd);
         return;

@@ -9,7 +9,7 @@
 
 #include <errno.h>
 
-enum { PROTECT = 0xe0, ANCHOR = 0x10, UNMAP_BIT = 0x08, NDOB = 0x01, PATTERN_BYTES = 1 << 20 };
+enum { PROTECT = 0xe0, ANCHOR = 0x10, UNMAP_BIT = 0x08, NDOB = 0x01, PATTERN_BYTES = 256 << 10 };
 enum { UNMAP_HEADER = 8, UNMAP_DESCRIPTOR = 16 };
 
 static uint32_t sectors_per_block(const struct command *cmd)
@@ -54,7 +54,7 @@ static bool unmap_check(struct command *cmd, uint32_t count)
         }
         total += n;
     }
-    if (total > ZERO_SECTORS_MAX / sectors_per_block(cmd)) {
+    if (total > UNMAP_BLOCKS_MAX) {
         command_check_field(cmd, SENSE_INVALID_FIELD_IN_PARAMETER_LIST, false, UNMAP_HEADER, -1);
         return false;
     }
@@ -64,6 +64,10 @@ static bool unmap_check(struct command *cmd, uint32_t count)
 /* at: descriptors done; left: descriptors to do. */
 static void unmap_next(struct command *cmd)
 {
+    if (cmd->io.status) {
+        command_check(cmd, SENSE_WRITE_ERROR);
+        return;
+    }
     for (; cmd->left; cmd->at++, cmd->left--) {
         const uint8_t *d = cmd->data->data + UNMAP_HEADER + cmd->at * UNMAP_DESCRIPTOR;
         uint32_t n = get32(d + 8);
@@ -134,8 +138,7 @@ uint32_t scsi_write_same_prepare(struct command *cmd)
     }
     if (!scsi_range(cmd, same_lba(cmd), count, false))
         return 0;
-    if (!count ||
-        count > ZERO_SECTORS_MAX / sectors_per_block(cmd)) { /* WSNZ: 0 does not mean "to the end" */
+    if (!count || count > WRITE_SAME_BLOCKS_MAX) { /* WSNZ: 0 does not mean "to the end" */
         command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, is16(cmd) ? 10 : 7, -1);
         return 0;
     }
@@ -153,8 +156,13 @@ static void on_same_done(struct command *cmd)
 /* at: sectors done; left: sectors to do. scratch holds the pattern. */
 static void same_next(struct command *cmd)
 {
-    uint32_t n =
-        cmd->left < PATTERN_BYTES / SECTOR_BYTES ? (uint32_t)cmd->left : PATTERN_BYTES / SECTOR_BYTES;
+    uint32_t n;
+
+    if (cmd->io.status) {
+        on_same_done(cmd);
+        return;
+    }
+    n = cmd->left < PATTERN_BYTES / SECTOR_BYTES ? (uint32_t)cmd->left : PATTERN_BYTES / SECTOR_BYTES;
 
     cmd->io = (struct io){.op = IO_WRITE, .lba = cmd->at, .nsectors = n, .data = cmd->scratch};
     cmd->at += n;
@@ -185,8 +193,9 @@ void scsi_write_same(struct command *cmd)
     uint64_t lba = same_lba(cmd) * sectors_per_block(cmd);
     uint32_t nsectors = same_count(cmd) * sectors_per_block(cmd), block = scsi_block_bytes(cmd);
 
-    if (!no_data_out(cmd) && cmd->received < block) {
-        command_check(cmd, SENSE_INVALID_FIELD_IN_CDB);
+    if (!no_data_out(cmd) &&
+        (cmd->received < block || cmd->edtl != block)) { /* one block, no more, no less */
+        command_check(cmd, SENSE_INVALID_INFORMATION_UNIT);
         return;
     }
     if (no_data_out(cmd) || all_zero(cmd->data->data, block)) {

@@ -19,7 +19,8 @@
 
 static const char part[] = "target";
 /* A segment of ours is at most so long, whatever the initiator would take: its iovecs fit in one call. */
-enum { SEGMENT_MAX = 256 * 1024, IOVS = 512, TURN_BYTES = 1 << 20, BLOCK_IOVS = SEGMENT_MAX / BLOCK_BYTES + 4 };
+enum { SEGMENT_MAX = 256 * 1024, IOVS = 512, TURN_BYTES = 1 << 20, FAIR_BYTES = 4 << 20 };
+enum { BLOCK_IOVS = SEGMENT_MAX / BLOCK_BYTES + 4 };
 
 struct out *out_new(uint8_t opcode, uint8_t flags, uint32_t itt, uint32_t len)
 {
@@ -311,9 +312,11 @@ static int gather(struct conn *c, struct iovec *iov, size_t *bytes)
     return n;
 }
 
+/* At most FAIR_BYTES of it at once: other connections of the loop have their turn in between. */
 void send_run(struct conn *c)
 {
     static _Thread_local struct iovec iov[IOVS];
+    size_t written = 0;
 
     if (!c->chunks && !STAILQ_EMPTY(&c->outs))
         c->chunks = xcalloc(CONN_CHUNKS, sizeof *c->chunks);
@@ -330,9 +333,11 @@ void send_run(struct conn *c)
             conn_close(c, "%s while sending", strerror(errno));
             return;
         }
-        if (n > 0)
+        if (n > 0) {
             chunks_sent(c, (size_t)n);
-        if (conn_open(c) && (n < 0 || (size_t)n < bytes)) {
+            written += (size_t)n;
+        }
+        if (conn_open(c) && (n < 0 || (size_t)n < bytes || written >= FAIR_BYTES)) {
             c->write_blocked = true;
             event_add(c->writable, NULL);
         }

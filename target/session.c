@@ -289,10 +289,11 @@ static void session_hold(struct conn *c, uint32_t cmd_sn)
     h->cmd_sn = cmd_sn;
     memcpy(h->bhs, c->rx.bhs, BHS_BYTES);
     if ((h->bhs[0] & ISCSI_OPCODE_MASK) == ISCSI_SCSI_COMMAND) {
+        unsigned before = c->commands.n;
+
         session_serve(c, false);
-        h->command = command_find(c, get32(h->bhs + AT_ITT));
-        if (h->command && h->command->state != COMMAND_HELD)
-            h->command = NULL; /* refused: another one has this tag */
+        if (c->commands.n > before) /* else it was refused, and only its number counts */
+            h->command = TAILQ_LAST(&c->commands.all, command_list);
     } else {
         h->data = c->rx.data;
         h->data_len = c->rx.data_len;

@@ -22,8 +22,8 @@ struct device {
     char name[VM_NAME_MAX + 1];
     TAILQ_HEAD(, session) sessions;
     unsigned nsessions;
-    bool going;                /* its VM is being deleted */
-    struct timer going_timer;  /* what has not logged out by then is closed */
+    bool going;               /* its VM is being deleted */
+    struct timer going_timer; /* what has not logged out by then is closed */
     struct metric *m_sessions, *m_commands[OP_KINDS], *m_read_bytes, *m_written_bytes, *m_errors;
     struct metric *m_seconds[OP_ZERO]; /* read, write, flush */
 };
@@ -42,13 +42,13 @@ struct session {
     TAILQ_ENTRY(session) all;  /* target->sessions */
     TAILQ_ENTRY(session) peer; /* device->sessions */
     struct conn *conn;
-    struct device *device;     /* NULL: discovery */
-    struct vm *vm;             /* a reference */
+    struct device *device; /* NULL: discovery */
+    struct vm *vm;         /* a reference */
     char initiator[ISCSI_NAME_MAX + 1];
     uint8_t isid[6];
     uint16_t tsih, cid;
     uint32_t exp_cmd_sn, max_cmd_sn;
-    unsigned in_window;        /* commands that count against the window */
+    unsigned in_window; /* commands that count against the window */
     TAILQ_HEAD(, held) held;
     unsigned nheld;
     uint32_t next_ttt;

@@ -12,8 +12,7 @@ static const char part[] = "target";
 
 static void respond(struct conn *c, enum tmf_response response)
 {
-    struct out *o =
-        out_new(ISCSI_TASK_MANAGEMENT_RESPONSE, ISCSI_FINAL, get32(c->rx.bhs + AT_ITT), 0);
+    struct out *o = out_new(ISCSI_TASK_MANAGEMENT_RESPONSE, ISCSI_FINAL, get32(c->rx.bhs + AT_ITT), 0);
 
     o->bhs[AT_RESPONSE] = (uint8_t)response;
     send_out(c, &o);
@@ -51,7 +50,7 @@ static void clear(struct conn *c, int lun, uint8_t attention)
 {
     struct session *s;
 
-    TAILQ_FOREACH(s, &c->session->device->sessions, peer) {
+    TAILQ_FOREACH (s, &c->session->device->sessions, peer) {
         abort_lun(s->conn, lun);
         if (s->conn != c)
             conn_post_turn(s->conn);
@@ -109,8 +108,7 @@ void tmf_request(struct conn *c)
         respond(c, TMF_COMPLETE);
         return;
     case TMF_TARGET_COLD_RESET: {
-        struct out *o =
-            out_new(ISCSI_TASK_MANAGEMENT_RESPONSE, ISCSI_FINAL, get32(c->rx.bhs + AT_ITT), 0);
+        struct out *o = out_new(ISCSI_TASK_MANAGEMENT_RESPONSE, ISCSI_FINAL, get32(c->rx.bhs + AT_ITT), 0);
 
         clear(c, -1, UA_RESET);
         cold_reset(c);
