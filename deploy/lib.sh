@@ -22,10 +22,10 @@ undo_stack=()
 step_group="" # of the step that is running
 undo() { undo_stack+=("$*"); }
 undo_all() {
-    local i
+    local undo_at # not a name that a registered command may use
     [ -z "$step_group" ] || kill -TERM -- "-$step_group" 2>/dev/null || true
-    for ((i = ${#undo_stack[@]} - 1; i >= 0; i--)); do
-        eval "${undo_stack[i]}" || true
+    for ((undo_at = ${#undo_stack[@]} - 1; undo_at >= 0; undo_at--)); do
+        eval "${undo_stack[undo_at]}" || true
     done
     undo_stack=()
 }
