@@ -45,7 +45,8 @@ static void abort_lun(struct conn *c, int lun)
     }
 }
 
-/* Every session's commands for the LUN (-1: all); others than ours learn of it by a unit attention. */
+/* Every session's commands for the LUN (-1: all). A unit attention tells of it: everybody after a reset
+ * (SAM-5 6.3.3), the others after CLEAR TASK SET. */
 static void clear(struct conn *c, int lun, uint8_t attention)
 {
     struct session *s;
@@ -55,7 +56,7 @@ static void clear(struct conn *c, int lun, uint8_t attention)
         if (s->conn != c)
             conn_post_turn(s->conn);
     }
-    session_attention(c->session->device, lun, attention, c->session);
+    session_attention(c->session->device, lun, attention, attention == UA_RESET ? NULL : c->session);
 }
 
 static void cold_reset(struct conn *c)

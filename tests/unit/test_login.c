@@ -1,0 +1,365 @@
+/* links: target */
+/* Logins over a socket: stages, pieces, CHAP, what is refused and how, reinstatement, discovery, and that
+ * nothing of it leaves anything behind (fix_stop counts references).
+ */
+#include "target_fixture.h"
+
+#include "chap.h"
+
+static const char vm1[] = FIX_INITIATOR "|TargetName=iqn.2026-11.test:vm1|SessionType=Normal|";
+
+static void straight_to_full_feature(void **state)
+{
+    struct client *c = client_new(1);
+
+    (void)state;
+    assert_int_equal(login(c, T_OP_TO_FULL, vm1), 0);
+    assert_int_equal(c->bhs[1], T_OP_TO_FULL);
+    assert_int_not_equal(get16(c->bhs + AT_TSIH), 0);
+    assert_string_equal(answered(c, "TargetPortalGroupTag"), "1");
+    assert_string_equal(answered(c, "MaxRecvDataSegmentLength"), "262144");
+    client_free(&c);
+}
+
+static void through_every_stage(void **state)
+{
+    struct client *c = client_new(1);
+
+    (void)state;
+    assert_int_equal(login(c, 0, vm1), 0);
+    assert_int_equal(c->bhs[1], 0);
+    assert_int_equal(login(c, T_SEC_TO_OP, "AuthMethod=CHAP,None|"), 0);
+    assert_string_equal(answered(c, "AuthMethod"), "None");
+    assert_int_equal(c->bhs[1], T_SEC_TO_OP);
+    assert_int_equal(login(c, 1 << 2, "HeaderDigest=None|"), 0);
+    assert_int_equal(c->bhs[1], 1 << 2);
+    assert_int_equal(login(c, T_OP_TO_FULL, ""), 0);
+    assert_int_equal(c->bhs[1], T_OP_TO_FULL);
+    client_free(&c);
+}
+
+/* Pieces in one segment of TCP, so that answers are still queued when the connection moves to its VM's loop.
+ */
+static void keys_in_pieces_all_at_once(void **state)
+{
+    (void)state;
+    for (uint8_t round = 0; round < 20; round++) {
+        struct client *c = client_new(round);
+        uint8_t out[4096], bhs[48];
+        char text[sizeof vm1];
+        uint32_t n = pairs(text, vm1), pieces = 0;
+        size_t len = 0;
+
+        for (uint32_t at = 0; at < n; at += 20, pieces++) {
+            uint32_t piece = n - at < 20 ? n - at : 20;
+
+            login_header(c, bhs, at + piece < n ? ISCSI_CONTINUE | 1 << 2 : T_OP_TO_FULL);
+            len += pdu_put(c, out + len, bhs, text + at, piece);
+        }
+        client_write(c, out, len);
+        for (uint32_t i = 0; i < pieces; i++) {
+            assert_int_equal(pdu_recv(c), ISCSI_LOGIN_RESPONSE);
+            assert_int_equal(get16(c->bhs + AT_LOGIN_STATUS), 0);
+            assert_int_equal(c->bhs[1], i + 1 < pieces ? 1 << 2 : T_OP_TO_FULL);
+        }
+        client_free(&c);
+    }
+}
+
+static void a_byte_at_a_time(void **state)
+{
+    struct client *c = client_new(1);
+    uint8_t out[1024], bhs[48];
+    char text[sizeof vm1];
+    size_t len;
+
+    (void)state;
+    login_header(c, bhs, T_OP_TO_FULL);
+    len = pdu_put(c, out, bhs, text, pairs(text, vm1));
+    for (size_t i = 0; i < len; i++)
+        client_write(c, out + i, 1);
+    assert_int_equal(pdu_recv(c), ISCSI_LOGIN_RESPONSE);
+    assert_int_equal(get16(c->bhs + AT_LOGIN_STATUS), 0);
+    client_free(&c);
+}
+
+static void refused(void **state)
+{
+    static const struct {
+        uint8_t flags, version_min;
+        int status;
+        const char *text;
+    } cases[] = {
+        {T_OP_TO_FULL, 0, 0x0207, "TargetName=iqn.2026-11.test:vm1|"},
+        {T_OP_TO_FULL, 0, 0x0207, FIX_INITIATOR "|"},
+        {T_OP_TO_FULL, 0, 0x0203, FIX_INITIATOR "|TargetName=iqn.2026-11.test:nobody|"},
+        {T_OP_TO_FULL, 0, 0x0209, FIX_INITIATOR "|SessionType=Strange|"},
+        {T_OP_TO_FULL, 5, 0x0205, FIX_INITIATOR "|"},
+        {0x80 | 3 << 2 | 1, 0, 0x0200, FIX_INITIATOR "|"},
+        {0x80 | 1 << 2 | 1, 0, 0x0200, FIX_INITIATOR "|"},
+        {0x80 | 1 << 2 | 2, 0, 0x0200, FIX_INITIATOR "|"},
+        {0xc0 | 1 << 2 | 3, 0, 0x0200, FIX_INITIATOR "|"},
+        {T_OP_TO_FULL, 0, 0x0200, "no pair"},
+        {T_OP_TO_FULL, 0, 0x0200,
+         FIX_INITIATOR "|TargetName=iqn.2026-11.test:vm1|MaxRecvDataSegmentLength=0|"},
+        {T_OP_TO_FULL, 0, 0x0200,
+         FIX_INITIATOR "|TargetName=iqn.2026-11.test:vm1|ErrorRecoveryLevel=0|ErrorRecoveryLevel=0|"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct client *c = client_new(1);
+        uint8_t bhs[48];
+        char text[300];
+
+        login_header(c, bhs, cases[i].flags);
+        bhs[3] = cases[i].version_min;
+        pdu_send(c, bhs, text, pairs(text, cases[i].text));
+        assert_int_equal(pdu_recv(c), ISCSI_LOGIN_RESPONSE);
+        assert_int_equal(get16(c->bhs + AT_LOGIN_STATUS), cases[i].status);
+        assert_int_equal(pdu_recv(c), -1);
+        client_free(&c);
+    }
+}
+
+static void a_session_handle_of_nobody(void **state)
+{
+    struct client *c = client_new(1);
+    uint8_t bhs[48];
+    char text[sizeof vm1];
+
+    (void)state;
+    login_header(c, bhs, T_OP_TO_FULL);
+    put16(bhs + AT_TSIH, 4711);
+    pdu_send(c, bhs, text, pairs(text, vm1));
+    assert_int_equal(pdu_recv(c), ISCSI_LOGIN_RESPONSE);
+    assert_int_equal(get16(c->bhs + AT_LOGIN_STATUS), 0x020a);
+    client_free(&c);
+}
+
+/* Every opcode as the first PDU; segments and headers longer than any login's. */
+static void no_login_at_all(void **state)
+{
+    (void)state;
+    for (unsigned opcode = 0; opcode < 0x80; opcode++) {
+        struct client *c = client_new(1);
+        uint8_t bhs[48] = {(uint8_t)opcode, 0x80};
+
+        if ((opcode & 0x3f) != ISCSI_LOGIN_REQUEST) {
+            pdu_send(c, bhs, "x", opcode % 2);
+            while (pdu_recv(c) >= 0)
+                ;
+        }
+        client_free(&c);
+    }
+    for (int i = 0; i < 2; i++) {
+        struct client *c = client_new(1);
+        uint8_t bhs[48];
+
+        login_header(c, bhs, T_OP_TO_FULL);
+        if (i)
+            bhs[AT_TOTAL_AHS_LENGTH] = 255; /* never sent: the login timer ends it */
+        else
+            put24(bhs + AT_DATA_SEGMENT_LENGTH, 0xffffff);
+        client_write(c, bhs, 48);
+        assert_int_equal(pdu_recv(c), -1);
+        client_free(&c);
+    }
+}
+
+static void more_text_than_a_login_may_have(void **state)
+{
+    struct client *c = client_new(1);
+    char text[4096];
+    int status = 0;
+
+    (void)state;
+    memset(text, 'a', sizeof text);
+    memcpy(text, "X-a=", 4);
+    text[sizeof text - 1] = 0;
+    for (int i = 0; i < 40 && !status; i++)
+        status = login(c, ISCSI_CONTINUE | 1 << 2, text);
+    assert_int_equal(status, 0x0200);
+    client_free(&c);
+}
+
+/* CHAP: the answer to a challenge, as an initiator computes it. */
+static int chap_login(struct client *c, const char *list, const char *user, const char *secret,
+                      const char *more)
+{
+    uint8_t challenge[CHAP_CHALLENGE_MAX], digest[CHAP_DIGEST_MAX];
+    char hex[2 * CHAP_DIGEST_MAX + 3], text[4000];
+    unsigned algorithm;
+    int n, status;
+
+    snprintf(text, sizeof text, "%sAuthMethod=CHAP,None|", vm1);
+    status = login(c, T_SEC_TO_OP, text);
+    if (status)
+        return status;
+    assert_string_equal(answered(c, "AuthMethod"), "CHAP");
+    assert_int_equal(c->bhs[1] & 0x80, 0);
+    snprintf(text, sizeof text, "CHAP_A=%s|", list);
+    status = login(c, 0, text);
+    if (status)
+        return status;
+    algorithm = (unsigned)atoi(answered(c, "CHAP_A"));
+    n = chap_decode(answered(c, "CHAP_C"), challenge, sizeof challenge);
+    assert_true(n >= 16);
+    chap_encode(
+        digest,
+        chap_compute(algorithm, (uint8_t)atoi(answered(c, "CHAP_I")), secret, challenge, (size_t)n, digest),
+        hex);
+    snprintf(text, sizeof text, "CHAP_N=%s|CHAP_R=%s|%s", user, hex, more);
+    if (!strcmp(more, "reflect"))
+        snprintf(text, sizeof text, "CHAP_N=%s|CHAP_R=%s|CHAP_I=1|CHAP_C=%s|", user, hex,
+                 answered(c, "CHAP_C"));
+    return login(c, T_SEC_TO_FULL, text);
+}
+
+static void chap(void **state)
+{
+    struct vm_spec *spec = &fix.vms[1].spec;
+    uint8_t digest[CHAP_DIGEST_MAX];
+    char hex[2 * CHAP_DIGEST_MAX + 3];
+    static const char *const lists[] = {"5", "6,5", "7", "8,7,6,5"};
+    static const uint8_t theirs[4] = {9, 8, 7, 6};
+    struct client *c;
+
+    (void)state;
+    strcpy(spec->chap_user, "guest");
+    strcpy(spec->chap_secret, "guest's secret");
+    strcpy(spec->mutual_user, "target");
+    strcpy(spec->mutual_secret, "target's secret");
+    for (size_t i = 0; i < 4; i++) {
+        c = client_new(1);
+        assert_int_equal(chap_login(c, lists[i], "guest", "guest's secret", ""), 0);
+        assert_int_equal(c->bhs[1], T_SEC_TO_FULL);
+        client_free(&c);
+    }
+    c = client_new(1); /* both ways */
+    assert_int_equal(chap_login(c, "5", "guest", "guest's secret", "CHAP_I=3|CHAP_C=0x09080706|"), 0);
+    chap_encode(digest, chap_compute(5, 3, "target's secret", theirs, 4, digest), hex);
+    assert_string_equal(answered(c, "CHAP_N"), "target");
+    assert_string_equal(answered(c, "CHAP_R"), hex);
+    client_free(&c);
+    c = client_new(1);
+    assert_int_equal(chap_login(c, "5", "guest", "another secret", ""), 0x0201);
+    client_free(&c);
+    c = client_new(1);
+    assert_int_equal(chap_login(c, "5", "nobody", "guest's secret", ""), 0x0201);
+    client_free(&c);
+    c = client_new(1);
+    assert_int_equal(chap_login(c, "4", "guest", "guest's secret", ""), 0x0201);
+    client_free(&c);
+    c = client_new(1);
+    assert_int_equal(chap_login(c, "5", "guest", "guest's secret", "reflect"), 0x0201);
+    client_free(&c);
+    c = client_new(1); /* left out */
+    assert_int_equal(login(c, T_OP_TO_FULL, vm1), 0x0201);
+    client_free(&c);
+    c = client_new(1);
+    assert_int_equal(login(c, T_SEC_TO_FULL, vm1), 0x0201);
+    client_free(&c);
+    spec->chap_user[0] = 0;
+}
+
+static void the_same_port_logs_in_again(void **state)
+{
+    struct client *a = session_new(1, 5, ""), *other = session_new(1, 6, ""), *b;
+
+    (void)state;
+    atomic_store(&fix.volumes[1].stalled, true); /* with commands in the volume */
+    for (uint32_t i = 0; i < 50; i++)
+        command_send(a, F | R, 4096, rw10(0x28, i * 8, 8), 10, NULL, 0);
+    fix_wait(&fix.volumes[1].nparked, 50);
+    b = session_new(1, 5, "");
+    assert_int_equal(pdu_recv(a), -1);
+    fix_unstall(1);
+    fix_wait(&fix.volumes[1].held, 0);
+    for (int i = 0; i < 2; i++) {
+        command_send(i ? other : b, F | R, 512, rw10(0x28, 0, 1), 10, NULL, 0);
+        assert_int_equal(answer_recv(i ? other : b, NULL).status, 0);
+    }
+    client_free(&a);
+    client_free(&b);
+    client_free(&other);
+}
+
+static void discovery(void **state)
+{
+    struct client *c = client_new(1);
+    uint8_t bhs[48] = {ISCSI_TEXT_REQUEST | ISCSI_IMMEDIATE, 0x80};
+    char text[300];
+
+    (void)state;
+    assert_int_equal(login(c, T_OP_TO_FULL, FIX_INITIATOR "|SessionType=Discovery|"), 0);
+    put32(bhs + AT_ITT, 9);
+    put32(bhs + AT_TTT, ISCSI_TAG_NONE);
+    pdu_send(c, bhs, text, pairs(text, "SendTargets=All|"));
+    assert_int_equal(pdu_recv(c), ISCSI_TEXT_RESPONSE);
+    snprintf(text, sizeof text, "127.0.0.1:%u,1", fix.port);
+    assert_string_equal(answered(c, "TargetAddress"), text);
+    assert_string_equal(answered(c, "TargetName"), "iqn.2026-11.test:vm0");
+    command_send(c, F | R, 512, rw10(0x28, 0, 1), 10, NULL, 0); /* no place for SCSI */
+    assert_int_equal(pdu_recv(c), ISCSI_REJECT);
+    assert_int_equal(c->bhs[2], REJECT_PROTOCOL_ERROR);
+    client_free(&c);
+}
+
+static void nobody_waits_for_those_who_say_nothing(void **state)
+{
+    struct client *idle[100], *c;
+
+    (void)state;
+    for (int i = 0; i < 100; i++)
+        idle[i] = client_new(1);
+    for (uint8_t i = 0; i < 50; i++) {
+        c = session_new(i % 2, i, "");
+        client_free(&c);
+    }
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(pdu_recv(idle[i]), -1); /* closed by the login timer */
+        client_free(&idle[i]);
+    }
+}
+
+static unsigned listed;
+
+static void count_session(void *arg, const struct target_session *s)
+{
+    (void)arg;
+    if (s->vm && !strcmp(s->vm, "vm1") && !strcmp(s->initiator, FIX_INITIATOR + sizeof "InitiatorName"))
+        listed++;
+}
+
+static void status_lists_sessions(void **state)
+{
+    struct client *c = session_new(1, 1, "");
+
+    (void)state;
+    listed = 0;
+    target_each_session(fix.target, count_session, NULL);
+    assert_int_equal(listed, 1);
+    client_free(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(straight_to_full_feature, fix_start, fix_stop),
+        cmocka_unit_test_setup_teardown(through_every_stage, fix_start, fix_stop),
+        cmocka_unit_test_setup_teardown(keys_in_pieces_all_at_once, fix_start, fix_stop),
+        cmocka_unit_test_setup_teardown(a_byte_at_a_time, fix_start, fix_stop),
+        cmocka_unit_test_setup_teardown(refused, fix_start, fix_stop),
+        cmocka_unit_test_setup_teardown(a_session_handle_of_nobody, fix_start, fix_stop),
+        cmocka_unit_test_setup_teardown(no_login_at_all, fix_start, fix_stop),
+        cmocka_unit_test_setup_teardown(more_text_than_a_login_may_have, fix_start, fix_stop),
+        cmocka_unit_test_setup_teardown(chap, fix_start, fix_stop),
+        cmocka_unit_test_setup_teardown(the_same_port_logs_in_again, fix_start, fix_stop),
+        cmocka_unit_test_setup_teardown(discovery, fix_start, fix_stop),
+        cmocka_unit_test_setup_teardown(nobody_waits_for_those_who_say_nothing, fix_start, fix_stop),
+        cmocka_unit_test_setup_teardown(status_lists_sessions, fix_start, fix_stop),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
