@@ -34,7 +34,8 @@ struct volume {
     atomic_bool stalled;
     atomic_uint nparked, reads, writes, flushes, held; /* held: reads not released yet */
     struct io *parked[FIX_PARKED];
-    struct task resume;
+    struct task resume, settle;
+    atomic_uint settled;
     uint32_t block_bytes;
 };
 
@@ -97,6 +98,11 @@ static inline void fix_resume(struct task *t)
         fix_io(v, v->parked[i]);
         v->parked[i]->done(v->parked[i]);
     }
+}
+
+static inline void fix_settle(struct task *t)
+{
+    atomic_store(&container_of(t, struct volume, settle)->settled, 1);
 }
 
 bool volume_submit(struct volume *v, struct io *io)
@@ -187,6 +193,7 @@ static inline int fix_start(void **state)
         v->bytes = xcalloc(FIX_SECTORS, 512);
         v->block_bytes = 512;
         v->resume.run = fix_resume;
+        v->settle.run = fix_settle;
     }
     conf.main = fix.main;
     if (target_start(&fix.target, &conf, &why))
@@ -212,9 +219,18 @@ static inline void fix_stop_run(struct task *t)
 
 static inline void fix_wait(atomic_uint *what, unsigned value)
 {
-    for (int i = 0; i < 10000 && atomic_load(what) != value; i++)
-        usleep(1000);
+    for (int i = 0; i < 100000 && atomic_load(what) != value; i++)
+        usleep(i < 1000 ? 10 : 100);
     assert_int_equal(atomic_load(what), value);
+}
+
+/* The disk's bytes, with everything behind us that its loop did until now. */
+static inline uint8_t *disk(int vm)
+{
+    atomic_store(&fix.volumes[vm].settled, 0);
+    loop_post(fix.loops[vm], &fix.volumes[vm].settle);
+    fix_wait(&fix.volumes[vm].settled, 1);
+    return fix.volumes[vm].bytes;
 }
 
 static inline void fix_unstall(int vm)

@@ -328,7 +328,7 @@ static unsigned listed;
 static void count_session(void *arg, const struct target_session *s)
 {
     (void)arg;
-    if (s->vm && !strcmp(s->vm, "vm1") && !strcmp(s->initiator, FIX_INITIATOR + sizeof "InitiatorName"))
+    if (s->vm && !strcmp(s->vm, "vm1") && !strcmp(s->initiator, "iqn.2026-11.test:initiator"))
         listed++;
 }
 

@@ -14,11 +14,6 @@ static int start(void **state)
     return fix_start(state);
 }
 
-static uint8_t *disk(int vm)
-{
-    return fix.volumes[vm].bytes;
-}
-
 /* Answers R2Ts with PDUs of at most `piece` bytes until the command has its answer. */
 static struct answer write_rest(struct client *c, const uint8_t *data, uint32_t piece)
 {
@@ -333,7 +328,10 @@ static void commands_are_put_in_order(void **state)
     command_header(c, bhs, F | R, 512, rw10(0x28, 5, 1), 10);
     put32(bhs + AT_CMD_SN, sn);
     put32(bhs + AT_ITT, 72);
+    atomic_store(&fix.volumes[0].stalled, true);
     pdu_send(c, bhs, NULL, 0);
+    fix_wait(&fix.volumes[0].nparked, 3); /* each of them once */
+    fix_unstall(0);
     assert_int_equal(answer_recv(c, NULL).itt, 72);
     assert_int_equal(answer_recv(c, NULL).itt, 71);
     assert_int_equal(answer_recv(c, NULL).itt, 70);
@@ -435,8 +433,8 @@ static void write_same_and_verify(void **state)
     (void)state;
     command_send(c, F | W, 512, same, 16, pattern, 512);
     assert_int_equal(answer_recv(c, NULL).status, 0);
-    for (int i = 4; i < 4 + 1024; i++)
-        assert_memory_equal(disk(0) + i * 512, pattern, 512);
+    for (const uint8_t *p = disk(0) + 4 * 512, *end = p + 1024 * 512; p < end; p += 512)
+        assert_memory_equal(p, pattern, 512);
     assert_int_equal(disk(0)[1028 * 512], 0);
     command_send(c, F | W, 1024, same, 16, pattern, 1024);
     assert_int_equal(answer_recv(c, NULL).status, 2);
