@@ -22,6 +22,7 @@ pki_make() {
 edge_data=$stage/edge-data
 edge_iscsi=0.0.0.0:3260
 edge_ram=256M
+edge_loops=0
 edge_journal=1G
 
 edge_conf() {
@@ -31,6 +32,7 @@ edge_conf() {
 data = "$edge_data"
 key = "$stage/at-rest.key"
 log_level = "${LOG_LEVEL:-info}"
+loops = $edge_loops
 iscsi {
     listen = {"$edge_iscsi"}
     iqn_prefix = "$iqn"

@@ -30,12 +30,14 @@ story_name=$(basename "$0" .sh)
 # How much slower than a plain build everything is: deadlines are multiplied by it.
 slowness=${SLOWNESS:-1}
 
+exec 3>&1 4>&2 # the story's own, wherever a failure is noticed
+
 # --- the play ---
 
 act() { printf '%6s s  %s\n' "$(since "$story_started")" "$*"; }
 
 failed() {
-    printf '%s: %s\n' "$story_name" "$*" >&2
+    printf '%s: %s\n' "$story_name" "$*" >&4
     exit 1
 }
 
@@ -82,7 +84,7 @@ start_in() {
     local ns=$1 name=$2
     shift 2
     [ -z "$ns" ] || set -- ip netns exec "$ns" "$@"
-    (exec "$@") >>"$stage/$name.log" 2>&1 </dev/null &
+    (exec "$@") >>"$stage/$name.log" 2>&1 </dev/null 3>&- 4>&- &
     pids[$name]=$!
 }
 alive() { kill -0 "${pids[$1]}" 2>/dev/null; }
@@ -150,6 +152,7 @@ metric() {
 
 story_end() {
     local status=$? name
+    exec 1>&3 2>&4
     if [ "$status" != 0 ] && [ "$status" != 77 ]; then
         say "--- $story_name failed; the logs' ends:"
         tail -n 25 "$stage"/*.log 2>/dev/null || true

@@ -10,7 +10,8 @@ edge_start
 onprem_start
 vm_create vm1 disk1
 start soak lun-io soak "$(url vm1)" 0 131072 15
-wait_for 10 "some reads" test "$(metric onprem isthmus_datastore_bytes_total)" -gt 1000000
+some_reads() { [ "$(metric onprem isthmus_datastore_bytes_total)" -gt 1000000 ]; }
+wait_for 10 "some reads" some_reads
 crash tgt
 wait_log onprem 'disk1'
 sleep 3

@@ -6,7 +6,7 @@ disk_make source.img 8
 usual_cast "$stage/source.img"
 isthmusctl pki init "$stage/other" >/dev/null
 isthmusctl pki issue "$stage/other" --role onprem --name dc1 >/dev/null
-sed -e "s|$stage/pki/dc1|$stage/other/dc1|" -e 's/7263/7264/' -e "s|onprem-data|stranger-data|" onprem.conf >stranger.conf
+sed -e "s|$stage/pki/|$stage/other/|" -e 's/7263/7264/' -e "s|onprem-data|stranger-data|" onprem.conf >stranger.conf
 mkdir -p stranger-data
 start stranger isthmus-onprem --config "$stage/stranger.conf"
 wait_log edge 'certificate'
