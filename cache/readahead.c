@@ -3,7 +3,8 @@
  * A stream is where somebody reads on. A read that starts near a stream's position belongs to it; any other
  * begins a new one in place of the one that rested longest. The first read of a stream is only widened if it
  * missed; from the second on, the window doubles each time the reader comes within half a window of what was
- * asked for. Widening that nobody uses is given up, and tried again now and then.
+ * asked for, but never beyond what the stream has read already: a short file must not fetch a long one's
+ * worth. Widening that nobody uses is given up, and tried again now and then.
  */
 #include "readahead.h"
 
@@ -20,9 +21,11 @@ enum {
     SCORE_MAX = 1024, /* widened blocks remembered, decayed by half when more */
     USE_SHARE = 8,    /* widening pays if one of this many is used */
     PROBE_EVERY = 32, /* misses: one is widened to see whether it pays again */
+    LINE_MIN = 64,    /* blocks: a line that was never busy looks slow; it must be given a chance */
 };
 
 struct stream {
+    uint64_t start; /* where it began */
     uint64_t next;  /* after the last block read */
     uint64_t ahead; /* after the last block asked for */
     uint64_t used;  /* when, in reads; 0: never */
@@ -60,8 +63,8 @@ void readahead_set_bdp(struct readahead *ra, uint64_t bytes)
     ra->max = ra->limits.max_blocks;
     if (bytes == 0)
         return;
-    if (blocks < ra->limits.miss_blocks)
-        blocks = ra->limits.miss_blocks;
+    if (blocks < LINE_MIN)
+        blocks = LINE_MIN;
     if (blocks < ra->max)
         ra->max = (uint32_t)blocks;
 }
@@ -152,6 +155,7 @@ static void begin(struct readahead *ra, uint64_t first, uint32_t count, uint64_t
 {
     struct stream *s = oldest(ra);
 
+    s->start = first;
     s->next = first + count;
     s->ahead = s->next;
     s->window = 0;
@@ -164,7 +168,7 @@ static void begin(struct readahead *ra, uint64_t first, uint32_t count, uint64_t
 static void go_on(struct readahead *ra, struct stream *s, uint64_t first, uint64_t end, bool missed,
                   uint64_t *from, uint32_t *n)
 {
-    uint32_t grown;
+    uint64_t grown, proven;
 
     s->used = ra->clock;
     if (end <= s->next) { /* again, or a little back */
@@ -181,7 +185,10 @@ static void go_on(struct readahead *ra, struct stream *s, uint64_t first, uint64
         grown = missed ? ra->limits.miss_blocks * 2 : ra->limits.miss_blocks;
     else
         grown = s->window * 2;
-    s->window = grown < ra->max ? grown : ra->max;
+    proven = s->next - s->start > ra->limits.miss_blocks ? s->next - s->start : ra->limits.miss_blocks;
+    if (grown > proven)
+        grown = proven;
+    s->window = grown < ra->max ? (uint32_t)grown : ra->max;
     if (s->window == 0)
         return;
     /* A reader who missed may have overtaken what was dropped: ask again from where he is. */

@@ -16,8 +16,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A lone miss fetches 64 KiB, one call; a stream is followed at most 8 MiB ahead. */
-static const struct readahead_limits readahead_limits = {.miss_blocks = 16, .max_blocks = 2048};
+/* A lone miss fetches 16 KiB; a stream is followed at most 8 MiB ahead. */
+static const struct readahead_limits readahead_limits = {.miss_blocks = 4, .max_blocks = 2048};
 
 struct vm *vm_new(struct vms *vms, const struct vm_spec *spec)
 {

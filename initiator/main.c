@@ -177,7 +177,7 @@ static int run(struct onprem *o)
     o->loop = loop_new("onprem");
     pool_start(POOL_THREADS);
     timer_init(&o->late, o->loop, on_late);
-    o->serve = serve_new(o->loop, budget_bytes);
+    o->serve = serve_new(o->loop, budget_bytes, cfg_getbool(o->cfg, "link|thorough"));
     watch_signals(o);
     err = start(o, &why);
     if (err) {

@@ -41,8 +41,12 @@ static int check_edges(cfg_t *cfg, struct why *why)
 
 int onprem_conf_load(cfg_t **cfg, const char *path, struct why *why)
 {
-    cfg_opt_t link_keys[] = {CONF_REQUIRED("certificate"), CONF_REQUIRED("key"), CONF_REQUIRED("ca"),
-                             CFG_STR("congestion", "bbr", CFGF_NONE), CFG_END()};
+    cfg_opt_t link_keys[] = {CONF_REQUIRED("certificate"),
+                             CONF_REQUIRED("key"),
+                             CONF_REQUIRED("ca"),
+                             CFG_STR("congestion", "bbr", CFGF_NONE),
+                             CFG_BOOL("thorough", cfg_true, CFGF_NONE),
+                             CFG_END()};
     cfg_opt_t http_keys[] = {CONF_ADDRESS("listen", "0.0.0.0:7263"), CFG_END()};
     cfg_opt_t edge_keys[] = {CONF_ADDRESS_REQUIRED("address"), CONF_COUNT("connections", 2), CFG_END()};
     cfg_opt_t disk_keys[] = {CONF_REQUIRED("url"), CONF_COUNT("sessions", 2), CFG_END()};

@@ -45,6 +45,7 @@ struct disk_read {
 struct serve {
     struct loop *loop;
     struct source_budget budget;
+    bool thorough; /* compression */
     TAILQ_HEAD(, disk) disks;
     unsigned nstats, nclosing;
     struct peer *peers[PEERS_MAX]; /* that are up */
@@ -162,7 +163,7 @@ static void on_read_done(struct source_read *read, int status, const struct why 
     struct disk_read *dr = container_of(read, struct disk_read, read);
 
     if (status == 0)
-        reply_buf(dr->request, runs_encode(data, read->bytes));
+        reply_buf(dr->request, runs_encode(data, read->bytes, dr->serve->thorough));
     else
         refuse(dr->request, status == -ECANCELED ? -ENOENT : status, why->text);
     free(dr);
@@ -352,11 +353,12 @@ void serve_each(struct serve *s, void (*each)(void *arg, const char *name), void
     }
 }
 
-struct serve *serve_new(struct loop *loop, uint64_t budget_bytes)
+struct serve *serve_new(struct loop *loop, uint64_t budget_bytes, bool thorough)
 {
     struct serve *s = xcalloc(1, sizeof *s);
 
     s->loop = loop;
+    s->thorough = thorough;
     source_budget_init(&s->budget, budget_bytes);
     TAILQ_INIT(&s->disks);
     s->task.run = end;

@@ -11,7 +11,8 @@
 
 struct serve;
 
-struct serve *serve_new(struct loop *, uint64_t budget_bytes);
+/* budget_bytes: of reads in flight. thorough: compress for a slow line (proto.h, runs_encode). */
+struct serve *serve_new(struct loop *, uint64_t budget_bytes, bool thorough);
 /* For link_new(). */
 struct link_handlers serve_handlers(struct serve *);
 

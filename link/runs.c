@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <lz4.h>
+#include <lz4hc.h>
 #include <stdlib.h>
 
 enum run_form { RUN_ZERO = 0, RUN_RAW = 1, RUN_LZ4 = 2 };
@@ -33,10 +34,13 @@ static uint32_t run_length(const uint8_t *data, uint32_t i, uint32_t nblocks, bo
 }
 
 /* One run of data: LZ4 if that saves an eighth, else raw. Returns the bytes put. */
-static size_t put_data_run(uint8_t *out, const uint8_t *data, uint32_t nblocks)
+static size_t put_data_run(uint8_t *out, const uint8_t *data, uint32_t nblocks, bool thorough)
 {
-    int n = (int)(nblocks * PROTO_BLOCK);
-    int packed = LZ4_compress_default((const char *)data, (char *)out + RUN_HEAD_BYTES, n, n - n / 8);
+    const char *from = (const char *)data;
+    char *to = (char *)out + RUN_HEAD_BYTES;
+    int n = (int)(nblocks * PROTO_BLOCK), most = n - n / 8;
+    int packed = thorough ? LZ4_compress_HC(from, to, n, most, LZ4HC_CLEVEL_MIN)
+                          : LZ4_compress_default(from, to, n, most);
 
     out[0] = packed > 0 ? RUN_LZ4 : RUN_RAW;
     put24(out + 1, nblocks);
@@ -48,7 +52,7 @@ static size_t put_data_run(uint8_t *out, const uint8_t *data, uint32_t nblocks)
     return RUN_HEAD_BYTES + (size_t)packed;
 }
 
-struct buf *runs_encode(const uint8_t *data, uint32_t n)
+struct buf *runs_encode(const uint8_t *data, uint32_t n, bool thorough)
 {
     uint32_t nblocks = n / PROTO_BLOCK, len;
     struct buf *b;
@@ -66,7 +70,7 @@ struct buf *runs_encode(const uint8_t *data, uint32_t n)
             put24(b->data + at + 1, len);
             at += RUN_ZERO_BYTES;
         } else {
-            at += put_data_run(b->data + at, p, len);
+            at += put_data_run(b->data + at, p, len, thorough);
         }
     }
     b->len = (uint32_t)at;

@@ -76,7 +76,7 @@ static int begin(void **state)
     pki_ca(dir, "ca");
     nchanged = 0;
     closed = false;
-    serve = serve_new(loop, 64 << 20);
+    serve = serve_new(loop, 64 << 20, true);
     make_link(&edge, "edge", "onprem", "edge-a", "127.0.0.1:0", &handlers);
     handlers = serve_handlers(serve);
     make_link(&onprem, "onprem", "edge", "dc1", NULL, &handlers);
