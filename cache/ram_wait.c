@@ -137,6 +137,7 @@ static void wait_join(struct ram *m, struct wait *w, struct fill_list *fresh)
         while (n < RAM_FILL_BLOCKS && i + n < w->req->count && !w->req->blocks[i + n] &&
                !index_find(m, key + i + n))
             n++;
+        n = tier_alike(w->tier->tier.next, w->req->first + i, n);
         f = fill_new(w->tier, w->req->first + i, n, w->req->class);
         f->prefetch = false;
         fill_attach(f, w);

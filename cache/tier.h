@@ -34,15 +34,15 @@ struct block {
 };
 
 struct block_req {
-    uint64_t first;        /* block number on the disk */
-    uint32_t count;        /* >= 1 */
+    uint64_t first; /* block number on the disk */
+    uint32_t count; /* >= 1 */
     enum tier_class class;
     /* count slots. For `ram` they come NULL and leave as references the caller must drop. For every lower
      * tier they hold blank blocks, to be filled: write data[], or set zero (data is then not touched). */
     struct block **blocks;
-    int status;            /* 0 or -errno, set by the tier */
+    int status; /* 0 or -errno, set by the tier */
     void (*done)(struct block_req *);
-    void *tier_private;    /* for the tier that holds the request */
+    void *tier_private; /* for the tier that holds the request */
 };
 
 struct tier;
@@ -52,6 +52,10 @@ struct tier_ops {
     bool (*read)(struct tier *, struct block_req *);
     /* Somebody waits now for a prefetch in flight (optional: NULL). */
     void (*promote)(struct tier *, struct block_req *);
+    /* How many of count blocks from first, at least one, this tier answers in the same way: all of them
+     * itself, or none. One request for both would let what is here wait for what is far (optional: NULL, all
+     * alike). */
+    uint32_t (*alike)(struct tier *, uint64_t first, uint32_t count);
     /* The disk is going: whatever waits in this tier for another machine ends soon with -ECANCELED (optional:
      * NULL). */
     void (*quiesce)(struct tier *);
@@ -73,6 +77,11 @@ static inline void tier_promote(struct tier *t, struct block_req *r)
 {
     if (t->ops->promote)
         t->ops->promote(t, r);
+}
+
+static inline uint32_t tier_alike(struct tier *t, uint64_t first, uint32_t count)
+{
+    return t->ops->alike ? t->ops->alike(t, first, count) : count;
 }
 
 /* Quiesces every tier of the stack. */

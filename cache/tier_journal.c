@@ -271,6 +271,38 @@ static bool journal_tier_read(struct tier *t, struct block_req *req)
     return answered;
 }
 
+/* Whether the sectors [from, from + BLOCK_SECTORS) are all in the log. *i: the piece that holds `from`, moved
+ * on. */
+static bool whole_block(const struct vmlog_piece *pieces, unsigned n, unsigned *i, uint64_t from)
+{
+    bool whole = true;
+
+    while (*i < n && pieces[*i].lba < from + BLOCK_SECTORS) {
+        whole &= pieces[*i].kind != PIECE_ABSENT;
+        if (pieces[*i].lba + pieces[*i].nsectors > from + BLOCK_SECTORS)
+            break;
+        ++*i;
+    }
+    return whole;
+}
+
+static uint32_t journal_tier_alike(struct tier *t, uint64_t first, uint32_t count)
+{
+    struct tier_journal *j = container_of(t, struct tier_journal, tier);
+    struct vmlog_piece pieces[64];
+    uint32_t covered, alike = 1;
+    unsigned i = 0, n;
+    bool here;
+
+    n = vmlog_pieces(j->log, j->disk, first * BLOCK_SECTORS, count * BLOCK_SECTORS, pieces,
+                     sizeof pieces / sizeof *pieces, &covered);
+    here = whole_block(pieces, n, &i, first * BLOCK_SECTORS);
+    while (alike < covered / BLOCK_SECTORS &&
+           whole_block(pieces, n, &i, (first + alike) * BLOCK_SECTORS) == here)
+        alike++;
+    return alike;
+}
+
 static void journal_tier_promote(struct tier *t, struct block_req *req)
 {
     struct journal_read *r = req->tier_private;
@@ -293,8 +325,11 @@ static void journal_tier_free(struct tier *t)
     free(j);
 }
 
-static const struct tier_ops journal_tier_ops = {
-    .name = "journal", .read = journal_tier_read, .promote = journal_tier_promote, .free = journal_tier_free};
+static const struct tier_ops journal_tier_ops = {.name = "journal",
+                                                 .read = journal_tier_read,
+                                                 .promote = journal_tier_promote,
+                                                 .alike = journal_tier_alike,
+                                                 .free = journal_tier_free};
 
 struct tier *tier_journal_new(struct loop *loop, struct tier *next, struct vmlog *log, uint8_t disk,
                               const char *vm)

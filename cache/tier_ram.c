@@ -56,6 +56,8 @@ static void prefetch(struct tier_ram *rt, uint64_t from, uint32_t n)
 
         while (run < RAM_FILL_BLOCKS && from + run < end && !index_find(rt->ram, rt->key + from + run))
             run++;
+        if (run > 0)
+            run = tier_alike(rt->tier.next, from, run);
         if (run > 0 && !prefetch_run(rt, from, run))
             return;
         from += run > 0 ? run : 1;
