@@ -76,29 +76,32 @@ static const uint8_t *take(struct program *in, uint32_t *n)
     return p;
 }
 
-int LLVMFuzzerInitialize(int *argc, char ***argv)
+static void begin_target(void)
 {
     const char *portal = "127.0.0.1:0";
-    struct target_conf conf = {.loops = loops,
+    struct target_conf conf = {.main = loops[WORLD_LOOPS],
+                               .loops = loops,
                                .nloops = WORLD_LOOPS,
                                .portals = &portal,
                                .nportals = 1,
-                               .login_seconds = 3600, /* the clock plays no part */
-                               .ping_seconds = 3600,
                                .window = 16,
                                .session_bytes = 128 << 10, /* so little that commands wait for it */
                                .loop_bytes = 192 << 10};
     struct why why;
 
+    CHECK(target_start(&target, &conf, &why) == 0);
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
     (void)argc;
     (void)argv;
     signal(SIGPIPE, SIG_IGN);
     log_set_level("error");
     for (int i = 0; i <= WORLD_LOOPS; i++)
         loops[i] = loop_new("fuzz");
-    conf.main = loops[WORLD_LOOPS];
     world_init(loops);
-    CHECK(target_start(&target, &conf, &why) == 0);
+    begin_target();
     for (size_t i = 0; i < sizeof pattern; i++)
         pattern[i] = (uint8_t)(i * 7 + i / 512);
     return 0;
@@ -291,6 +294,8 @@ static void login(struct client *c, uint8_t flags, const void *text, uint32_t n)
 
     bhs[AT_ISID] = 0x80; /* both connections: the same initiator port */
     put16(bhs + AT_CID, 1);
+    if (flags & 0x20) /* reserved: the session that began last is meant */
+        put16(bhs + AT_TSIH, (uint16_t)atomic_load(&target->last_tsih));
     put32(bhs + AT_CMD_SN, c->cmd_sn);
     pdu(c, bhs, text, n);
     turn(6); /* it moves to another loop */
@@ -488,6 +493,28 @@ static void as_it_is(struct client *c, struct program *in, bool whole_pdu)
         client_write(c, p, n);
 }
 
+/* So many seconds of silence: what the clock would have done comes now. */
+static void time_passes(uint64_t seconds)
+{
+    for (unsigned i = 0; i < WORLD_LOOPS; i++) {
+        struct shard *s = &target->shards[i];
+        struct device *d, *next;
+        struct conn *c;
+
+        TAILQ_FOREACH (c, &s->conns, entry)
+            if (conn_open(c)) {
+                c->last_rx_ns -= seconds * 1000000000;
+                c->since_ns -= seconds * 1000000000;
+                c->timer.fire(&c->timer);
+            }
+        for (d = TAILQ_FIRST(&s->devices); d; d = next) {
+            next = TAILQ_NEXT(d, entry);
+            if (d->going && seconds > 1)
+                d->going_timer.fire(&d->going_timer);
+        }
+    }
+}
+
 static void step(struct client **pc, struct program *in)
 {
     struct client *c = *pc;
@@ -547,19 +574,16 @@ static void step(struct client **pc, struct program *in)
             shutdown(c->fd, take8(in) & 1 ? SHUT_WR : SHUT_RDWR);
         break;
     case 15:
-        turn(1);
+        v = take8(in);
+        if (v & 0x80)
+            time_passes(v & 0x7f);
         break;
     }
     turn(2);
 }
 
-static void end(void)
+static void nothing_left(void)
 {
-    for (int i = 0; i < CLIENTS; i++)
-        client_drop(&clients[i]);
-    world_bend(0);
-    for (unsigned i = 0; i < 1000 && atomic_load(&target->nconns); i++)
-        turn(1);
     CHECK(atomic_load(&target->nconns) == 0 && TAILQ_EMPTY(&target->sessions));
     for (unsigned i = 0; i < WORLD_LOOPS; i++) {
         struct shard *s = &target->shards[i];
@@ -569,6 +593,44 @@ static void end(void)
         TAILQ_FOREACH (d, &s->devices, entry)
             CHECK(d->nsessions == 0 && !d->going && TAILQ_EMPTY(&d->sessions));
     }
+}
+
+static void on_stopped(void *arg)
+{
+    *(bool *)arg = true;
+}
+
+/* The target stops while its initiators are there, and another one starts. */
+static void restart(bool late)
+{
+    bool stopped = false;
+
+    target_stop(target, on_stopped, &stopped);
+    turn(3);
+    for (unsigned i = 0; late && !stopped && i < WORLD_LOOPS; i++)
+        if (target->shards[i].stop_timer.loop) /* nobody has gone in time */
+            target->shards[i].stop_timer.fire(&target->shards[i].stop_timer);
+    turn(3);
+    for (int i = 0; i < CLIENTS; i++)
+        client_drop(&clients[i]);
+    world_bend(0);
+    for (unsigned i = 0; i < 1000 && !stopped; i++)
+        turn(1);
+    CHECK(stopped);
+    turn(10);
+    begin_target();
+}
+
+static void end(uint8_t how)
+{
+    if (how & 0x40)
+        restart(how & 0x20);
+    for (int i = 0; i < CLIENTS; i++)
+        client_drop(&clients[i]);
+    world_bend(0);
+    for (unsigned i = 0; i < 1000 && atomic_load(&target->nconns); i++)
+        turn(1);
+    nothing_left();
     world_check();
 }
 
@@ -579,9 +641,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 
     for (int i = 0; i < CLIENTS; i++)
         clients[i].fd = -1;
-    begin(c, take8(&in));
+    begin(c, n ? p[0] : 0);
+    take8(&in);
     for (unsigned steps = 0; in.p < in.end && steps < 64; steps++)
         step(&c, &in);
-    end();
+    end(n ? p[0] : 0);
     return 0;
 }
