@@ -1,0 +1,378 @@
+/* target/scsi_reserve.c - RESERVE, RELEASE, PERSISTENT RESERVE IN and OUT. On the VM's loop.
+ *
+ * RESERVE(6) and (10) (SPC-2) belong to a session and end with it. They and registrations keep each other
+ * out: REPORT CAPABILITIES says CRH 0. The rules of the persistent ones are in reserve.c; here are bytes,
+ * unit attentions and aborts.
+ */
+#include "scsi_reserve.h"
+
+#include "mem.h"
+#include "scsi.h"
+#include "wire.h"
+
+enum { LONG_ID = 0x02, EXTENT = 0x01, THIRD_PARTY = 0x10, RELATIVE_PORT = 1 };
+enum { LIST_BYTES = 24, LIST_MAX = LIST_BYTES + 4 + RESERVE_PORTS_MAX * RESERVE_TRANSPORT_ID_MAX };
+enum { SPEC_I_PT = 0x08, ALL_TG_PT = 0x04, APTPL = 0x01, MOVE_UNREG = 0x02, MOVE_APTPL = 0x01 };
+enum { AT_KEY = 0, AT_SERVICE_KEY = 8, AT_OPTIONS = 20, AT_MOVE_OPTIONS = 17, AT_MOVE_PORT = 18 };
+
+/* A LUN's, made when it is first asked to change. */
+struct reserved {
+    struct reserve now, after; /* after: what a change will make of it */
+    struct reserve_notices notices;
+};
+
+static struct reserved *reserved_of(const struct command *cmd)
+{
+    return cmd->conn->session->device->reserved[cmd->lun];
+}
+
+void scsi_reserve_free(struct device *d)
+{
+    for (int i = 0; i < VM_DISKS_MAX; i++)
+        free(d->reserved[i]);
+}
+
+/* The class of this very CDB. */
+static enum reserve_class class_of(const struct command *cmd)
+{
+    const uint8_t *cdb = cmd->cdb;
+
+    if (cmd->op->class == RESERVE_STARTS)
+        return cdb[4] >> 4 == 0 && cdb[4] & 1 ? RESERVE_STATUS : RESERVE_WRITES;
+    if (cmd->op->class == RESERVE_PREVENTS)
+        return cdb[4] & 3 ? RESERVE_WRITES : RESERVE_FREE;
+    return cmd->op->class;
+}
+
+bool scsi_reserve_conflicts(const struct command *cmd)
+{
+    const struct session *s = cmd->conn->session, *old;
+    const struct reserved *r;
+    enum reserve_class class;
+
+    if (cmd->op->class == RESERVE_FREE)
+        return false;
+    old = s->device->reserved_by[cmd->lun];
+    r = reserved_of(cmd);
+    if (!old && !(r && r->now.type))
+        return false;
+    class = class_of(cmd);
+    if (old)
+        return (old != s || class == RESERVE_PERSISTENT) && reserve_conflicts_old(class);
+    return reserve_conflicts(&r->now, class, s->initiator, s->isid);
+}
+
+/* --- RESERVE and RELEASE --- */
+
+/* Neither third parties nor extents. */
+static bool old_ok(struct command *cmd)
+{
+    const struct reserved *r = reserved_of(cmd);
+
+    if (cmd->cdb[1] & (THIRD_PARTY | EXTENT | (cmd->op->cdb_bytes == 10 ? LONG_ID : 0))) {
+        command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, 1, -1);
+        return false;
+    }
+    if (cmd->op->cdb_bytes == 10 && get16(cmd->cdb + 7)) {
+        command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, 7, -1);
+        return false;
+    }
+    if (r && r->now.n) {
+        command_conflict(cmd);
+        return false;
+    }
+    return true;
+}
+
+void scsi_reserve(struct command *cmd)
+{
+    struct session *s = cmd->conn->session, **by = &s->device->reserved_by[cmd->lun];
+
+    if (!old_ok(cmd))
+        return;
+    if (*by && *by != s) {
+        command_conflict(cmd);
+        return;
+    }
+    *by = s;
+    command_good(cmd);
+}
+
+/* GOOD also for who holds none. */
+void scsi_release(struct command *cmd)
+{
+    if (!old_ok(cmd))
+        return;
+    session_unreserve(cmd->conn->session->device, cmd->lun, cmd->conn->session);
+    command_good(cmd);
+}
+
+/* --- PERSISTENT RESERVE IN --- */
+
+enum { READ_KEYS, READ_RESERVATION, REPORT_CAPABILITIES, READ_FULL_STATUS };
+
+static void read_keys(const struct reserve *r, struct command *cmd)
+{
+    uint8_t *p = command_in(cmd, 8 + 8 * r->n);
+
+    put32(p, r->generation);
+    put32(p + 4, 8 * r->n);
+    for (unsigned i = 0; i < r->n; i++)
+        put64(p + 8 + 8 * i, r->registrants[i].key);
+}
+
+static void read_reservation(const struct reserve *r, struct command *cmd)
+{
+    uint8_t *p = command_in(cmd, r->type ? 24 : 8);
+
+    put32(p, r->generation);
+    if (!r->type)
+        return;
+    put32(p + 4, 16);
+    if (r->holder != RESERVE_NOBODY)
+        put64(p + 8, r->registrants[r->holder].key);
+    p[21] = r->type;
+}
+
+static void report_capabilities(const struct reserve *r, struct command *cmd)
+{
+    enum { SIP_C = 0x08, ATP_C = 0x04, TMV = 0x80, PTPL_A = 0x01 };
+    uint8_t *p = command_in(cmd, 8);
+
+    put16(p, 8);
+    p[2] = SIP_C | ATP_C;
+    p[3] = (uint8_t)(TMV | (r->aptpl ? PTPL_A : 0));
+    p[4] = 0xea; /* WR_EX_AR, EX_AC_RO, WR_EX_RO, EX_AC, WR_EX */
+    p[5] = 0x01; /* EX_AC_AR */
+}
+
+static void read_full_status(const struct reserve *r, struct command *cmd)
+{
+    enum { EACH = 24, R_HOLDER = 0x01 };
+    uint8_t id[RESERVE_TRANSPORT_ID_MAX], *start = command_in(cmd, (uint32_t)(8 + r->n * (EACH + sizeof id))),
+                                          *p = start + 8;
+
+    for (unsigned i = 0; i < r->n; i++) {
+        const struct registrant *g = &r->registrants[i];
+        size_t n = reserve_put_port(&g->port, id);
+
+        put64(p, g->key);
+        p[12] = g->all_ports ? 0x02 : 0;
+        if (reserve_holds(r, (int)i)) {
+            p[12] |= R_HOLDER;
+            p[13] = r->type;
+        }
+        put16(p + 18, g->all_ports ? 0 : RELATIVE_PORT);
+        put32(p + 20, (uint32_t)n);
+        memcpy(p + EACH, id, n);
+        p += EACH + n;
+    }
+    put32(start, r->generation);
+    put32(start + 4, (uint32_t)(p - start - 8));
+    cmd->in_len = (uint32_t)(p - start);
+}
+
+void scsi_persist_in(struct command *cmd)
+{
+    static const struct reserve none = {.holder = RESERVE_NOBODY};
+    const struct reserved *l = reserved_of(cmd);
+    const struct reserve *r = l ? &l->now : &none;
+
+    switch (cmd->op->action) {
+    case READ_KEYS:
+        read_keys(r, cmd);
+        break;
+    case READ_RESERVATION:
+        read_reservation(r, cmd);
+        break;
+    case REPORT_CAPABILITIES:
+        report_capabilities(r, cmd);
+        break;
+    case READ_FULL_STATUS:
+        read_full_status(r, cmd);
+        break;
+    }
+    scsi_reply(cmd, get16(cmd->cdb + 7));
+}
+
+/* --- PERSISTENT RESERVE OUT --- */
+
+uint32_t scsi_persist_out_prepare(struct command *cmd)
+{
+    uint32_t n = get32(cmd->cdb + 5);
+    int action = cmd->op->action;
+
+    if ((action == RESERVE_RESERVE || action == RESERVE_PREEMPT || action == RESERVE_PREEMPT_ABORT) &&
+        !reserve_type_valid(cmd->cdb[2])) { /* with it the scope, which is 0 */
+        command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, 2, -1);
+        return 0;
+    }
+    if (n < LIST_BYTES || n > LIST_MAX) {
+        command_check(cmd, SENSE_PARAMETER_LIST_LENGTH);
+        return 0;
+    }
+    return n;
+}
+
+static bool bad_field(struct command *cmd, uint16_t byte, int bit)
+{
+    command_check_field(cmd, SENSE_INVALID_FIELD_IN_PARAMETER_LIST, false, byte, bit);
+    return false;
+}
+
+/* The n bytes of TransportIDs from at. */
+static bool parse_ports(struct command *cmd, struct reserve_request *q, uint32_t at, uint32_t n)
+{
+    while (n) {
+        size_t took;
+
+        if (q->nports == RESERVE_PORTS_MAX) {
+            command_check(cmd, SENSE_REGISTRANTS_FULL);
+            return false;
+        }
+        took = reserve_get_port(&q->ports[q->nports], cmd->data->data + at, n);
+        if (!took)
+            return bad_field(cmd, (uint16_t)at, -1);
+        q->nports++;
+        at += (uint32_t)took;
+        n -= (uint32_t)took;
+    }
+    return true;
+}
+
+static bool parse_move(struct command *cmd, struct reserve_request *q)
+{
+    const uint8_t *p = cmd->data->data;
+
+    q->aptpl = p[AT_MOVE_OPTIONS] & MOVE_APTPL;
+    q->unregister = p[AT_MOVE_OPTIONS] & MOVE_UNREG;
+    if (get32(p + 20) != cmd->out_bytes - LIST_BYTES) {
+        command_check(cmd, SENSE_PARAMETER_LIST_LENGTH);
+        return false;
+    }
+    if (get16(p + AT_MOVE_PORT) != RELATIVE_PORT)
+        return bad_field(cmd, AT_MOVE_PORT, -1);
+    if (!parse_ports(cmd, q, LIST_BYTES, cmd->out_bytes - LIST_BYTES))
+        return false;
+    return q->nports == 1 ? true : bad_field(cmd, LIST_BYTES, -1);
+}
+
+static bool parse_others(struct command *cmd, struct reserve_request *q)
+{
+    const uint8_t *p = cmd->data->data;
+    bool names_ports = p[AT_OPTIONS] & SPEC_I_PT;
+    uint32_t n = cmd->out_bytes;
+
+    q->aptpl = p[AT_OPTIONS] & APTPL;
+    q->all_ports = p[AT_OPTIONS] & ALL_TG_PT;
+    if (names_ports && q->action != RESERVE_REGISTER)
+        return bad_field(cmd, AT_OPTIONS, 3);
+    if (names_ports ? n < LIST_BYTES + 4 || get32(p + LIST_BYTES) != n - LIST_BYTES - 4 : n != LIST_BYTES) {
+        command_check(cmd, SENSE_PARAMETER_LIST_LENGTH);
+        return false;
+    }
+    return !names_ports || parse_ports(cmd, q, LIST_BYTES + 4, n - LIST_BYTES - 4);
+}
+
+static bool registers(const struct reserve_request *q)
+{
+    return q->action == RESERVE_REGISTER || q->action == RESERVE_REGISTER_IGNORE || q->action == RESERVE_MOVE;
+}
+
+/* False: it has its answer. */
+static bool parse(struct command *cmd, struct reserve_request *q)
+{
+    const struct session *s = cmd->conn->session;
+
+    memset(q, 0, sizeof *q);
+    if (cmd->received < cmd->out_bytes) {
+        command_check(cmd, SENSE_PARAMETER_LIST_LENGTH);
+        return false;
+    }
+    q->action = (enum reserve_action)cmd->op->action;
+    q->type = cmd->cdb[2];
+    q->key = get64(cmd->data->data + AT_KEY);
+    q->service_key = get64(cmd->data->data + AT_SERVICE_KEY);
+    memcpy(q->from.name, s->initiator, sizeof q->from.name);
+    memcpy(q->from.isid, s->isid, 6);
+    if (!(q->action == RESERVE_MOVE ? parse_move(cmd, q) : parse_others(cmd, q)))
+        return false;
+    if (q->aptpl && registers(q))
+        return q->action == RESERVE_MOVE ? bad_field(cmd, AT_MOVE_OPTIONS, 0) : bad_field(cmd, AT_OPTIONS, 0);
+    return true;
+}
+
+static void answer(struct command *cmd, enum reserve_result result)
+{
+    switch (result) {
+    case RESERVE_GOOD:
+        command_good(cmd);
+        break;
+    case RESERVE_CONFLICT:
+        command_conflict(cmd);
+        break;
+    case RESERVE_BAD_PORTS:
+        bad_field(cmd, AT_OPTIONS, 3);
+        break;
+    case RESERVE_BAD_KEY:
+        bad_field(cmd, AT_SERVICE_KEY, -1);
+        break;
+    case RESERVE_BAD_TARGET:
+        bad_field(cmd, LIST_BYTES, -1);
+        break;
+    case RESERVE_BAD_RELEASE:
+        command_check(cmd, SENSE_INVALID_RELEASE);
+        break;
+    case RESERVE_FULL:
+        command_check(cmd, SENSE_REGISTRANTS_FULL);
+        break;
+    }
+}
+
+/* Unit attentions and aborts for whom the change concerns; who is not logged in learns nothing. */
+static void notify(struct device *d, int lun, const struct reserve_notices *notices)
+{
+    struct session *s;
+
+    for (unsigned i = 0; i < notices->n; i++) {
+        uint8_t what = notices->each[i].what;
+
+        TAILQ_FOREACH (s, &d->sessions, peer) {
+            if (memcmp(s->isid, notices->each[i].port.isid, 6) != 0 ||
+                strcmp(s->initiator, notices->each[i].port.name) != 0)
+                continue;
+            if (what & RESERVE_TELL_PREEMPTED)
+                s->attention[lun] |= UA_PREEMPTED;
+            if (what & RESERVE_TELL_RELEASED)
+                s->attention[lun] |= UA_RELEASED;
+            if (what & RESERVE_TELL_UNREGISTERED)
+                s->attention[lun] |= UA_UNREGISTERED;
+            if (what & RESERVE_TELL_ABORT) {
+                command_abort_lun(s->conn, lun);
+                conn_post_turn(s->conn);
+            }
+        }
+    }
+}
+
+void scsi_persist_out(struct command *cmd)
+{
+    struct device *d = cmd->conn->session->device;
+    struct reserved **l = &d->reserved[cmd->lun];
+    struct reserve_request q;
+    enum reserve_result result;
+
+    if (!parse(cmd, &q))
+        return;
+    if (!*l) {
+        *l = xcalloc(1, sizeof **l);
+        reserve_init(&(*l)->now);
+    }
+    (*l)->after = (*l)->now;
+    result = reserve_out(&(*l)->after, &q, &(*l)->notices);
+    if (result == RESERVE_GOOD) {
+        (*l)->now = (*l)->after;
+        notify(d, cmd->lun, &(*l)->notices);
+    }
+    answer(cmd, result);
+}
