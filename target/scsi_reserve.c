@@ -2,23 +2,40 @@
  *
  * RESERVE(6) and (10) (SPC-2) belong to a session and end with it. They and registrations keep each other
  * out: REPORT CAPABILITIES says CRH 0. The rules of the persistent ones are in reserve.c; here are bytes,
- * unit attentions and aborts.
+ * unit attentions, aborts, and the order of changes: one after the other for a LUN, each stable (APTPL)
+ * before it holds and is answered.
  */
 #include "scsi_reserve.h"
 
+#include "check.h"
+#include "log.h"
 #include "mem.h"
+#include "reserve_store.h"
 #include "scsi.h"
 #include "wire.h"
 
+static const char part[] = "target";
 enum { LONG_ID = 0x02, EXTENT = 0x01, THIRD_PARTY = 0x10, RELATIVE_PORT = 1 };
 enum { LIST_BYTES = 24, LIST_MAX = LIST_BYTES + 4 + RESERVE_PORTS_MAX * RESERVE_TRANSPORT_ID_MAX };
 enum { SPEC_I_PT = 0x08, ALL_TG_PT = 0x04, APTPL = 0x01, MOVE_UNREG = 0x02, MOVE_APTPL = 0x01 };
 enum { AT_KEY = 0, AT_SERVICE_KEY = 8, AT_OPTIONS = 20, AT_MOVE_OPTIONS = 17, AT_MOVE_PORT = 18 };
 
+/* A PERSISTENT RESERVE OUT, until it is answered. */
+struct change {
+    TAILQ_ENTRY(change) entry;
+    struct command *cmd;
+    struct reserve_request request;
+};
+
 /* A LUN's, made when it is first asked to change. */
 struct reserved {
-    struct reserve now, after; /* after: what a change will make of it */
+    struct device *device;
+    int lun;
+    struct reserve now, after; /* after: what the first of changes will make of it */
     struct reserve_notices notices;
+    TAILQ_HEAD(, change) changes; /* the first is being saved */
+    bool stored;                  /* the journal has a value */
+    struct reserve_save save;
 };
 
 static struct reserved *reserved_of(const struct command *cmd)
@@ -26,10 +43,37 @@ static struct reserved *reserved_of(const struct command *cmd)
     return cmd->conn->session->device->reserved[cmd->lun];
 }
 
+static struct reserved *reserved_new(struct device *d, int lun)
+{
+    struct reserved *l = xcalloc(1, sizeof *l);
+
+    l->device = d;
+    l->lun = lun;
+    reserve_init(&l->now);
+    TAILQ_INIT(&l->changes);
+    d->reserved[lun] = l;
+    return l;
+}
+
+void scsi_reserve_load(struct device *d, const struct shard *s)
+{
+    CLEANUP_FREE struct reserve *r = xmalloc(sizeof *r);
+
+    for (unsigned lun = 0; s->target->reservations && lun < VM_DISKS_MAX; lun++)
+        if (reserve_store_get(s->target->reservations, &d->vm->spec, lun, r)) {
+            struct reserved *l = reserved_new(d, (int)lun);
+
+            l->now = *r;
+            l->stored = true;
+        }
+}
+
 void scsi_reserve_free(struct device *d)
 {
-    for (int i = 0; i < VM_DISKS_MAX; i++)
+    for (int i = 0; i < VM_DISKS_MAX; i++) {
+        CHECK(!d->reserved[i] || TAILQ_EMPTY(&d->reserved[i]->changes));
         free(d->reserved[i]);
+    }
 }
 
 /* The class of this very CDB. */
@@ -136,11 +180,11 @@ static void read_reservation(const struct reserve *r, struct command *cmd)
 
 static void report_capabilities(const struct reserve *r, struct command *cmd)
 {
-    enum { SIP_C = 0x08, ATP_C = 0x04, TMV = 0x80, PTPL_A = 0x01 };
+    enum { SIP_C = 0x08, ATP_C = 0x04, TMV = 0x80, PTPL_C = 0x01, PTPL_A = 0x01 };
     uint8_t *p = command_in(cmd, 8);
 
     put16(p, 8);
-    p[2] = SIP_C | ATP_C;
+    p[2] = (uint8_t)(SIP_C | ATP_C | (cmd->conn->target->conf.journal ? PTPL_C : 0));
     p[3] = (uint8_t)(TMV | (r->aptpl ? PTPL_A : 0));
     p[4] = 0xea; /* WR_EX_AR, EX_AC_RO, WR_EX_RO, EX_AC, WR_EX */
     p[5] = 0x01; /* EX_AC_AR */
@@ -297,14 +341,17 @@ static bool parse(struct command *cmd, struct reserve_request *q)
     memcpy(q->from.isid, s->isid, 6);
     if (!(q->action == RESERVE_MOVE ? parse_move(cmd, q) : parse_others(cmd, q)))
         return false;
-    if (q->aptpl && registers(q))
+    if (q->aptpl && registers(q) && !cmd->conn->target->conf.journal)
         return q->action == RESERVE_MOVE ? bad_field(cmd, AT_MOVE_OPTIONS, 0) : bad_field(cmd, AT_OPTIONS, 0);
     return true;
 }
 
-static void answer(struct command *cmd, enum reserve_result result)
+enum { NOT_SAVED = RESERVE_FULL + 1 };
+
+/* cmd->at: what came of it. */
+static void answer(struct command *cmd)
 {
-    switch (result) {
+    switch (cmd->at) {
     case RESERVE_GOOD:
         command_good(cmd);
         break;
@@ -325,6 +372,9 @@ static void answer(struct command *cmd, enum reserve_result result)
         break;
     case RESERVE_FULL:
         command_check(cmd, SENSE_REGISTRANTS_FULL);
+        break;
+    case NOT_SAVED:
+        command_check(cmd, SENSE_INTERNAL_TARGET_FAILURE);
         break;
     }
 }
@@ -355,24 +405,76 @@ static void notify(struct device *d, int lun, const struct reserve_notices *noti
     }
 }
 
+static bool must_keep(const struct reserve *r)
+{
+    return r->aptpl && r->n;
+}
+
+static void serve(struct reserved *);
+
+/* The first change has come to its end. */
+static void finish(struct reserved *l, unsigned result)
+{
+    struct change *ch = TAILQ_FIRST(&l->changes);
+    struct command *cmd = ch->cmd;
+
+    if (result == RESERVE_GOOD) {
+        l->now = l->after;
+        l->stored = must_keep(&l->now);
+        notify(l->device, l->lun, &l->notices);
+    }
+    TAILQ_REMOVE(&l->changes, ch, entry);
+    free(ch);
+    cmd->at = result;
+    command_back(cmd);
+}
+
+static void on_saved(struct reserve_save *save)
+{
+    struct reserved *l = container_of(save, struct reserved, save);
+
+    if (save->status)
+        log_error(l->device->name, "reservations of LUN %d could not be saved: %s", l->lun, save->why.text);
+    finish(l, save->status ? NOT_SAVED : RESERVE_GOOD);
+    serve(l);
+}
+
+/* The changes that wait, up to one that must be saved. One that was aborted meanwhile is none. */
+static void serve(struct reserved *l)
+{
+    struct change *ch;
+
+    while ((ch = TAILQ_FIRST(&l->changes))) {
+        const struct conn *c = ch->cmd->conn;
+        enum reserve_result result = RESERVE_CONFLICT;
+
+        l->after = l->now;
+        if (!ch->cmd->aborted)
+            result = reserve_out(&l->after, &ch->request, &l->notices);
+        if (result == RESERVE_GOOD && (l->stored || must_keep(&l->after))) {
+            l->save.done = on_saved;
+            reserve_store_save(&l->save, c->shard->loop, c->target->conf.journal, &c->session->vm->spec,
+                               (unsigned)l->lun, &l->after);
+            return;
+        }
+        finish(l, result);
+    }
+}
+
 void scsi_persist_out(struct command *cmd)
 {
-    struct device *d = cmd->conn->session->device;
-    struct reserved **l = &d->reserved[cmd->lun];
-    struct reserve_request q;
-    enum reserve_result result;
+    struct reserved *l = reserved_of(cmd);
+    struct change *ch = xcalloc(1, sizeof *ch);
 
-    if (!parse(cmd, &q))
+    if (!parse(cmd, &ch->request)) {
+        free(ch);
         return;
-    if (!*l) {
-        *l = xcalloc(1, sizeof **l);
-        reserve_init(&(*l)->now);
     }
-    (*l)->after = (*l)->now;
-    result = reserve_out(&(*l)->after, &q, &(*l)->notices);
-    if (result == RESERVE_GOOD) {
-        (*l)->now = (*l)->after;
-        notify(d, cmd->lun, &(*l)->notices);
-    }
-    answer(cmd, result);
+    if (!l)
+        l = reserved_new(cmd->conn->session->device, cmd->lun);
+    ch->cmd = cmd;
+    command_leave(cmd, answer);
+    TAILQ_INSERT_TAIL(&l->changes, ch, entry);
+    if (ch == TAILQ_FIRST(&l->changes))
+        serve(l);
 }

@@ -9,7 +9,10 @@
 
 struct command;
 struct device;
+struct shard;
 
+/* A new device: what was kept over a restart. */
+void scsi_reserve_load(struct device *, const struct shard *);
 /* Whether it must end with RESERVATION CONFLICT before it does anything. */
 bool scsi_reserve_conflicts(const struct command *);
 /* Gives back what the device has. */

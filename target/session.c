@@ -29,6 +29,7 @@ static struct device *device_get(struct shard *s, struct vm *vm)
     memcpy(d->name, name, sizeof d->name);
     TAILQ_INIT(&d->sessions);
     TAILQ_INSERT_TAIL(&s->devices, d, entry);
+    scsi_reserve_load(d, s);
     d->m_sessions =
         metric_new(METRIC_GAUGE, "isthmus_iscsi_sessions", "Initiators logged in.", "vm=\"%s\"", name);
     for (int i = 0; i < OP_KINDS; i++)
