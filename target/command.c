@@ -11,6 +11,7 @@
 #include "log.h"
 #include "mem.h"
 #include "scsi.h"
+#include "scsi_reserve.h"
 #include "wire.h"
 
 static const char part[] = "target";
@@ -214,6 +215,8 @@ static void io_back(struct command *cmd)
     if (cmd->aborted) {
         if (cmd->io.op == IO_READ && cmd->io.status == 0)
             io_release(&cmd->io);
+        if (cmd->fence)
+            scsi_reserve_fenced(cmd->fence);
         command_free(&cmd);
         return;
     }

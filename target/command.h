@@ -15,6 +15,7 @@
 #include <sys/queue.h>
 
 struct conn;
+struct reserved;
 struct scsi_op;
 struct shard;
 
@@ -64,6 +65,7 @@ struct command {
     void (*io_done)(struct command *); /* its next step */
     uint64_t at, left;                 /* progress of a command of several I/Os: sectors, or descriptors */
     struct buf *scratch;
+    struct reserved *fence; /* aborted: PREEMPT AND ABORT is answered when its I/O is back */
     uint64_t since_ns;
 
     struct out out; /* while SENDING */

@@ -3,7 +3,8 @@
  * RESERVE(6) and (10) (SPC-2) belong to a session and end with it. They and registrations keep each other
  * out: REPORT CAPABILITIES says CRH 0. The rules of the persistent ones are in reserve.c; here are bytes,
  * unit attentions, aborts, and the order of changes: one after the other for a LUN, each stable (APTPL)
- * before it holds and is answered.
+ * before it holds and is answered. PREEMPT AND ABORT is answered when no write of whom it removed is in the
+ * volume any more: what its sender reads then stays.
  */
 #include "scsi_reserve.h"
 
@@ -34,6 +35,7 @@ struct reserved {
     struct reserve now, after; /* after: what the first of changes will make of it */
     struct reserve_notices notices;
     TAILQ_HEAD(, change) changes; /* the first is being saved */
+    unsigned result, fences;      /* of the first; aborted writes it waits for */
     bool stored;                  /* the journal has a value */
     struct reserve_save save;
 };
@@ -379,6 +381,11 @@ static void answer(struct command *cmd)
     }
 }
 
+static bool session_is(const struct session *s, const struct reserve_port *p)
+{
+    return !memcmp(s->isid, p->isid, 6) && !strcmp(s->initiator, p->name);
+}
+
 /* Unit attentions and aborts for whom the change concerns; who is not logged in learns nothing. */
 static void notify(struct device *d, int lun, const struct reserve_notices *notices)
 {
@@ -388,8 +395,7 @@ static void notify(struct device *d, int lun, const struct reserve_notices *noti
         uint8_t what = notices->each[i].what;
 
         TAILQ_FOREACH (s, &d->sessions, peer) {
-            if (memcmp(s->isid, notices->each[i].port.isid, 6) != 0 ||
-                strcmp(s->initiator, notices->each[i].port.name) != 0)
+            if (!session_is(s, &notices->each[i].port))
                 continue;
             if (what & RESERVE_TELL_PREEMPTED)
                 s->attention[lun] |= UA_PREEMPTED;
@@ -412,21 +418,63 @@ static bool must_keep(const struct reserve *r)
 
 static void serve(struct reserved *);
 
-/* The first change has come to its end. */
-static void finish(struct reserved *l, unsigned result)
+/* The aborted writes of that port that are in the volume, whether it is still logged in or not. */
+static void fence(struct reserved *l, const struct shard *shard, const struct reserve_port *p)
+{
+    struct conn *c;
+    struct command *cmd;
+
+    TAILQ_FOREACH (c, &shard->conns, entry) {
+        if (!c->session || c->session->device != l->device || !session_is(c->session, p))
+            continue;
+        TAILQ_FOREACH (cmd, &c->commands.all, entry)
+            if (cmd->lun == l->lun && cmd->io_out && (cmd->io.op == IO_WRITE || cmd->io.op == IO_ZERO)) {
+                cmd->fence = l;
+                l->fences++;
+            }
+    }
+}
+
+static void complete(struct reserved *l)
 {
     struct change *ch = TAILQ_FIRST(&l->changes);
     struct command *cmd = ch->cmd;
 
+    TAILQ_REMOVE(&l->changes, ch, entry);
+    free(ch);
+    cmd->at = l->result;
+    command_back(cmd);
+}
+
+/* What came of the first change. false: it waits for writes. */
+static bool finish(struct reserved *l, unsigned result)
+{
+    const struct conn *c = TAILQ_FIRST(&l->changes)->cmd->conn;
+
+    l->result = result;
     if (result == RESERVE_GOOD) {
         l->now = l->after;
         l->stored = must_keep(&l->now);
         notify(l->device, l->lun, &l->notices);
+        for (unsigned i = 0; i < l->notices.n; i++)
+            if (l->notices.each[i].what & RESERVE_TELL_ABORT)
+                fence(l, c->shard, &l->notices.each[i].port);
+        if (l->notices.n)
+            log_info(c->ctx, "reservations of LUN %d changed by %s: %u registered, type %u", l->lun,
+                     c->session->initiator, l->now.n, l->now.type);
     }
-    TAILQ_REMOVE(&l->changes, ch, entry);
-    free(ch);
-    cmd->at = result;
-    command_back(cmd);
+    if (l->fences)
+        return false;
+    complete(l);
+    return true;
+}
+
+void scsi_reserve_fenced(struct reserved *l)
+{
+    if (--l->fences)
+        return;
+    complete(l);
+    serve(l);
 }
 
 static void on_saved(struct reserve_save *save)
@@ -435,8 +483,8 @@ static void on_saved(struct reserve_save *save)
 
     if (save->status)
         log_error(l->device->name, "reservations of LUN %d could not be saved: %s", l->lun, save->why.text);
-    finish(l, save->status ? NOT_SAVED : RESERVE_GOOD);
-    serve(l);
+    if (finish(l, save->status ? NOT_SAVED : RESERVE_GOOD))
+        serve(l);
 }
 
 /* The changes that wait, up to one that must be saved. One that was aborted meanwhile is none. */
@@ -457,7 +505,8 @@ static void serve(struct reserved *l)
                                (unsigned)l->lun, &l->after);
             return;
         }
-        finish(l, result);
+        if (!finish(l, result))
+            return;
     }
 }
 

@@ -9,12 +9,15 @@
 
 struct command;
 struct device;
+struct reserved;
 struct shard;
 
 /* A new device: what was kept over a restart. */
 void scsi_reserve_load(struct device *, const struct shard *);
 /* Whether it must end with RESERVATION CONFLICT before it does anything. */
 bool scsi_reserve_conflicts(const struct command *);
+/* A write that PREEMPT AND ABORT waits for has come back from its volume. */
+void scsi_reserve_fenced(struct reserved *);
 /* Gives back what the device has. */
 void scsi_reserve_free(struct device *);
 

@@ -243,26 +243,48 @@ static void sessions_come_and_go(void **state)
     client_free(&b);
 }
 
+/* The victim's write is in the volume, its session there or gone: the answer comes after that write. */
 static void preempt_and_abort(void **state)
 {
-    struct client *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
-    static const uint8_t data[512];
+    static const uint8_t data[512], inquiry[6] = {0x12};
 
     (void)state;
-    assert_int_equal(pr(a, RESERVE_REGISTER, 0, 0, 0xa, 0), GOOD);
-    assert_int_equal(pr(b, RESERVE_REGISTER, 0, 0, 0xb, 0), GOOD);
-    assert_int_equal(pr(a, RESERVE_RESERVE, 1, 0xa, 0, 0), GOOD);
-    atomic_store(&fix.volumes[0].stalled, true);
-    command_send(a, F | W, 512, rw10(0x2a, 9, 1), 10, data, 512);
-    fix_wait(&fix.volumes[0].nparked, 1);
-    assert_int_equal(pr(b, RESERVE_PREEMPT_ABORT, 1, 0xb, 0xa, 0), GOOD);
-    fix_unstall(0);
-    assert_int_equal(plain(a, 0x00), CHECK_OF(UNREGISTERED)); /* and no answer to the write */
-    assert_int_equal(access_(a, 0x28), GOOD);
-    assert_int_equal(access_(a, 0x2a), CONFLICTED);
-    assert_int_equal(access_(b, 0x2a), GOOD);
-    client_free(&a);
-    client_free(&b);
+    for (int gone = 0; gone < 2; gone++) {
+        struct client *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
+        uint8_t list[24] = {0};
+        uint32_t itt;
+
+        assert_int_equal(pr(a, RESERVE_REGISTER_IGNORE, 0, 0, 0xa, 0), GOOD);
+        assert_int_equal(pr(b, RESERVE_REGISTER_IGNORE, 0, 0, 0xb, 0), GOOD);
+        assert_int_equal(pr(a, RESERVE_RESERVE, 1, 0xa, 0, 0), GOOD);
+        atomic_store(&fix.volumes[0].stalled, true);
+        command_send(a, F | W, 512, rw10(0x2a, 9, 1), 10, data, 512);
+        command_send(a, F | R, 512, rw10(0x28, 9, 1), 10, NULL, 0);
+        fix_wait(&fix.volumes[0].nparked, 2);
+        if (gone) {
+            client_free(&a);
+            fix_wait(&fix.vms[0].sessions, 1);
+        }
+        put64(list, 0xb);
+        put64(list + 8, 0xa);
+        itt = b->itt;
+        list_send(b, RESERVE_PREEMPT_ABORT, 1, list, sizeof list);
+        command_send(b, F, 0, inquiry, 6, NULL, 0);
+        assert_int_equal(answer_recv(b, NULL).itt, itt + 1); /* that of the INQUIRY */
+        fix_unstall(0);
+        assert_int_equal(ended(b), GOOD);
+        assert_int_equal(get32(b->bhs + AT_ITT), itt);
+        if (!gone) {
+            assert_int_equal(plain(a, 0x00), CHECK_OF(UNREGISTERED)); /* and no answer to the write */
+            assert_int_equal(access_(a, 0x28), GOOD);
+            assert_int_equal(access_(a, 0x2a), CONFLICTED);
+        }
+        assert_int_equal(access_(b, 0x2a), GOOD);
+        assert_int_equal(pr(b, RESERVE_RELEASE, 1, 0xb, 0, 0), GOOD);
+        if (!gone)
+            bye(a);
+        bye(b);
+    }
 }
 
 static void ports_by_name(void **state)
