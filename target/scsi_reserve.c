@@ -123,7 +123,7 @@ static bool old_ok(struct command *cmd)
         command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, 7, -1);
         return false;
     }
-    if (r && r->now.n) {
+    if (r && (r->now.n || !TAILQ_EMPTY(&r->changes))) { /* registered, or about to be */
         command_conflict(cmd);
         return false;
     }

@@ -136,7 +136,8 @@ static void what_conflicts(void **state)
         reserve_init(&r);
         join(2);
         assert_int_equal(out(1, RESERVE_RESERVE, types[i], 1, 0), RESERVE_GOOD);
-        for (int class = RESERVE_FREE; class < RESERVE_CLASSES; class ++) {
+        for (int k = RESERVE_FREE; k < RESERVE_CLASSES; k++) {
+            enum reserve_class class = (enum reserve_class)k;
             bool never = class != RESERVE_READS && class != RESERVE_WRITES,
                  alone = !never && (class == RESERVE_WRITES || excludes);
 
