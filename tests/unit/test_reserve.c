@@ -373,6 +373,49 @@ static void transport_ids(void **state)
     assert_string_equal(back.name, p.name);
 }
 
+/* Whatever is asked, in any order: the state stays one that can be, a refusal changes nothing, and nobody
+ * but a holder, or a registrant where they may, writes. */
+static void at_random(void **state)
+{
+    static uint8_t bytes[RESERVE_SAVED_MAX];
+    static struct reserve before, back;
+
+    (void)state;
+    srandom(11);
+    for (int step = 0; step < 200000; step++) {
+        struct reserve_request q = {.action = (enum reserve_action)(random() % 8),
+                                    .type = types[random() % 6],
+                                    .key = (uint64_t)(random() % 4),
+                                    .service_key = (uint64_t)(random() % 4),
+                                    .unregister = random() % 2,
+                                    .from = port((unsigned)random() % 6)};
+        enum reserve_result result;
+        unsigned writers = 0;
+
+        if (q.action == RESERVE_MOVE || (q.action == RESERVE_REGISTER && random() % 8 == 0))
+            q.ports[q.nports++] = port((unsigned)random() % 6);
+        before = r;
+        result = reserve_out(&r, &q, &told);
+        if (result != RESERVE_GOOD)
+            assert_memory_equal(&before, &r, sizeof r);
+        assert_true(r.n <= 6 && r.holder < (int)r.n);
+        assert_int_equal(r.holder != RESERVE_NOBODY, r.type && !reserve_all_hold(r.type));
+        assert_true(r.n || !r.type);
+        for (unsigned i = 0; i < r.n; i++)
+            assert_int_equal(reserve_find(&r, r.registrants[i].port.name, r.registrants[i].port.isid), i);
+        for (unsigned i = 0; i < told.n; i++)
+            assert_string_not_equal(told.each[i].port.name, q.from.name);
+        for (unsigned i = 0; i < 6; i++)
+            writers += !conflicts(i, RESERVE_WRITES);
+        assert_int_equal(writers, !r.type ? 6 : r.type < 5 ? 1 : r.n);
+        if (r.n) {
+            assert_int_equal(reserve_get(&back, bytes, reserve_put(&r, bytes)), 0);
+            assert_int_equal(back.holder, r.holder);
+            assert_int_equal(back.n, r.n);
+        }
+    }
+}
+
 #define RULE(name) cmocka_unit_test_setup(name, start)
 int main(void)
 {
@@ -388,6 +431,7 @@ int main(void)
         RULE(preempting_all),
         RULE(clearing),
         RULE(moving),
+        RULE(at_random),
         RULE(kept_as_bytes),
         RULE(transport_ids),
     };
