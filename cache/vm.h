@@ -13,6 +13,7 @@
 #include "volume.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 
 enum { VM_NAME_MAX = 63, VM_IQN_MAX = 223, VM_DISKS_MAX = 64, VM_SECRET_MAX = 255 };
 
@@ -59,6 +60,17 @@ struct vm {
         int status;
     } in;
 };
+
+/* The prefix of the journal's named values that other parts keep for a VM, and that go with it: "pr/ID/". */
+enum { VM_VALUE_PREFIX_MAX = 3 + 2 * VMLOG_ID_BYTES + 2 };
+static inline void vm_value_prefix(const struct vm_spec *spec, char prefix[VM_VALUE_PREFIX_MAX])
+{
+    int n = snprintf(prefix, VM_VALUE_PREFIX_MAX, "pr/");
+
+    for (int i = 0; i < VMLOG_ID_BYTES; i++)
+        n += snprintf(prefix + n, (size_t)(VM_VALUE_PREFIX_MAX - n), "%02x", spec->id[i]);
+    snprintf(prefix + n, (size_t)(VM_VALUE_PREFIX_MAX - n), "/");
+}
 
 struct vms;
 

@@ -152,3 +152,30 @@ int vm_save(struct vms *vms, const struct vm_spec *spec, bool deleting, struct w
     secret_free(&json);
     return rc;
 }
+
+struct erasing {
+    struct journal *journal;
+    struct why *why;
+};
+
+static int erase_value(void *arg, const char *key, const void *value, size_t n)
+{
+    struct erasing *e = arg;
+
+    (void)value;
+    (void)n;
+    return journal_meta_delete(e->journal, key, e->why);
+}
+
+int vm_erase(struct vms *vms, const struct vm_spec *spec, struct why *why)
+{
+    struct erasing e = {vms->conf.journal, why};
+    char key[VM_KEY_MAX], prefix[VM_VALUE_PREFIX_MAX];
+    int rc = vmlog_delete(e.journal, spec->id, why);
+
+    vm_key(spec, key);
+    vm_value_prefix(spec, prefix);
+    if (rc == 0)
+        rc = journal_meta_each(e.journal, prefix, erase_value, &e, why);
+    return rc ? rc : journal_meta_delete(e.journal, key, why);
+}

@@ -43,6 +43,9 @@ void vm_key(const struct vm_spec *, char key[VM_KEY_MAX]);
 /* Blocking: writes the catalog entry. */
 int vm_save(struct vms *, const struct vm_spec *, bool deleting, struct why *);
 
+/* Blocking: removes all the journal has of it, its entry last. */
+int vm_erase(struct vms *, const struct vm_spec *, struct why *);
+
 /* Main loop: a VM is open; from now on it is found. */
 void vms_insert(struct vm *);
 

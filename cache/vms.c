@@ -81,12 +81,8 @@ static void vms_remove(struct vm *vm)
 static void erase(struct work *w)
 {
     struct vm *vm = container_of(w, struct vm, in.work);
-    char key[VM_KEY_MAX];
 
-    vm_key(&vm->spec, key);
-    vm->in.status = vmlog_delete(vm->in.vms->conf.journal, vm->spec.id, &vm->in.why);
-    if (vm->in.status == 0)
-        vm->in.status = journal_meta_delete(vm->in.vms->conf.journal, key, &vm->in.why);
+    vm->in.status = vm_erase(vm->in.vms, &vm->spec, &vm->in.why);
 }
 
 static void erased(struct work *w)
@@ -209,15 +205,6 @@ struct opening {
     struct why *why;
 };
 
-static int finish_deletion(struct vms *vms, const struct vm_spec *spec, struct why *why)
-{
-    char key[VM_KEY_MAX];
-    int rc = vmlog_delete(vms->conf.journal, spec->id, why);
-
-    vm_key(spec, key);
-    return rc ? rc : journal_meta_delete(vms->conf.journal, key, why);
-}
-
 static int open_entry(void *arg, const char *key, const void *value, size_t n)
 {
     struct opening *o = arg;
@@ -229,7 +216,7 @@ static int open_entry(void *arg, const char *key, const void *value, size_t n)
     (void)key;
     rc = vm_spec_from_json(value, n, &spec, &deleting, o->why);
     if (rc == 0 && deleting)
-        return finish_deletion(o->vms, &spec, o->why);
+        return vm_erase(o->vms, &spec, o->why);
     if (rc == 0)
         rc = vm_spec_check(&spec, o->why);
     if (rc)

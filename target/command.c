@@ -11,6 +11,7 @@
 #include "log.h"
 #include "mem.h"
 #include "scsi.h"
+#include "scsi_reserve.h"
 #include "wire.h"
 
 static const char part[] = "target";
@@ -174,6 +175,13 @@ static void check(struct command *cmd)
     finish(cmd);
 }
 
+void command_conflict(struct command *cmd)
+{
+    cmd->status = SCSI_RESERVATION_CONFLICT;
+    cmd->in_len = cmd->out_bytes = 0;
+    finish(cmd);
+}
+
 void command_check(struct command *cmd, enum sense_code code)
 {
     cmd->sense = (struct sense){.code = code};
@@ -207,6 +215,8 @@ static void io_back(struct command *cmd)
     if (cmd->aborted) {
         if (cmd->io.op == IO_READ && cmd->io.status == 0)
             io_release(&cmd->io);
+        if (cmd->fence)
+            scsi_reserve_fenced(cmd->fence);
         command_free(&cmd);
         return;
     }
@@ -230,6 +240,19 @@ void command_submit(struct command *cmd, void (*done)(struct command *))
     cmd->state = COMMAND_VOLUME;
     if (volume_submit(scsi_volume(cmd), &cmd->io))
         io_back(cmd);
+}
+
+void command_leave(struct command *cmd, void (*done)(struct command *))
+{
+    cmd->io_done = done;
+    cmd->io.op = IO_FLUSH; /* no blocks to give back */
+    cmd->io_out = true;
+    cmd->state = COMMAND_VOLUME;
+}
+
+void command_back(struct command *cmd)
+{
+    on_io(&cmd->io);
 }
 
 /* Write data. */
@@ -565,12 +588,18 @@ void command_abort(struct command *cmd)
     command_free(&cmd);
 }
 
-void command_abort_all(struct conn *c)
+void command_abort_lun(struct conn *c, int lun)
 {
     struct command *cmd = TAILQ_FIRST(&c->commands.all), *next;
 
     for (; cmd; cmd = next) {
         next = TAILQ_NEXT(cmd, entry);
-        command_abort(cmd);
+        if (lun < 0 || cmd->lun == lun)
+            command_abort(cmd);
     }
+}
+
+void command_abort_all(struct conn *c)
+{
+    command_abort_lun(c, -1);
 }

@@ -15,6 +15,7 @@
 #include <sys/queue.h>
 
 struct conn;
+struct reserved;
 struct scsi_op;
 struct shard;
 
@@ -64,6 +65,7 @@ struct command {
     void (*io_done)(struct command *); /* its next step */
     uint64_t at, left;                 /* progress of a command of several I/Os: sectors, or descriptors */
     struct buf *scratch;
+    struct reserved *fence; /* aborted: PREEMPT AND ABORT is answered when its I/O is back */
     uint64_t since_ns;
 
     struct out out; /* while SENDING */
@@ -99,13 +101,19 @@ uint8_t *command_in(struct command *, uint32_t n);
 /* status GOOD, or CHECK CONDITION with sense. */
 void command_good(struct command *);
 void command_check(struct command *, enum sense_code);
-/* The same, pointing at a field: byte of the CDB (or of the parameter list) and bit (7..0, or -1). */
+void command_conflict(struct command *); /* status RESERVATION CONFLICT */
+/* CHECK CONDITION, pointing at a field: byte of the CDB (or of the parameter list) and bit (7..0, or -1). */
 void command_check_field(struct command *, enum sense_code, bool in_cdb, uint16_t byte, int bit);
 /* Submits command->io to its volume; done() is called when it is back, unless the command was aborted. The
  * only exception to "never before it returned": an I/O answered at once calls it now. */
 void command_submit(struct command *, void (*done)(struct command *));
+/* It waits for something else than its volume: from leave to back it stays, aborted or not; done() is called
+ * by back, unless it was aborted. */
+void command_leave(struct command *, void (*done)(struct command *));
+void command_back(struct command *);
 /* Ends without an answer: now, or when its I/O is back. */
 void command_abort(struct command *);
+void command_abort_lun(struct conn *, int lun); /* -1: all */
 void command_abort_all(struct conn *);
 /* send.c: its last byte has left, or never will. */
 void command_free(struct command **);

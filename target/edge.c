@@ -153,6 +153,7 @@ static int start_target(struct edge *e, struct why *why)
     const char *portals[PORTALS_MAX], *secret_file = cfg_getstr(e->cfg, "iscsi|discovery_secret_file");
     char secret[VM_SECRET_MAX + 1] = "";
     struct target_conf conf = {.vms = e->vms,
+                               .journal = e->journal,
                                .main = e->main,
                                .loops = e->loops,
                                .nloops = e->nloops,

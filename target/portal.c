@@ -10,6 +10,7 @@
 #include "conf.h"
 #include "log.h"
 #include "mem.h"
+#include "reserve_store.h"
 #include "session.h"
 
 #include <arpa/inet.h>
@@ -250,6 +251,7 @@ static void target_free(struct target *t)
     secret_drop(t->conf.discovery_mutual_user);
     secret_drop(t->conf.discovery_mutual_secret);
     pthread_mutex_destroy(&t->lock);
+    reserve_store_free(&t->reservations);
     free(t->portals);
     free(t->shards);
     free(t);
@@ -287,6 +289,14 @@ int target_start(struct target **out, const struct target_conf *conf, struct why
     for (unsigned i = 0; i < conf->nloops; i++)
         shard_init(&t->shards[i], t, i);
     t->portals = xcalloc(conf->nportals, sizeof *t->portals);
+    if (conf->journal) {
+        int rc = reserve_store_load(&t->reservations, conf->journal, why);
+
+        if (rc) {
+            target_free(t);
+            return rc;
+        }
+    }
     for (; t->nportals < conf->nportals; t->nportals++) {
         struct portal *p = &t->portals[t->nportals];
         int rc = portal_open(t, p, conf->portals[t->nportals], why);

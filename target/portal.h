@@ -47,7 +47,8 @@ struct target {
     struct portal *portals;
     unsigned nportals;
     struct shard *shards;
-    unsigned next_shard; /* round robin of new connections */
+    struct reserve_store *reservations; /* as they were at the start; NULL without a journal */
+    unsigned next_shard;                /* round robin of new connections */
 
     atomic_uint nconns;    /* open or draining: any loop */
     atomic_uint last_conn; /* ids */

@@ -7,6 +7,7 @@
 #ifndef ISTHMUS_SCSI_H
 #define ISTHMUS_SCSI_H
 
+#include "reserve.h"
 #include "session.h"
 
 enum { ANY_ACTION = -1 };
@@ -18,6 +19,7 @@ struct scsi_op {
     const char *name;
     enum op_kind kind;
     unsigned flags;
+    enum reserve_class class; /* what it is to a reservation of others */
     uint8_t cdb_bytes;
     uint8_t usage[16];                     /* CDB usage data: bits that are looked at */
     uint32_t (*prepare)(struct command *); /* NULL: no data out */
@@ -56,6 +58,12 @@ uint32_t scsi_write_same_prepare(struct command *);
 void scsi_write_same(struct command *);
 /* scsi_mode.c */
 void scsi_mode_sense(struct command *);
+/* scsi_reserve.c */
+void scsi_reserve(struct command *);
+void scsi_release(struct command *);
+void scsi_persist_in(struct command *);
+uint32_t scsi_persist_out_prepare(struct command *);
+void scsi_persist_out(struct command *);
 /* scsi_misc.c */
 void scsi_test_unit_ready(struct command *);
 void scsi_request_sense(struct command *);

@@ -6,7 +6,13 @@
 #include <stdint.h>
 
 enum { SENSE_BYTES = 18 };
-enum { SCSI_GOOD = 0x00, SCSI_CHECK_CONDITION = 0x02, SCSI_BUSY = 0x08, SCSI_TASK_SET_FULL = 0x28 };
+enum {
+    SCSI_GOOD = 0x00,
+    SCSI_CHECK_CONDITION = 0x02,
+    SCSI_BUSY = 0x08,
+    SCSI_RESERVATION_CONFLICT = 0x18,
+    SCSI_TASK_SET_FULL = 0x28
+};
 
 /* name, sense key, ASC, ASCQ */
 #define SENSES(X)                                                                                            \
@@ -19,9 +25,14 @@ enum { SCSI_GOOD = 0x00, SCSI_CHECK_CONDITION = 0x02, SCSI_BUSY = 0x08, SCSI_TAS
     X(INVALID_FIELD_IN_CDB, 0x5, 0x24, 0x00)                                                                 \
     X(LUN_NOT_SUPPORTED, 0x5, 0x25, 0x00)                                                                    \
     X(INVALID_FIELD_IN_PARAMETER_LIST, 0x5, 0x26, 0x00)                                                      \
+    X(INVALID_RELEASE, 0x5, 0x26, 0x04)                                                                      \
+    X(REGISTRANTS_FULL, 0x5, 0x55, 0x04)                                                                     \
     X(INVALID_INFORMATION_UNIT, 0x5, 0x0e, 0x03)                                                             \
     X(RESET_OCCURRED, 0x6, 0x29, 0x03)                                                                       \
     X(COMMANDS_CLEARED, 0x6, 0x2f, 0x00)                                                                     \
+    X(RESERVATIONS_PREEMPTED, 0x6, 0x2a, 0x03)                                                               \
+    X(RESERVATIONS_RELEASED, 0x6, 0x2a, 0x04)                                                                \
+    X(REGISTRATIONS_PREEMPTED, 0x6, 0x2a, 0x05)                                                              \
     X(CAPACITY_CHANGED, 0x6, 0x2a, 0x09)                                                                     \
     X(UNEXPECTED_UNSOLICITED_DATA, 0xb, 0x0c, 0x0c)                                                          \
     X(NOT_ENOUGH_UNSOLICITED_DATA, 0xb, 0x0c, 0x0d)                                                          \

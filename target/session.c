@@ -5,6 +5,7 @@
 #include "check.h"
 #include "log.h"
 #include "mem.h"
+#include "scsi_reserve.h"
 #include "wire.h"
 
 #include <stdio.h>
@@ -28,6 +29,7 @@ static struct device *device_get(struct shard *s, struct vm *vm)
     memcpy(d->name, name, sizeof d->name);
     TAILQ_INIT(&d->sessions);
     TAILQ_INSERT_TAIL(&s->devices, d, entry);
+    scsi_reserve_load(d, s);
     d->m_sessions =
         metric_new(METRIC_GAUGE, "isthmus_iscsi_sessions", "Initiators logged in.", "vm=\"%s\"", name);
     for (int i = 0; i < OP_KINDS; i++)
@@ -53,6 +55,7 @@ void device_free(struct device **pd)
     *pd = NULL;
     if (d->going_timer.loop)
         timer_free(&d->going_timer);
+    scsi_reserve_free(d);
     metric_free(&d->m_sessions);
     for (int i = 0; i < OP_KINDS; i++)
         metric_free(&d->m_commands[i]);
@@ -196,6 +199,7 @@ void session_end(struct conn *c)
     if (!d)
         return;
     TAILQ_REMOVE(&d->sessions, s, peer);
+    session_unreserve(d, -1, s);
     metric_sub(d->m_sessions, 1);
     atomic_fetch_sub(&s->vm->sessions, 1);
 }
@@ -249,6 +253,13 @@ void session_attention(struct device *d, int lun, uint8_t what, const struct ses
             if (lun < 0 || lun == i)
                 s->attention[i] |= what;
     }
+}
+
+void session_unreserve(struct device *d, int lun, const struct session *s)
+{
+    for (int i = 0; i < VM_DISKS_MAX; i++)
+        if ((lun < 0 || lun == i) && (!s || d->reserved_by[i] == s))
+            d->reserved_by[i] = NULL;
 }
 
 /* What a PDU in rx asks for; a SCSI command's number may have still to come (in_order false). */

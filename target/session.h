@@ -13,7 +13,14 @@
 enum op_kind { OP_READ, OP_WRITE, OP_FLUSH, OP_ZERO, OP_OTHER, OP_KINDS };
 
 /* Unit attentions, one bit each per LUN and session. */
-enum { UA_RESET = 1, UA_CLEARED = 2, UA_CAPACITY = 4 };
+enum {
+    UA_RESET = 1,
+    UA_CLEARED = 2,
+    UA_CAPACITY = 4,
+    UA_PREEMPTED = 8,     /* a persistent reservation was cleared */
+    UA_RELEASED = 16,     /* one was released, or is of another type now */
+    UA_UNREGISTERED = 32, /* the session's own registration was removed */
+};
 
 /* A VM as seen from SCSI: stays from its first login until the VM or the target goes. */
 struct device {
@@ -22,8 +29,10 @@ struct device {
     char name[VM_NAME_MAX + 1];
     TAILQ_HEAD(, session) sessions;
     unsigned nsessions;
-    bool going;               /* its VM is being deleted */
-    struct timer going_timer; /* what has not logged out by then is closed */
+    struct session *reserved_by[VM_DISKS_MAX]; /* RESERVE(6) and (10) */
+    struct reserved *reserved[VM_DISKS_MAX];   /* scsi_reserve.c; NULL: no registration was ever made */
+    bool going;                                /* its VM is being deleted */
+    struct timer going_timer;                  /* what has not logged out by then is closed */
     struct metric *m_sessions, *m_commands[OP_KINDS], *m_read_bytes, *m_written_bytes, *m_errors;
     struct metric *m_seconds[OP_ZERO]; /* read, write, flush */
 };
@@ -81,6 +90,9 @@ void session_stamp(struct session *, uint8_t *bhs);
 uint32_t session_ttt(struct session *);
 /* Raises a unit attention on lun (-1: all) of every session of the VM but `except`. */
 void session_attention(struct device *, int lun, uint8_t what, const struct session *except);
+
+/* RESERVE(6) and (10) on lun (-1: all) are over: all (NULL), or this session's. */
+void session_unreserve(struct device *, int lun, const struct session *);
 
 /* Single PDUs: tmf.c, nop.c, text.c. The request is in conn->rx. */
 void tmf_request(struct conn *);

@@ -16,6 +16,7 @@ struct target;
 /* Pointers are borrowed until target_stop() is done, strings are copied. 0 in a limit means its default. */
 struct target_conf {
     struct vms *vms;
+    struct journal *journal; /* keeps reservations over a restart; NULL: none are kept */
     struct loop *main;
     struct loop **loops; /* the same as the VMs' */
     unsigned nloops;

@@ -34,17 +34,6 @@ static enum tmf_response abort_task(struct conn *c)
     return TMF_NO_TASK;
 }
 
-static void abort_lun(struct conn *c, int lun)
-{
-    struct command *cmd = TAILQ_FIRST(&c->commands.all), *next;
-
-    for (; cmd; cmd = next) {
-        next = TAILQ_NEXT(cmd, entry);
-        if (lun < 0 || cmd->lun == lun)
-            command_abort(cmd);
-    }
-}
-
 /* Every session's commands for the LUN (-1: all). A unit attention tells of it: everybody after a reset
  * (SAM-5 6.3.3), the others after CLEAR TASK SET. */
 static void clear(struct conn *c, int lun, uint8_t attention)
@@ -52,10 +41,12 @@ static void clear(struct conn *c, int lun, uint8_t attention)
     struct session *s;
 
     TAILQ_FOREACH (s, &c->session->device->sessions, peer) {
-        abort_lun(s->conn, lun);
+        command_abort_lun(s->conn, lun);
         if (s->conn != c)
             conn_post_turn(s->conn);
     }
+    if (attention == UA_RESET)
+        session_unreserve(c->session->device, lun, NULL);
     session_attention(c->session->device, lun, attention, attention == UA_RESET ? NULL : c->session);
 }
 
@@ -91,7 +82,7 @@ void tmf_request(struct conn *c)
         return;
     case TMF_ABORT_TASK_SET:
         if (has_lun)
-            abort_lun(c, lun);
+            command_abort_lun(c, lun);
         respond(c, has_lun ? TMF_COMPLETE : TMF_NO_LUN);
         return;
     case TMF_CLEAR_TASK_SET:

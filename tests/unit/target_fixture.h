@@ -48,6 +48,8 @@ static struct fixture {
     atomic_uint stopped;
 } fix;
 
+static struct journal *fix_journal; /* before fix_start: where reservations are kept */
+
 /* --- what target/ asks of cache/ --- */
 
 struct vm *vms_find_iqn(struct vms *vms, const char *iqn)
@@ -196,6 +198,7 @@ static inline int fix_start(void **state)
         v->settle.run = fix_settle;
     }
     conf.main = fix.main;
+    conf.journal = fix_journal;
     if (target_start(&fix.target, &conf, &why))
         fail_msg("%s", why.text);
     fix.port = target_port(fix.target, 0);

@@ -1,0 +1,34 @@
+/* target/reserve_store.h - persistent reservations that survive a restart (APTPL): named values of the
+ * journal, "pr/VM-ID/LUN" (docs/reservations.md). Read once at start-up, written from the pool.
+ */
+#ifndef ISTHMUS_RESERVE_STORE_H
+#define ISTHMUS_RESERVE_STORE_H
+
+#include "reserve.h"
+#include "vm.h"
+
+struct reserve_store;
+
+/* Blocking, at start-up: reads and checks all there is. -EPROTONOSUPPORT, -EBADMSG, with why. */
+int reserve_store_load(struct reserve_store **, struct journal *, struct why *);
+void reserve_store_free(struct reserve_store **);
+/* Any thread: what was there for that LUN; false: nothing. */
+bool reserve_store_get(const struct reserve_store *, const struct vm_spec *, unsigned lun, struct reserve *);
+
+/* One save under way. */
+struct reserve_save {
+    void (*done)(struct reserve_save *); /* on the loop */
+    int status;                          /* 0: stable; -EIO: as before */
+    struct why why;
+    struct { /* private */
+        struct work work;
+        struct journal *journal;
+        char key[VM_VALUE_PREFIX_MAX + 4];
+        uint8_t *bytes; /* NULL: nothing is kept any more */
+        size_t n;
+    } in;
+};
+void reserve_store_save(struct reserve_save *, struct loop *, struct journal *, const struct vm_spec *,
+                        unsigned lun, const struct reserve *);
+
+#endif
