@@ -11,6 +11,7 @@
 #include "log.h"
 #include "mem.h"
 #include "scsi.h"
+#include "session.h"
 #include "wire.h"
 
 static const char part[] = "target";
@@ -113,6 +114,7 @@ void command_free(struct command **pcmd)
     *pcmd = NULL;
     CHECK(!cmd->io_out);
     recv_command_gone(c, cmd);
+    range_leave(cmd);
     if (cmd->in_io)
         io_release(&cmd->io);
     if (cmd->in_window)
@@ -145,6 +147,7 @@ static void finish(struct command *cmd)
     uint64_t took = loop_now_ns(cmd->conn->shard->loop) - cmd->since_ns;
 
     remember(cmd);
+    range_leave(cmd);
     if (cmd->op && cmd->op->kind < OP_ZERO)
         metric_observe_ns(d->m_seconds[cmd->op->kind], took);
     send_command(cmd->conn, cmd);
@@ -156,8 +159,17 @@ void command_good(struct command *cmd)
     finish(cmd);
 }
 
+void command_condition_met(struct command *cmd)
+{
+    cmd->status = SCSI_CONDITION_MET;
+    finish(cmd);
+}
+
 static void check(struct command *cmd)
 {
+    const struct mode *mode = session_mode(cmd->conn->session, cmd->lun);
+    unsigned n;
+
     cmd->status = SCSI_CHECK_CONDITION;
     if (cmd->sense.code != SENSE_INVALID_INFORMATION_UNIT)
         cmd->in_len = cmd->out_bytes = 0;
@@ -165,9 +177,9 @@ static void check(struct command *cmd)
         io_release(&cmd->io);
         cmd->in_io = false;
     }
-    put16(cmd->response, SENSE_BYTES);
-    sense_write(&cmd->sense, cmd->response + 2);
-    cmd->response_len = 2 + SENSE_BYTES;
+    n = sense_write(&cmd->sense, mode && mode->descriptor_sense, cmd->response + 2);
+    put16(cmd->response, (uint16_t)n);
+    cmd->response_len = (uint8_t)(2 + n);
     metric_add(cmd->conn->session->device->m_errors, 1);
     log_debug(cmd->conn->ctx, "itt %08x opcode %02x lun %d: %s", cmd->itt, cmd->cdb[0], cmd->lun,
               sense_name(cmd->sense.code));
@@ -177,6 +189,12 @@ static void check(struct command *cmd)
 void command_check(struct command *cmd, enum sense_code code)
 {
     cmd->sense = (struct sense){.code = code};
+    check(cmd);
+}
+
+void command_check_information(struct command *cmd, enum sense_code code, uint64_t information)
+{
+    cmd->sense = (struct sense){.code = code, .information_valid = true, .information = information};
     check(cmd);
 }
 
@@ -210,6 +228,8 @@ static void io_back(struct command *cmd)
         command_free(&cmd);
         return;
     }
+    if (!cmd->range.exclusive)
+        range_leave(cmd);
     cmd->io_done(cmd);
 }
 
@@ -222,14 +242,32 @@ static void on_io(struct io *io)
     conn_post_turn(c);
 }
 
-void command_submit(struct command *cmd, void (*done)(struct command *))
+void command_go_on(struct command *cmd)
+{
+    cmd->io_out = true;
+    if (volume_submit(scsi_volume(cmd), &cmd->io))
+        io_back(cmd);
+}
+
+static void submit(struct command *cmd, void (*done)(struct command *), bool alone)
 {
     cmd->io_done = done;
     cmd->io.done = on_io;
-    cmd->io_out = true;
     cmd->state = COMMAND_VOLUME;
-    if (volume_submit(scsi_volume(cmd), &cmd->io))
-        io_back(cmd);
+    if (session_mode(cmd->conn->session, cmd->lun)->write_through)
+        cmd->io.fua = true;
+    if (range_enter(cmd, alone))
+        command_go_on(cmd);
+}
+
+void command_submit(struct command *cmd, void (*done)(struct command *))
+{
+    submit(cmd, done, false);
+}
+
+void command_submit_alone(struct command *cmd, void (*done)(struct command *))
+{
+    submit(cmd, done, true);
 }
 
 /* Write data. */

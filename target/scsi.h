@@ -49,6 +49,10 @@ void scsi_write(struct command *);
 uint32_t scsi_verify_prepare(struct command *);
 void scsi_verify(struct command *);
 void scsi_synchronize_cache(struct command *);
+/* scsi_atomic.c */
+uint32_t scsi_compare_and_write_prepare(struct command *);
+void scsi_compare_and_write(struct command *);
+uint32_t scsi_write_atomic_prepare(struct command *);
 /* scsi_zero.c */
 uint32_t scsi_unmap_prepare(struct command *);
 void scsi_unmap(struct command *);

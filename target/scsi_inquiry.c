@@ -101,6 +101,7 @@ static uint32_t page_limits(struct command *cmd, uint8_t *p)
     uint32_t block = scsi_block_bytes(cmd);
 
     p[0] = 0x01; /* WSNZ */
+    p[1] = COMPARE_BLOCKS_MAX;
     put16(p + 2, (uint16_t)(PHYSICAL_BLOCK_BYTES / block));
     put32(p + 4, COMMAND_BYTES_MAX / block);
     put32(p + 8, OPTIMAL_BYTES / block);
@@ -109,6 +110,8 @@ static uint32_t page_limits(struct command *cmd, uint8_t *p)
     put32(p + 24, PHYSICAL_BLOCK_BYTES / block);
     put32(p + 28, 0x80000000u); /* UGAVALID, alignment 0 */
     put64(p + 32, WRITE_SAME_BLOCKS_MAX);
+    put32(p + 40, ATOMIC_BYTES_MAX / block);
+    put32(p + 44, ATOMIC_BYTES_MAX / block); /* alignment; no granularity, no boundaries */
     return 60;
 }
 

@@ -7,6 +7,8 @@ enum {
     UNMAP_DESCRIPTORS_MAX = 256,
     UNMAP_BLOCKS_MAX = 1 << 20,
     WRITE_SAME_BLOCKS_MAX = 65528,
+    COMPARE_BLOCKS_MAX = 255,
+    ATOMIC_BYTES_MAX = 4096, /* one block of the cache */
     OPTIMAL_BYTES = 1 << 20,
     PHYSICAL_BLOCK_BYTES = 4096, /* what the cache works in */
 };

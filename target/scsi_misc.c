@@ -19,13 +19,9 @@ void scsi_request_sense(struct command *cmd)
 {
     struct sense none = {.code = SENSE_NONE};
 
-    if (cmd->cdb[1] & DESCRIPTOR_SENSE) {
-        command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, 1, 0);
-        return;
-    }
     if (!scsi_volume(cmd))
         none.code = SENSE_LUN_NOT_SUPPORTED;
-    sense_write(&none, command_in(cmd, SENSE_BYTES));
+    cmd->in_len = sense_write(&none, cmd->cdb[1] & DESCRIPTOR_SENSE, command_in(cmd, SENSE_BYTES_MAX));
     scsi_reply(cmd, cmd->cdb[4]);
 }
 

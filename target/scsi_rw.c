@@ -9,7 +9,7 @@
 
 #include <errno.h>
 
-enum { FUA = 0x08, PROTECT = 0xe0, BYTCHK = 0x06 };
+enum { FUA = 0x08, PROTECT = 0xe0, BYTCHK = 0x06, WRITE_ATOMIC = 0x9c };
 
 struct range {
     uint64_t lba;
@@ -18,6 +18,8 @@ struct range {
 
 static struct range decode(const uint8_t *cdb)
 {
+    if (cdb[0] == WRITE_ATOMIC)
+        return (struct range){get64(cdb + 2), get16(cdb + 12)};
     switch (cdb[0] >> 5) {
     case 0:
         return (struct range){get24(cdb + 1) & 0x1fffff, cdb[4] ? cdb[4] : 256};

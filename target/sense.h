@@ -1,12 +1,18 @@
-/* target/sense.h - sense data: one table of what can be said, and its fixed format (SPC-4 4.5.3). */
+/* target/sense.h - sense data: one table of what can be said, and its two formats (SPC-4 4.5). */
 #ifndef ISTHMUS_SENSE_H
 #define ISTHMUS_SENSE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { SENSE_BYTES = 18 };
-enum { SCSI_GOOD = 0x00, SCSI_CHECK_CONDITION = 0x02, SCSI_BUSY = 0x08, SCSI_TASK_SET_FULL = 0x28 };
+enum { SENSE_BYTES = 18, SENSE_BYTES_MAX = 32 }; /* fixed format; descriptors at most */
+enum {
+    SCSI_GOOD = 0x00,
+    SCSI_CHECK_CONDITION = 0x02,
+    SCSI_CONDITION_MET = 0x04,
+    SCSI_BUSY = 0x08,
+    SCSI_TASK_SET_FULL = 0x28
+};
 
 /* name, sense key, ASC, ASCQ */
 #define SENSES(X)                                                                                            \
@@ -40,11 +46,11 @@ struct sense {
     uint8_t bit;
     uint16_t field;
     bool information_valid;
-    uint32_t information;
+    uint64_t information;
 };
 
-/* Fixed format, current error. */
-void sense_write(const struct sense *, uint8_t out[SENSE_BYTES]);
+/* A current error; returns its length. */
+unsigned sense_write(const struct sense *, bool descriptors, uint8_t out[SENSE_BYTES_MAX]);
 const char *sense_name(enum sense_code);
 
 #endif

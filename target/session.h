@@ -8,12 +8,20 @@
 #define ISTHMUS_SESSION_H
 
 #include "conn.h"
+#include "range.h"
 
 /* Commands are counted by what they are. */
 enum op_kind { OP_READ, OP_WRITE, OP_FLUSH, OP_ZERO, OP_OTHER, OP_KINDS };
 
 /* Unit attentions, one bit each per LUN and session. */
-enum { UA_RESET = 1, UA_CLEARED = 2, UA_CAPACITY = 4 };
+enum { UA_RESET = 1, UA_CLEARED = 2, UA_CAPACITY = 4, UA_MODE = 0x80 };
+
+/* Mode parameters that MODE SELECT changes, as they differ from the defaults; one set for all initiators. */
+struct mode {
+    bool write_through;    /* WCE 0: every write is FUA */
+    bool descriptor_sense; /* D_SENSE */
+    bool software_protect; /* SWP */
+};
 
 /* A VM as seen from SCSI: stays from its first login until the VM or the target goes. */
 struct device {
@@ -22,6 +30,8 @@ struct device {
     char name[VM_NAME_MAX + 1];
     TAILQ_HEAD(, session) sessions;
     unsigned nsessions;
+    struct range_table ranges;
+    struct mode mode[VM_DISKS_MAX];
     bool going;               /* its VM is being deleted */
     struct timer going_timer; /* what has not logged out by then is closed */
     struct metric *m_sessions, *m_commands[OP_KINDS], *m_read_bytes, *m_written_bytes, *m_errors;
@@ -66,6 +76,8 @@ void session_start(struct conn *, struct vm *, const char *initiator, const uint
 void session_end(struct conn *);
 /* No session has it any more. */
 void device_free(struct device **);
+/* The mode parameters of a LUN of the device (NULL without one). */
+struct mode *session_mode(struct session *, int lun);
 /* When the connection is freed. */
 void session_free(struct session **);
 /* The live session of this VM with this TSIH on this loop, or NULL. */

@@ -56,6 +56,9 @@ static void clear(struct conn *c, int lun, uint8_t attention)
         if (s->conn != c)
             conn_post_turn(s->conn);
     }
+    for (int i = 0; attention == UA_RESET && i < VM_DISKS_MAX; i++)
+        if (lun < 0 || lun == i)
+            *session_mode(c->session, i) = (struct mode){0}; /* none is saved: the defaults */
     session_attention(c->session->device, lun, attention, attention == UA_RESET ? NULL : c->session);
 }
 
