@@ -31,6 +31,8 @@ const struct scsi_op scsi_ops[] = {
        CONTROL),
     OP(0x12, ANY_ACTION, "INQUIRY", OP_OTHER, ANY_LUN_UA, 6, NULL, scsi_inquiry, 0x01, 0xff, 0xff, 0xff,
        CONTROL),
+    OP(0x15, ANY_ACTION, "MODE SELECT(6)", OP_OTHER, 0, 6, scsi_mode_select_prepare, scsi_mode_select, 0x11,
+       0, 0, 0xff, CONTROL),
     OP(0x1a, ANY_ACTION, "MODE SENSE(6)", OP_OTHER, 0, 6, NULL, scsi_mode_sense, 0x08, 0xff, 0xff, 0xff,
        CONTROL),
     OP(0x1b, ANY_ACTION, "START STOP UNIT", OP_OTHER, 0, 6, NULL, scsi_start_stop, 0x01, 0, 0x0f, 0xf7,
@@ -47,12 +49,20 @@ const struct scsi_op scsi_ops[] = {
        0x1f, 0xff, 0xff, CONTROL),
     OP(0x2f, ANY_ACTION, "VERIFY(10)", OP_OTHER, 0, 10, scsi_verify_prepare, scsi_verify, 0xf6, LBA32, 0x1f,
        0xff, 0xff, CONTROL),
+    OP(0x34, ANY_ACTION, "PRE-FETCH(10)", OP_OTHER, 0, 10, scsi_prefetch_prepare, scsi_prefetch, 0x02, LBA32,
+       0x1f, 0xff, 0xff, CONTROL),
     OP(0x35, ANY_ACTION, "SYNCHRONIZE CACHE(10)", OP_FLUSH, 0, 10, NULL, scsi_synchronize_cache, 0x06, LBA32,
        0x1f, 0xff, 0xff, CONTROL),
+    OP(0x37, ANY_ACTION, "READ DEFECT DATA(10)", OP_OTHER, 0, 10, NULL, scsi_read_defect_data, 0, 0x1f, 0, 0,
+       0, 0, 0xff, 0xff, CONTROL),
     OP(0x41, ANY_ACTION, "WRITE SAME(10)", OP_ZERO, 0, 10, scsi_write_same_prepare, scsi_write_same, 0xf8,
        LBA32, 0x1f, 0xff, 0xff, CONTROL),
     OP(0x42, ANY_ACTION, "UNMAP", OP_ZERO, 0, 10, scsi_unmap_prepare, scsi_unmap, 0x01, 0, 0, 0, 0, 0x1f,
        0xff, 0xff, CONTROL),
+    OP(0x4d, ANY_ACTION, "LOG SENSE", OP_OTHER, 0, 10, NULL, scsi_log_sense, 0x01, 0xff, 0xff, 0, 0xff, 0xff,
+       0xff, 0xff, CONTROL),
+    OP(0x55, ANY_ACTION, "MODE SELECT(10)", OP_OTHER, 0, 10, scsi_mode_select_prepare, scsi_mode_select, 0x11,
+       0, 0, 0, 0, 0, 0xff, 0xff, CONTROL),
     OP(0x5a, ANY_ACTION, "MODE SENSE(10)", OP_OTHER, 0, 10, NULL, scsi_mode_sense, 0x18, 0xff, 0xff, 0, 0, 0,
        0xff, 0xff, CONTROL),
     OP(0x88, ANY_ACTION, "READ(16)", OP_READ, 0, 16, scsi_read_prepare, scsi_read, 0xf8, LBA64, LENGTH32,
@@ -61,9 +71,13 @@ const struct scsi_op scsi_ops[] = {
        scsi_compare_and_write, 0xf8, LBA64, 0, 0, 0, 0xff, 0x1f, CONTROL),
     OP(0x8a, ANY_ACTION, "WRITE(16)", OP_WRITE, 0, 16, scsi_write_prepare, scsi_write, 0xf8, LBA64, LENGTH32,
        0x1f, CONTROL),
+    OP(0x8b, ANY_ACTION, "ORWRITE(16)", OP_WRITE, 0, 16, scsi_write_prepare, scsi_orwrite, 0xf8, LBA64,
+       LENGTH32, 0x1f, CONTROL),
     OP(0x8e, ANY_ACTION, "WRITE AND VERIFY(16)", OP_WRITE, 0, 16, scsi_write_prepare, scsi_write, 0xf6, LBA64,
        LENGTH32, 0x1f, CONTROL),
     OP(0x8f, ANY_ACTION, "VERIFY(16)", OP_OTHER, 0, 16, scsi_verify_prepare, scsi_verify, 0xf6, LBA64,
+       LENGTH32, 0x1f, CONTROL),
+    OP(0x90, ANY_ACTION, "PRE-FETCH(16)", OP_OTHER, 0, 16, scsi_prefetch_prepare, scsi_prefetch, 0x02, LBA64,
        LENGTH32, 0x1f, CONTROL),
     OP(0x91, ANY_ACTION, "SYNCHRONIZE CACHE(16)", OP_FLUSH, 0, 16, NULL, scsi_synchronize_cache, 0x06, LBA64,
        LENGTH32, 0x1f, CONTROL),
@@ -77,6 +91,8 @@ const struct scsi_op scsi_ops[] = {
        CONTROL),
     OP(0xa0, ANY_ACTION, "REPORT LUNS", OP_OTHER, ANY_LUN_UA, 12, NULL, scsi_report_luns, 0, 0xff, 0, 0, 0,
        LENGTH32, 0, CONTROL),
+    OP(0xa3, 0x0a, "REPORT TARGET PORT GROUPS", OP_OTHER, 0, 12, NULL, scsi_report_target_port_groups, 0xff,
+       0, 0, 0, 0, LENGTH32, 0, CONTROL),
     OP(0xa3, 0x0c, "REPORT SUPPORTED OPERATION CODES", OP_OTHER, 0, 12, NULL, scsi_report_opcodes, 0x1f, 0x87,
        0xff, 0xff, 0xff, LENGTH32, 0, CONTROL),
     OP(0xa3, 0x0d, "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", OP_OTHER, 0, 12, NULL, scsi_report_tmfs,
@@ -89,6 +105,8 @@ const struct scsi_op scsi_ops[] = {
        LENGTH32, 0x1f, CONTROL),
     OP(0xaf, ANY_ACTION, "VERIFY(12)", OP_OTHER, 0, 12, scsi_verify_prepare, scsi_verify, 0xf6, LBA32,
        LENGTH32, 0x1f, CONTROL),
+    OP(0xb7, ANY_ACTION, "READ DEFECT DATA(12)", OP_OTHER, 0, 12, NULL, scsi_read_defect_data, 0x1f, 0, 0, 0,
+       0, LENGTH32, 0, CONTROL),
 };
 const unsigned scsi_nops = sizeof scsi_ops / sizeof *scsi_ops;
 
@@ -167,6 +185,7 @@ static bool report_attention(struct command *cmd)
         enum sense_code code;
     } attentions[] = {{UA_RESET, SENSE_RESET_OCCURRED},
                       {UA_CLEARED, SENSE_COMMANDS_CLEARED},
+                      {UA_MODE, SENSE_MODE_PARAMETERS_CHANGED},
                       {UA_CAPACITY, SENSE_CAPACITY_CHANGED}};
     uint8_t *pending = &cmd->conn->session->attention[cmd->lun];
 
@@ -204,6 +223,11 @@ bool scsi_prepare(struct command *cmd)
     notice_capacity(s);
     if (!(cmd->op->flags & SCSI_NO_ATTENTION) && report_attention(cmd))
         return false;
+    if ((cmd->op->kind == OP_WRITE || cmd->op->kind == OP_ZERO) &&
+        session_mode(s, cmd->lun)->software_protect) {
+        command_check(cmd, SENSE_SOFTWARE_WRITE_PROTECTED);
+        return false;
+    }
     cmd->out_bytes = cmd->op->prepare ? cmd->op->prepare(cmd) : 0;
     return cmd->state != COMMAND_SENDING;
 }

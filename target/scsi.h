@@ -49,7 +49,10 @@ void scsi_write(struct command *);
 uint32_t scsi_verify_prepare(struct command *);
 void scsi_verify(struct command *);
 void scsi_synchronize_cache(struct command *);
+uint32_t scsi_prefetch_prepare(struct command *);
+void scsi_prefetch(struct command *);
 /* scsi_atomic.c */
+void scsi_orwrite(struct command *);
 uint32_t scsi_compare_and_write_prepare(struct command *);
 void scsi_compare_and_write(struct command *);
 uint32_t scsi_write_atomic_prepare(struct command *);
@@ -60,6 +63,12 @@ uint32_t scsi_write_same_prepare(struct command *);
 void scsi_write_same(struct command *);
 /* scsi_mode.c */
 void scsi_mode_sense(struct command *);
+uint32_t scsi_mode_select_prepare(struct command *);
+void scsi_mode_select(struct command *);
+/* scsi_report.c */
+void scsi_log_sense(struct command *);
+void scsi_read_defect_data(struct command *);
+void scsi_report_target_port_groups(struct command *);
 /* scsi_misc.c */
 void scsi_test_unit_ready(struct command *);
 void scsi_request_sense(struct command *);

@@ -1,7 +1,8 @@
-/* target/scsi_atomic.c - COMPARE AND WRITE (SBC-3 5.2) and what is checked of WRITE ATOMIC(16) (SBC-4 5.48).
+/* target/scsi_atomic.c - COMPARE AND WRITE (SBC-3 5.2), ORWRITE (5.8), what is checked of WRITE ATOMIC(16)
+ * (SBC-4 5.48).
  *
- * COMPARE AND WRITE reads with its blocks held alone (range.h), so the write that follows finds what was
- * compared. WRITE ATOMIC is a write within one block of the cache and one record of the log: whole or not
+ * The first two read with their blocks held alone (range.h), so the write that follows finds what was
+ * read. WRITE ATOMIC is a write within one block of the cache and one record of the log: whole or not
  * at all, to readers and after a crash.
  */
 #include "scsi.h"
@@ -37,6 +38,10 @@ uint32_t scsi_compare_and_write_prepare(struct command *cmd)
         command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, 13, 7);
         return 0;
     }
+    if (!blocks_in(cmd) && cmd->edtl) { /* a count that has run over: GOOD would be a lie */
+        command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, 13, 7);
+        return 0;
+    }
     return 2 * blocks_in(cmd) * scsi_block_bytes(cmd);
 }
 
@@ -48,6 +53,18 @@ static void on_written(struct command *cmd)
     }
     metric_add(cmd->conn->session->device->m_written_bytes, (uint64_t)cmd->io.nsectors * SECTOR_BYTES);
     command_good(cmd);
+}
+
+/* Where it has read, still alone there. */
+static void write_back(struct command *cmd, uint32_t data_offset)
+{
+    cmd->io = (struct io){.op = IO_WRITE,
+                          .lba = cmd->io.lba,
+                          .nsectors = cmd->io.nsectors,
+                          .data = cmd->data,
+                          .data_offset = data_offset,
+                          .fua = cmd->cdb[1] & FUA};
+    command_submit(cmd, on_written);
 }
 
 /* The offset of the first byte that differs, or n. */
@@ -85,13 +102,7 @@ static void on_compare_read(struct command *cmd)
         command_check_information(cmd, SENSE_MISCOMPARE, at);
         return;
     }
-    cmd->io = (struct io){.op = IO_WRITE,
-                          .lba = cmd->io.lba,
-                          .nsectors = cmd->io.nsectors,
-                          .data = cmd->data,
-                          .data_offset = n,
-                          .fua = cmd->cdb[1] & FUA};
-    command_submit(cmd, on_written);
+    write_back(cmd, n);
 }
 
 void scsi_compare_and_write(struct command *cmd)
@@ -110,6 +121,48 @@ void scsi_compare_and_write(struct command *cmd)
         (struct io){.op = IO_READ, .lba = lba_in(cmd) * per_block, .nsectors = blocks_in(cmd) * per_block};
     command_submit_alone(cmd, on_compare_read);
 }
+
+/* ORWRITE */
+
+static void on_or_read(struct command *cmd)
+{
+    uint32_t n = cmd->io.nsectors * SECTOR_BYTES;
+    uint8_t *p = cmd->data->data;
+
+    if (cmd->io.status) {
+        command_check(cmd,
+                      cmd->io.status == -EIO ? SENSE_UNRECOVERED_READ_ERROR : SENSE_INTERNAL_TARGET_FAILURE);
+        return;
+    }
+    for (uint32_t at = 0; at < n; at += SECTOR_BYTES) {
+        struct iovec iov[3];
+        int count = io_iov(&cmd->io, at, SECTOR_BYTES, iov, 3);
+
+        for (int i = 0; i < count; i++)
+            for (size_t k = 0; k < iov[i].iov_len; k++)
+                *p++ |= ((const uint8_t *)iov[i].iov_base)[k];
+    }
+    io_release(&cmd->io);
+    write_back(cmd, 0);
+}
+
+/* As WRITE does: whole blocks that came, and the residual tells. */
+void scsi_orwrite(struct command *cmd)
+{
+    uint32_t per_block = scsi_block_bytes(cmd) / SECTOR_BYTES, count = get32(cmd->cdb + 10);
+    uint32_t came = (cmd->received < cmd->need ? cmd->received : cmd->need) / scsi_block_bytes(cmd);
+
+    if (count > came)
+        count = came;
+    if (!count) {
+        command_good(cmd);
+        return;
+    }
+    cmd->io = (struct io){.op = IO_READ, .lba = lba_in(cmd) * per_block, .nsectors = count * per_block};
+    command_submit_alone(cmd, on_or_read);
+}
+
+/* WRITE ATOMIC */
 
 uint32_t scsi_write_atomic_prepare(struct command *cmd)
 {

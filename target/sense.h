@@ -27,6 +27,8 @@ enum {
     X(INVALID_FIELD_IN_PARAMETER_LIST, 0x5, 0x26, 0x00)                                                      \
     X(INVALID_INFORMATION_UNIT, 0x5, 0x0e, 0x03)                                                             \
     X(RESET_OCCURRED, 0x6, 0x29, 0x03)                                                                       \
+    X(MODE_PARAMETERS_CHANGED, 0x6, 0x2a, 0x01)                                                              \
+    X(SOFTWARE_WRITE_PROTECTED, 0x7, 0x27, 0x02)                                                             \
     X(COMMANDS_CLEARED, 0x6, 0x2f, 0x00)                                                                     \
     X(CAPACITY_CHANGED, 0x6, 0x2a, 0x09)                                                                     \
     X(UNEXPECTED_UNSOLICITED_DATA, 0xb, 0x0c, 0x0c)                                                          \
