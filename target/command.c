@@ -228,7 +228,7 @@ static void io_back(struct command *cmd)
         command_free(&cmd);
         return;
     }
-    if (!cmd->range.exclusive)
+    if (cmd->range.kind != RANGE_ALONE)
         range_leave(cmd);
     cmd->io_done(cmd);
 }
@@ -247,27 +247,34 @@ void command_go_on(struct command *cmd)
     cmd->io_out = true;
     if (volume_submit(scsi_volume(cmd), &cmd->io))
         io_back(cmd);
+    else if (cmd->io.op == IO_READ)
+        range_linger(cmd);
 }
 
-static void submit(struct command *cmd, void (*done)(struct command *), bool alone)
+static void submit(struct command *cmd, void (*done)(struct command *), enum range_kind kind)
 {
     cmd->io_done = done;
     cmd->io.done = on_io;
     cmd->state = COMMAND_VOLUME;
     if (session_mode(cmd->conn->session, cmd->lun)->write_through)
         cmd->io.fua = true;
-    if (range_enter(cmd, alone))
+    if (cmd->io.op == IO_FLUSH || range_enter(cmd, kind))
         command_go_on(cmd);
 }
 
 void command_submit(struct command *cmd, void (*done)(struct command *))
 {
-    submit(cmd, done, false);
+    submit(cmd, done, cmd->io.op == IO_READ ? RANGE_READ : RANGE_WRITE);
 }
 
 void command_submit_alone(struct command *cmd, void (*done)(struct command *))
 {
-    submit(cmd, done, true);
+    submit(cmd, done, RANGE_ALONE);
+}
+
+void command_submit_atomic(struct command *cmd, void (*done)(struct command *))
+{
+    submit(cmd, done, RANGE_ATOMIC);
 }
 
 /* Write data. */

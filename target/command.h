@@ -111,6 +111,8 @@ void command_check_field(struct command *, enum sense_code, bool in_cdb, uint16_
 void command_submit(struct command *, void (*done)(struct command *));
 /* The same with the blocks of its I/O for itself until its answer, or its end. */
 void command_submit_alone(struct command *, void (*done)(struct command *));
+/* A write that no read sees half of. */
+void command_submit_atomic(struct command *, void (*done)(struct command *));
 /* range.c: what it waited for is out of its way. */
 void command_go_on(struct command *);
 /* Ends without an answer: now, or when its I/O is back. */

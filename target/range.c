@@ -1,5 +1,5 @@
-/* target/range.c - ranges of blocks that writes hold. A list in order of arrival: who waits looks at all that
- * came before. Writes look at nobody while no COMPARE AND WRITE is there. On the VM's loop.
+/* target/range.c - ranges of blocks that commands hold. A list in order of arrival: who waits looks at all
+ * that came before. Reads and writes look at nobody while nothing atomic is there. On the VM's loop.
  */
 #include "range.h"
 
@@ -21,32 +21,54 @@ void range_init(struct range_table *t)
     TAILQ_INIT(&t->all);
 }
 
+static bool conflict(enum range_kind a, enum range_kind b)
+{
+    if (a == RANGE_READ || b == RANGE_READ)
+        return a == RANGE_ATOMIC || b == RANGE_ATOMIC;
+    return a == RANGE_ALONE || b == RANGE_ALONE;
+}
+
 /* Whether one that came before it is in its way. */
 static bool blocked(struct range_table *t, struct range_hold *r)
 {
     for (struct range_hold *o = TAILQ_FIRST(&t->all); o != r; o = TAILQ_NEXT(o, entry))
-        if ((r->exclusive || o->exclusive) && owner(o)->lun == owner(r)->lun && o->first < r->end &&
+        if (conflict(r->kind, o->kind) && owner(o)->lun == owner(r)->lun && o->first < r->end &&
             r->first < o->end)
             return true;
     return false;
 }
 
-bool range_enter(struct command *cmd, bool exclusive)
+static void hold(struct range_table *t, struct command *cmd, enum range_kind kind)
+{
+    struct range_hold *r = &cmd->range;
+
+    *r = (struct range_hold){
+        .first = cmd->io.lba, .end = cmd->io.lba + cmd->io.nsectors, .held = true, .kind = kind};
+    TAILQ_INSERT_TAIL(&t->all, r, entry);
+    t->n[kind]++;
+}
+
+bool range_enter(struct command *cmd, enum range_kind kind)
 {
     struct range_table *t = table(cmd);
     struct range_hold *r = &cmd->range;
 
     if (r->held) /* the second I/O of one that holds them alone */
         return true;
-    if (!exclusive && cmd->io.op != IO_WRITE && cmd->io.op != IO_ZERO)
+    if (kind == RANGE_READ && !t->n[RANGE_ATOMIC])
         return true;
-    *r = (struct range_hold){
-        .first = cmd->io.lba, .end = cmd->io.lba + cmd->io.nsectors, .held = true, .exclusive = exclusive};
-    TAILQ_INSERT_TAIL(&t->all, r, entry);
-    t->nexclusive += exclusive;
-    r->waits = t->nexclusive && blocked(t, r);
+    hold(t, cmd, kind);
+    if (kind == RANGE_ATOMIC ? t->n[RANGE_READ] || t->n[RANGE_ALONE]
+                             : t->n[RANGE_ATOMIC] || t->n[RANGE_ALONE])
+        r->waits = blocked(t, r);
     t->nwaiting += r->waits;
     return !r->waits;
+}
+
+void range_linger(struct command *cmd)
+{
+    if (!cmd->range.held)
+        hold(table(cmd), cmd, RANGE_READ);
 }
 
 void range_leave(struct command *cmd)
@@ -58,9 +80,9 @@ void range_leave(struct command *cmd)
         return;
     t = table(cmd);
     TAILQ_REMOVE(&t->all, r, entry);
-    t->nexclusive -= r->exclusive;
+    t->n[r->kind]--;
     t->nwaiting -= r->waits;
-    r->held = r->exclusive = r->waits = false;
+    r->held = r->waits = false;
     if (!t->nwaiting)
         return;
     TAILQ_FOREACH (r, &t->all, entry)

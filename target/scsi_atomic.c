@@ -1,9 +1,8 @@
 /* target/scsi_atomic.c - COMPARE AND WRITE (SBC-3 5.2), ORWRITE (5.8), what is checked of WRITE ATOMIC(16)
  * (SBC-4 5.48).
  *
- * The first two read with their blocks held alone (range.h), so the write that follows finds what was
- * read. WRITE ATOMIC is a write within one block of the cache and one record of the log: whole or not
- * at all, to readers and after a crash.
+ * The first two read with their blocks held alone (range.h), so the write that follows finds what was read.
+ * WRITE ATOMIC is one record of the log, whole after a crash or not there, and held against reads.
  */
 #include "scsi.h"
 #include "scsi_limits.h"
@@ -168,17 +167,14 @@ uint32_t scsi_write_atomic_prepare(struct command *cmd)
 {
     uint32_t most = ATOMIC_BYTES_MAX / scsi_block_bytes(cmd), count = get16(cmd->cdb + 12);
 
+    if (!scsi_range(cmd, lba_in(cmd), count, false))
+        return 0;
     if (get16(cmd->cdb + 10)) { /* ATOMIC BOUNDARY: there are none within what can be atomic */
         command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, 10, 7);
         return 0;
     }
     if (count > most) {
         command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, 12, 7);
-        return 0;
-    }
-    if (lba_in(cmd) % most) {
-        if (scsi_range(cmd, lba_in(cmd), count, true))
-            command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, 2, 7);
         return 0;
     }
     return scsi_write_prepare(cmd);

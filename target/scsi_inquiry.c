@@ -111,8 +111,7 @@ static uint32_t page_limits(struct command *cmd, uint8_t *p)
     put32(p + 24, PHYSICAL_BLOCK_BYTES / block);
     put32(p + 28, 0x80000000u); /* UGAVALID, alignment 0 */
     put64(p + 32, WRITE_SAME_BLOCKS_MAX);
-    put32(p + 40, ATOMIC_BYTES_MAX / block);
-    put32(p + 44, ATOMIC_BYTES_MAX / block); /* alignment; no granularity, no boundaries */
+    put32(p + 40, ATOMIC_BYTES_MAX / block); /* any alignment and granularity; no boundaries */
     return 60;
 }
 

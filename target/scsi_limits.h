@@ -9,7 +9,7 @@ enum {
     UNMAP_BLOCKS_MAX = 1 << 20,
     WRITE_SAME_BLOCKS_MAX = 65528,
     COMPARE_BLOCKS_MAX = 255,
-    ATOMIC_BYTES_MAX = 4096, /* one block of the cache */
+    ATOMIC_BYTES_MAX = 1 << 20,
     TARGET_PORT_GROUP_ID = 1,
     RELATIVE_TARGET_PORT_ID = 1,
     OPTIMAL_BYTES = 1 << 20,

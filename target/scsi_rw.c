@@ -137,7 +137,10 @@ void scsi_write(struct command *cmd)
     set_io(cmd, IO_WRITE, r);
     cmd->io.data = cmd->data;
     cmd->io.fua = verifies(cmd) || (has_flags(cmd) && cmd->cdb[1] & FUA);
-    command_submit(cmd, on_written);
+    if (cmd->cdb[0] == WRITE_ATOMIC)
+        command_submit_atomic(cmd, on_written);
+    else
+        command_submit(cmd, on_written);
 }
 
 /* VERIFY: the medium alone (BYTCHK 00b), against as much data (01b), or against one block (11b). */

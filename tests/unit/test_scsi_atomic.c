@@ -1,6 +1,6 @@
 /* links: target */
-/* COMPARE AND WRITE and WRITE ATOMIC over a socket: what they answer, and that nobody gets between the read
- * and the write, whoever is slow, aborted or gone meanwhile.
+/* COMPARE AND WRITE, ORWRITE and WRITE ATOMIC over a socket: what they answer, and that nobody gets between
+ * the read and the write, whoever is slow, aborted or gone meanwhile.
  */
 #include "target_fixture.h"
 
@@ -191,17 +191,11 @@ static void atomic_writes_have_limits(void **state)
         uint64_t lba;
         uint16_t boundary, blocks;
         uint32_t sense;
-    } cases[] = {{8, 0, 8, 0},
-                 {8, 0, 1, 0},
-                 {16, 0, 0, 0},
-                 {8, 0, 9, 0x052400},
-                 {8, 8, 8, 0x052400},
-                 {9, 0, 4, 0x052400},
-                 {65528, 0, 8, 0},
-                 {65536, 0, 8, 0x052100},
-                 {UINT64_C(1) << 63, 0, 8, 0x052100}};
+    } cases[] = {
+        {8, 0, 8, 0},        {9, 0, 1, 0},     {16, 0, 0, 0},           {8, 0, 2049, 0x052400},
+        {8, 8, 8, 0x052400}, {65528, 0, 8, 0}, {65536, 0, 8, 0x052100}, {UINT64_C(1) << 63, 0, 8, 0x052100}};
     struct client *c = session_new(0, 1, "");
-    uint8_t data[9 * 512];
+    static uint8_t data[2049 * 512];
 
     (void)state;
     memset(data, 3, sizeof data);
@@ -211,10 +205,57 @@ static void atomic_writes_have_limits(void **state)
         put64(cdb + 2, cases[i].lba);
         put16(cdb + 10, cases[i].boundary);
         put16(cdb + 12, cases[i].blocks);
-        command_send(c, F | W, cases[i].blocks * 512u, cdb, 16, data, cases[i].blocks * 512u);
+        command_send(c, F | W, cases[i].blocks * 512u, cdb, 16, data,
+                     cases[i].sense ? 0 : cases[i].blocks * 512u);
         assert_int_equal(answer_recv(c, NULL).sense, cases[i].sense);
     }
     assert_memory_equal(disk(0) + 8 * 512, data, 8 * 512);
+    client_free(&c);
+}
+
+/* A read that waits keeps an atomic write out, an ordinary one not; and the other way round. */
+static void atomic_writes_and_reads(void **state)
+{
+    struct client *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
+    uint8_t cdb[16] = {0x9c}, data[1024], out[4096];
+
+    (void)state;
+    memset(data, 1, sizeof data);
+    put64(cdb + 2, LBA);
+    put16(cdb + 12, 2);
+    atomic_store(&fix.volumes[0].stalled, true);
+    command_send(a, F | R, 4096, rw10(0x28, LBA, 8), 10, NULL, 0);
+    fix_wait(&fix.volumes[0].nparked, 1);
+    command_send(b, F | W, 1024, cdb, 16, data, 1024); /* waits for the read */
+    write_send(b, LBA + 1, 2);                         /* does not */
+    fix_wait(&fix.volumes[0].nparked, 2);
+    command_send(a, F | R, 4096, rw10(0x28, LBA, 8), 10, NULL, 0); /* waits for the atomic write */
+    write_send(b, LBA + 9, 2);
+    fix_wait(&fix.volumes[0].nparked, 3);
+    fix_unstall(0);
+    assert_int_equal(answer_recv(a, out).status, 0);
+    assert_int_equal(answer_recv(a, out).status, 0);
+    assert_memory_equal(out, data, 1024); /* the atomic write came after the other */
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(answer_recv(b, NULL).status, 0);
+    client_free(&a);
+    client_free(&b);
+}
+
+static void orwrite(void **state)
+{
+    struct client *c = session_new(0, 1, "");
+    uint8_t cdb[16] = {0x8b}, data[1024];
+
+    (void)state;
+    memset(disk(0) + LBA * 512, 0x0f, 512);
+    memset(data, 0x31, sizeof data);
+    put64(cdb + 2, LBA);
+    put32(cdb + 10, 2);
+    command_send(c, F | W, 1024, cdb, 16, data, 1024);
+    assert_int_equal(answer_recv(c, NULL).status, 0);
+    for (int i = 0; i < 1024; i++)
+        assert_int_equal(disk(0)[LBA * 512 + i], i < 512 ? 0x3f : 0x31);
     client_free(&c);
 }
 
@@ -222,9 +263,9 @@ static void atomic_writes_have_limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        STORY(compares_then_writes),      STORY(one_of_two_wins), STORY(writes_keep_their_place),
-        STORY(aborted_in_between),        STORY(gone_in_between), STORY(a_counter_is_exact),
-        STORY(atomic_writes_have_limits),
+        STORY(compares_then_writes),      STORY(one_of_two_wins),         STORY(writes_keep_their_place),
+        STORY(aborted_in_between),        STORY(gone_in_between),         STORY(a_counter_is_exact),
+        STORY(atomic_writes_have_limits), STORY(atomic_writes_and_reads), STORY(orwrite),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
