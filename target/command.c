@@ -245,7 +245,7 @@ static void on_io(struct io *io)
 void command_go_on(struct command *cmd)
 {
     cmd->io_out = true;
-    if (volume_submit(scsi_volume(cmd), &cmd->io))
+    if (volume_submit(cmd->conn->session->vm->volumes[cmd->io_lun], &cmd->io))
         io_back(cmd);
     else if (cmd->io.op == IO_READ)
         range_linger(cmd);
@@ -256,7 +256,7 @@ static void submit(struct command *cmd, void (*done)(struct command *), enum ran
     cmd->io_done = done;
     cmd->io.done = on_io;
     cmd->state = COMMAND_VOLUME;
-    if (session_mode(cmd->conn->session, cmd->lun)->write_through)
+    if (session_mode(cmd->conn->session, cmd->io_lun)->write_through)
         cmd->io.fua = true;
     if (cmd->io.op == IO_FLUSH || range_enter(cmd, kind))
         command_go_on(cmd);
@@ -454,7 +454,7 @@ void command_arrived(struct conn *c, bool in_order)
     cmd->writes = write;
     cmd->unsolicited = !(bhs[1] & ISCSI_FINAL);
     memcpy(cmd->lun_field, bhs + AT_LUN, 8);
-    cmd->lun = lun_decode(cmd->lun_field);
+    cmd->lun = cmd->io_lun = lun_decode(cmd->lun_field);
     memcpy(cmd->cdb, bhs + AT_CDB, 16);
     cmd->since_ns = c->last_rx_ns;
     first = c->params.value[KEY_FirstBurstLength];

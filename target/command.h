@@ -36,7 +36,8 @@ struct command {
     uint32_t itt, cmd_sn, edtl;
     bool immediate, reads, writes, aborted, in_window;
     uint8_t lun_field[8];
-    int lun; /* -1: no such address */
+    int lun;    /* -1: no such address */
+    int io_lun; /* whose volume io goes to: lun, but for a copy to another disk */
     uint8_t cdb[16];
     const struct scsi_op *op;
 

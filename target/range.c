@@ -32,7 +32,7 @@ static bool conflict(enum range_kind a, enum range_kind b)
 static bool blocked(struct range_table *t, struct range_hold *r)
 {
     for (struct range_hold *o = TAILQ_FIRST(&t->all); o != r; o = TAILQ_NEXT(o, entry))
-        if (conflict(r->kind, o->kind) && owner(o)->lun == owner(r)->lun && o->first < r->end &&
+        if (conflict(r->kind, o->kind) && owner(o)->io_lun == owner(r)->io_lun && o->first < r->end &&
             r->first < o->end)
             return true;
     return false;

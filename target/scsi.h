@@ -61,6 +61,11 @@ uint32_t scsi_unmap_prepare(struct command *);
 void scsi_unmap(struct command *);
 uint32_t scsi_write_same_prepare(struct command *);
 void scsi_write_same(struct command *);
+/* scsi_copy.c */
+uint32_t scsi_copy_prepare(struct command *);
+void scsi_copy(struct command *);
+void scsi_copy_results(struct command *);
+uint32_t scsi_copy_page(struct command *, uint8_t *p);
 /* scsi_mode.c */
 void scsi_mode_sense(struct command *);
 uint32_t scsi_mode_select_prepare(struct command *);

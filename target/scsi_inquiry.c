@@ -11,7 +11,7 @@
 #include <stdio.h>
 
 enum { EVPD = 0x01, PAGE_MAX = 1024, NO_DEVICE = 0x7f /* peripheral qualifier 011b, type 1Fh */ };
-enum { STANDARD_BYTES = 96, TPGS_IMPLICIT = 0x10 };
+enum { STANDARD_BYTES = 96, TPGS_IMPLICIT = 0x10, THIRD_PARTY_COPY = 0x08 };
 
 /* Code sets, associations and designator types of page 83h. */
 enum { BINARY = 1, ASCII = 2, UTF8 = 3 };
@@ -30,7 +30,7 @@ static void standard(struct command *cmd)
     p[2] = 0x06; /* SPC-4 */
     p[3] = 0x12; /* HISUP, response data format 2 */
     p[4] = STANDARD_BYTES - 5;
-    p[5] = TPGS_IMPLICIT;
+    p[5] = TPGS_IMPLICIT | THIRD_PARTY_COPY;
     p[7] = 0x02; /* CMDQUE */
     memcpy(p + 8, vendor, 8);
     memcpy(p + 16, product, 16);
@@ -137,8 +137,8 @@ static const struct {
     uint8_t code;
     uint32_t (*write)(struct command *, uint8_t *);
 } pages[] = {
-    {0x00, page_list},   {0x80, page_serial},          {0x83, page_identification}, {0x86, page_extended},
-    {0xb0, page_limits}, {0xb1, page_characteristics}, {0xb2, page_provisioning},
+    {0x00, page_list},      {0x80, page_serial}, {0x83, page_identification},  {0x86, page_extended},
+    {0x8f, scsi_copy_page}, {0xb0, page_limits}, {0xb1, page_characteristics}, {0xb2, page_provisioning},
 };
 
 static uint32_t page_list(struct command *cmd, uint8_t *p)

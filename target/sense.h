@@ -29,6 +29,14 @@ enum {
     X(RESET_OCCURRED, 0x6, 0x29, 0x03)                                                                       \
     X(MODE_PARAMETERS_CHANGED, 0x6, 0x2a, 0x01)                                                              \
     X(SOFTWARE_WRITE_PROTECTED, 0x7, 0x27, 0x02)                                                             \
+    X(TOO_MANY_TARGET_DESCRIPTORS, 0x5, 0x26, 0x06)                                                          \
+    X(UNSUPPORTED_TARGET_DESCRIPTOR, 0x5, 0x26, 0x07)                                                        \
+    X(TOO_MANY_SEGMENT_DESCRIPTORS, 0x5, 0x26, 0x08)                                                         \
+    X(UNSUPPORTED_SEGMENT_DESCRIPTOR, 0x5, 0x26, 0x09)                                                       \
+    X(INLINE_DATA_LENGTH_EXCEEDED, 0x5, 0x26, 0x0b)                                                          \
+    X(COPY_ABORTED, 0xa, 0x00, 0x00)                                                                         \
+    X(COPY_DEVICE_FAILURE, 0xa, 0x0d, 0x01)                                                                  \
+    X(COPY_DEVICE_NOT_REACHABLE, 0xa, 0x0d, 0x02)                                                            \
     X(COMMANDS_CLEARED, 0x6, 0x2f, 0x00)                                                                     \
     X(CAPACITY_CHANGED, 0x6, 0x2a, 0x09)                                                                     \
     X(UNEXPECTED_UNSOLICITED_DATA, 0xb, 0x0c, 0x0c)                                                          \

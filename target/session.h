@@ -23,6 +23,14 @@ struct mode {
     bool software_protect; /* SWP */
 };
 
+/* What became of the session's last EXTENDED COPY. */
+struct copy_result {
+    bool known, failed;
+    uint8_t list; /* its LIST IDENTIFIER */
+    uint16_t segments;
+    uint64_t sectors;
+};
+
 /* A VM as seen from SCSI: stays from its first login until the VM or the target goes. */
 struct device {
     TAILQ_ENTRY(device) entry; /* shard->devices */
@@ -64,6 +72,7 @@ struct session {
     uint32_t next_ttt;
     uint8_t attention[VM_DISKS_MAX];
     unsigned capacity_generation;
+    struct copy_result copy;
     atomic_ulong commands;
     uint64_t since_ns;
 };

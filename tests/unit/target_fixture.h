@@ -470,7 +470,7 @@ static inline void command_send(struct client *c, uint8_t flags, uint32_t edtl, 
 
 static inline const uint8_t *rw10(uint8_t opcode, uint32_t lba, uint16_t count)
 {
-    static uint8_t cdb[10];
+    static uint8_t cdb[16];
 
     memset(cdb, 0, sizeof cdb);
     cdb[0] = opcode;

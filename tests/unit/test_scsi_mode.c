@@ -1,6 +1,6 @@
 /* links: target */
 /* What initiators ask and set beside the data: MODE SENSE and MODE SELECT with what they change, both formats
- * of sense data, PRE-FETCH, GET LBA STATUS, target port groups, logs and defects.
+ * of sense data, PRE-FETCH, GET LBA STATUS, target port groups, logs, defects, and copies.
  */
 #include "target_fixture.h"
 
@@ -207,6 +207,53 @@ static void reports(void **state)
     client_free(&c);
 }
 
+/* EXTENDED COPY within the disk: a list that is right, and every cut and flipped byte of it. */
+static void copies(void **state)
+{
+    struct client *c = session_new(0, 1, "");
+    uint8_t list[16 + 32 + 2 * 28] = {9}, bad[sizeof list], out[64];
+    uint8_t cdb[16] = {0x83, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, sizeof list}, *s = list + 48, *bytes;
+
+    (void)state;
+    bytes = disk(0);
+    for (int i = 0; i < 1000 * 512; i++)
+        bytes[i] = (uint8_t)(i / 512 + i);
+    put16(list + 2, 32);
+    put32(list + 8, 2 * 28);
+    memcpy(list + 16, "\xe4\0\0\0\1\3\0\10\x30\1\2\3\4\5\6\7", 16);
+    for (int i = 0; i < 2; i++, s += 28) {
+        s[0] = 2;
+        put16(s + 2, 24);
+        put16(s + 10, i ? 1 : 999);
+        put64(s + 12, i ? 0 : 1);
+        put64(s + 20, i ? 3000 : 2001);
+    }
+    assert_int_equal(ASK(c, out, 0x84, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 64).sense, 0x052400);
+    assert_int_equal(tell(c, cdb, list, sizeof list), 0);
+    assert_memory_equal(disk(0) + 2001 * 512, disk(0) + 512, 999 * 512);
+    assert_memory_equal(disk(0) + 3000 * 512, disk(0), 512);
+    assert_int_equal(ASK(c, out, 0x84, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 64).out_len, 12);
+    assert_memory_equal(out, "\0\0\0\10\1\0\2\1\0\0\1\xf4", 12);
+    assert_int_equal(ASK(c, out, 0x84, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 64).out_len, 46);
+    for (uint8_t n = 1; n < sizeof list; n++) {
+        cdb[13] = n;
+        assert_int_equal(tell(c, cdb, list, n), 0x051a00);
+    }
+    cdb[13] = sizeof list;
+    for (size_t i = 0; i < sizeof list; i++) { /* whatever is answered */
+        memcpy(bad, list, sizeof bad);
+        bad[i] ^= 0xff;
+        tell(c, cdb, bad, sizeof bad);
+    }
+    put64(list + 48 + 20, 65536 - 998);
+    assert_int_equal(tell(c, cdb, list, sizeof list), 0x0a0000);
+    list[16 + 9] ^= 1;
+    assert_int_equal(tell(c, cdb, list, sizeof list), 0x0a0d02);
+    list[16] = 0xe0;
+    assert_int_equal(tell(c, cdb, list, sizeof list), 0x052607);
+    client_free(&c);
+}
+
 #define STORY(name) cmocka_unit_test_setup_teardown(name, fix_start, fix_stop)
 int main(void)
 {
@@ -219,6 +266,7 @@ int main(void)
         STORY(prefetch),
         STORY(lba_status),
         STORY(reports),
+        STORY(copies),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
