@@ -305,13 +305,13 @@ static void r2t_send(struct command *cmd)
     send_out(c, &o);
 }
 
-/* Room for n bytes in data, keeping what is there. */
+/* Room for n bytes in data (a place to receive into even if n is 0), keeping what is there. */
 static void grow(struct command *cmd, uint32_t n)
 {
     struct buf *b;
     uint32_t have = cmd->data ? cmd->data->len : 0;
 
-    if (have >= n)
+    if (cmd->data && have >= n)
         return;
     b = buf_new(n);
     if (cmd->received)
@@ -396,9 +396,11 @@ void command_feed_shard(struct shard *s)
     struct conn *c = TAILQ_FIRST(&s->starved), *next;
 
     for (; c; c = next) {
+        unsigned before = c->nouts;
+
         next = TAILQ_NEXT(c, starving);
         command_feed(c);
-        if (conn_open(c) && !STAILQ_EMPTY(&c->outs))
+        if (conn_open(c) && c->nouts > before) /* not what the socket does not take: that would never end */
             conn_post_turn(c);
     }
 }

@@ -84,7 +84,7 @@ struct conn {
     size_t held_len;
 
     STAILQ_HEAD(, out) outs;
-    unsigned nouts;
+    unsigned nouts; /* large ones count as several */
     struct chunk *chunks; /* ring of CONN_CHUNKS */
     unsigned first_chunk, nchunks;
     uint32_t sent_of_first; /* bytes of the first chunk that have left */

@@ -53,8 +53,9 @@ static uint32_t segment_room(const struct conn *c)
     const uint8_t *bhs = c->rx.bhs;
     uint32_t edtl = get32(bhs + AT_EDTL);
 
-    if ((bhs[0] & ISCSI_OPCODE_MASK) == ISCSI_SCSI_COMMAND && edtl > c->rx.data_len &&
-        edtl <= COMMAND_BYTES_MAX && c->held_bytes + edtl <= c->target->conf.session_bytes &&
+    if (c->state == CONN_FULL_FEATURE && (bhs[0] & ISCSI_OPCODE_MASK) == ISCSI_SCSI_COMMAND &&
+        edtl > c->rx.data_len && edtl <= COMMAND_BYTES_MAX &&
+        c->held_bytes + edtl <= c->target->conf.session_bytes &&
         c->shard->held_bytes + edtl <= c->target->conf.loop_bytes)
         return edtl;
     return c->rx.data_len;
@@ -233,7 +234,7 @@ void recv_on_readable(struct conn *c)
 {
     uint8_t *buffer = c->shard->read_buffer;
     size_t direct = c->rx.state == RX_DATA && c->rx.dst ? c->rx.want - c->rx.have : 0;
-    struct iovec iov[2] = {{c->rx.dst + (direct ? c->rx.have : 0), direct}, {buffer, SHARD_READ_BYTES}};
+    struct iovec iov[2] = {{direct ? c->rx.dst + c->rx.have : buffer, direct}, {buffer, SHARD_READ_BYTES}};
     ssize_t n = direct ? readv(c->fd, iov, 2) : readv(c->fd, iov + 1, 1);
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))

@@ -19,7 +19,13 @@
 
 static const char part[] = "target";
 /* A segment of ours is at most so long, whatever the initiator would take: its iovecs fit in one call. */
-enum { SEGMENT_MAX = 256 * 1024, IOVS = 512, TURN_BYTES = 1 << 20, FAIR_BYTES = 4 << 20 };
+enum {
+    SEGMENT_MAX = 256 * 1024,
+    IOVS = 512,
+    TURN_BYTES = 1 << 20,
+    FAIR_BYTES = 4 << 20,
+    OUT_UNIT_BYTES = 4096
+};
 enum { BLOCK_IOVS = SEGMENT_MAX / BLOCK_BYTES + 4 };
 
 struct out *out_new(uint8_t opcode, uint8_t flags, uint32_t itt, uint32_t len)
@@ -35,10 +41,16 @@ struct out *out_new(uint8_t opcode, uint8_t flags, uint32_t itt, uint32_t len)
     return o;
 }
 
+/* What it counts against CONN_OUTS_MAX: a large answer as much as many small ones. */
+static unsigned weight(const struct out *o)
+{
+    return 1 + o->len / OUT_UNIT_BYTES;
+}
+
 void send_out(struct conn *c, struct out **o)
 {
     STAILQ_INSERT_TAIL(&c->outs, *o, entry);
-    c->nouts++;
+    c->nouts += weight(*o);
     *o = NULL;
 }
 
@@ -48,7 +60,7 @@ void send_command(struct conn *c, struct command *cmd)
     cmd->out.command = cmd;
     cmd->out.sn = SN_ADVANCE;
     STAILQ_INSERT_TAIL(&c->outs, &cmd->out, entry);
-    c->nouts++;
+    c->nouts += weight(&cmd->out);
 }
 
 void send_reject(struct conn *c, enum reject_reason reason)
@@ -221,7 +233,7 @@ static void chunk_make(struct conn *c)
     c->nchunks++;
     if (k->last) {
         STAILQ_REMOVE_HEAD(&c->outs, entry);
-        c->nouts--;
+        c->nouts -= weight(o);
     }
 }
 
@@ -360,7 +372,7 @@ void send_drop(struct conn *c)
     }
     while ((o = STAILQ_FIRST(&c->outs))) {
         STAILQ_REMOVE_HEAD(&c->outs, entry);
-        c->nouts--;
+        c->nouts -= weight(o);
         out_sent(c, o);
     }
 }

@@ -312,13 +312,13 @@ static void session_hold(struct conn *c, uint32_t cmd_sn)
     s->nheld++;
 }
 
-/* The numbers that have come into order. */
+/* The numbers that have come into order; a logout among them is the last. */
 static void session_release(struct conn *c)
 {
     struct session *s = c->session;
     struct held *h;
 
-    while (conn_open(c) && (h = TAILQ_FIRST(&s->held)) && h->cmd_sn == s->exp_cmd_sn) {
+    while (c->state == CONN_FULL_FEATURE && (h = TAILQ_FIRST(&s->held)) && h->cmd_sn == s->exp_cmd_sn) {
         s->exp_cmd_sn++;
         if ((h->bhs[0] & ISCSI_OPCODE_MASK) == ISCSI_SCSI_COMMAND) {
             struct command *cmd = h->command;

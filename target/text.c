@@ -114,19 +114,23 @@ static bool answer(struct conn *c, struct text_exchange *x)
 {
     char *p = x->in, *end = x->in + x->in_len;
     const char *name, *value;
-    bool bad = false;
+    bool bad = false, listed = false;
 
     while (keys_next(&p, end, &name, &value, &bad)) {
         enum key_id id = keys_find(name);
 
-        if (id == KEY_SendTargets)
+        if (id == KEY_SendTargets && listed) {
+            bad = true; /* once: the list may be long */
+        } else if (id == KEY_SendTargets) {
             send_targets(c, &x->out, value);
-        else if (id == KEY_MaxRecvDataSegmentLength)
+            listed = true;
+        } else if (id == KEY_MaxRecvDataSegmentLength) {
             bad = !keys_negotiate(&c->params, id, value, IN_FULL_FEATURE, &x->out);
-        else if (id == KEY_COUNT)
+        } else if (id == KEY_COUNT) {
             pair(&x->out, name, "NotUnderstood");
-        else if (id != KEY_InitiatorAlias)
+        } else if (id != KEY_InitiatorAlias) {
             pair(&x->out, name, "Reject");
+        }
         if (bad)
             return false;
     }

@@ -59,7 +59,7 @@ static uint64_t random_state = 0x9E3779B97F4A7C15ULL;
 static const char *state_dir;
 static volatile sig_atomic_t got_hup, got_usr1, got_term;
 
-static void die(const char *what)
+static _Noreturn void die(const char *what)
 {
     fprintf(stderr, "wanlink: %s: %s\n", what, strerror(errno));
     exit(1);

@@ -17,8 +17,8 @@ cppcheck)
         --file-list=-
     ;;
 clang-tidy)
+    # Its counts of suppressed warnings are noise.
     c_sources | xargs -P "$(nproc)" -n 1 clang-tidy -p "$2" --quiet --warnings-as-errors='*' 2>&1 |
-        grep -vE '^[0-9]+ warnings? |^Suppressed|^Use -header-filter|^Use -system-headers' || true
-    exit "${PIPESTATUS[1]}"
+        sed -E '/^[0-9]+ warnings? |^Suppressed|^Use -/d'
     ;;
 esac

@@ -24,7 +24,7 @@ enum { SECTOR = 512, CHUNK_SECTORS = 128 };
 static struct iscsi_context *iscsi;
 static int lun;
 
-static void die(const char *what)
+static _Noreturn void die(const char *what)
 {
     fprintf(stderr, "lun-io: %s: %s\n", what, iscsi != NULL ? iscsi_get_error(iscsi) : "no context");
     exit(1);

@@ -360,7 +360,8 @@ static void on_started(struct task *t)
 {
     struct one *o = container_of(t, struct one, again);
 
-    assert_false(volume_submit(w.volume, &o->io));
+    if (volume_submit(w.volume, &o->io))
+        loop_stop(w.loop); /* read ahead already */
 }
 
 /* One I/O on the loop, until it is answered. */

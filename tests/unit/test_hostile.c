@@ -1,0 +1,171 @@
+/* links: target */
+/* Initiators that break the rules on purpose: none of it may end the process, or take memory without end.
+ */
+#include "target_fixture.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <time.h>
+
+static void alive(void)
+{
+    struct client *c = session_new(0, 99, "");
+
+    command_send(c, F | R, 512, rw10(0x28, 0, 1), 10, NULL, 0);
+    assert_int_equal(answer_recv(c, NULL).status, 0);
+    client_free(&c);
+}
+
+/* EDTL 0, but unsolicited data is announced, and comes: none of it. */
+static void a_write_of_nothing_in_pieces(void **state)
+{
+    static const uint8_t opcodes[] = {0x2a, 0x00, 0x2f};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof opcodes; i++) {
+        struct client *c = session_new(0, 1, "InitialR2T=No|");
+        uint32_t itt = c->itt;
+
+        command_send(c, W, 0, rw10(opcodes[i], 0, 0), 10, NULL, 0);
+        data_out(c, itt, ISCSI_TAG_NONE, 0, 0, false, NULL, 0);
+        data_out(c, itt, ISCSI_TAG_NONE, 1, 0, true, NULL, 0);
+        assert_int_equal(answer_recv(c, NULL).itt, itt);
+        client_free(&c);
+    }
+    alive();
+}
+
+/* The same before its turn. */
+static void a_write_of_nothing_out_of_order(void **state)
+{
+    struct client *c = session_new(0, 1, "InitialR2T=No|");
+    uint32_t itt = c->itt;
+
+    (void)state;
+    c->cmd_sn++;
+    command_send(c, W, 0, rw10(0x2a, 0, 0), 10, NULL, 0);
+    data_out(c, itt, ISCSI_TAG_NONE, 0, 0, true, NULL, 0);
+    c->cmd_sn -= 2;
+    command_send(c, F, 0, (const uint8_t[6]){0}, 6, NULL, 0);
+    assert_int_equal(answer_recv(c, NULL).status, 0);
+    assert_int_equal(answer_recv(c, NULL).itt, itt);
+    client_free(&c);
+    alive();
+}
+
+/* Requests with CmdSN 8 and 9 wait for 7: when it comes, 8 ends the session, and 9 is too late. */
+static void two_logouts_out_of_order(void **state)
+{
+    struct client *c = session_new(0, 1, "");
+    uint8_t bhs[48] = {ISCSI_LOGOUT_REQUEST, 0x80};
+
+    (void)state;
+    for (uint32_t i = 2; i > 0; i--) {
+        put32(bhs + AT_ITT, i);
+        put32(bhs + AT_CMD_SN, c->cmd_sn + i);
+        pdu_send(c, bhs, NULL, 0);
+    }
+    command_send(c, F, 0, (const uint8_t[6]){0}, 6, NULL, 0);
+    assert_int_equal(answer_recv(c, NULL).status, 0);
+    assert_int_equal(pdu_recv(c), ISCSI_LOGOUT_RESPONSE);
+    assert_int_equal(get32(c->bhs + AT_ITT), 1);
+    assert_int_equal(pdu_recv(c), -1);
+    client_free(&c);
+    alive();
+}
+
+/* Large pings whose answers are not read: the target stops reading before it holds many of them. */
+static void pings_without_end(void **state)
+{
+    enum { PING = 256 << 10, MOST = 48 << 20 };
+    struct client *c = session_new(0, 1, "MaxRecvDataSegmentLength=262144|");
+    uint8_t bhs[48] = {ISCSI_NOP_OUT | ISCSI_IMMEDIATE, 0x80}, *out = xcalloc(1, PING + 64),
+            *ping = xcalloc(1, PING);
+    struct pollfd writable = {.fd = c->fd, .events = POLLOUT};
+    size_t len, at = 0, total = 0;
+
+    (void)state;
+    put32(bhs + AT_ITT, 1);
+    put32(bhs + AT_TTT, ISCSI_TAG_NONE);
+    put32(bhs + AT_CMD_SN, c->cmd_sn);
+    len = pdu_put(c, out, bhs, ping, PING);
+    while (total < MOST && poll(&writable, 1, 500) > 0) {
+        ssize_t n = send(c->fd, out + at, len - at, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        assert_true(n > 0 || errno == EAGAIN);
+        at = n > 0 ? (at + (size_t)n) % len : at;
+        total += n > 0 ? (size_t)n : 0;
+    }
+    assert_true(total < MOST);
+    free(out);
+    free(ping);
+    client_free(&c);
+    alive();
+}
+
+/* A request that asks for all targets again and again: one list, or none. */
+static void all_targets_a_thousand_times(void **state)
+{
+    enum { TIMES = 500 };
+    static const char ask[] = "SendTargets=All"; /* and its NUL */
+    struct client *c = client_new(1);
+    uint8_t bhs[48] = {ISCSI_TEXT_REQUEST | ISCSI_IMMEDIATE, 0x80};
+    char text[TIMES * sizeof ask];
+
+    (void)state;
+    assert_int_equal(login(c, T_OP_TO_FULL, FIX_INITIATOR "|SessionType=Discovery|"), 0);
+    for (size_t i = 0; i < TIMES; i++)
+        memcpy(text + i * sizeof ask, ask, sizeof ask);
+    put32(bhs + AT_ITT, 9);
+    put32(bhs + AT_TTT, ISCSI_TAG_NONE);
+    put32(bhs + AT_CMD_SN, c->cmd_sn);
+    pdu_send(c, bhs, text, sizeof text);
+    assert_int_equal(pdu_recv(c), ISCSI_REJECT);
+    pdu_send(c, bhs, ask, sizeof ask);
+    assert_int_equal(pdu_recv(c), ISCSI_TEXT_RESPONSE);
+    assert_string_equal(answered(c, "TargetName"), "iqn.2026-11.test:vm0");
+    client_free(&c);
+}
+
+/* Reads of more than the session may hold, and nobody takes the answers: the loop sleeps, and goes on when
+ * somebody does. */
+static void reads_that_nobody_takes(void **state)
+{
+    enum { READS = 8, FIT = 4 };
+    struct client *c = session_new(0, 1, "");
+    struct timespec before, after;
+    int64_t used_ms;
+
+    (void)state;
+    atomic_store(&fix.volumes[0].stalled, true);
+    for (unsigned i = 0; i < READS; i++)
+        command_send(c, F | R, 16 << 20, rw10(0x28, 0, 32768), 10, NULL, 0);
+    fix_wait(&fix.volumes[0].nparked, FIT);
+    fix_unstall(0);
+    fix_wait(&fix.volumes[0].reads, FIT);
+    usleep(100 * 1000); /* what the socket takes has left */
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
+    usleep(500 * 1000);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
+    used_ms = (after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000;
+    assert_in_range(used_ms, 0, 100);
+    for (unsigned i = 0; i < READS; i++) {
+        struct answer a = answer_recv(c, NULL);
+
+        assert_int_equal(a.status, 0);
+        assert_int_equal(a.out_len, 16 << 20);
+    }
+    client_free(&c);
+}
+
+#define STORY(name) cmocka_unit_test_setup_teardown(name, fix_start, fix_stop)
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        STORY(a_write_of_nothing_in_pieces), STORY(a_write_of_nothing_out_of_order),
+        STORY(two_logouts_out_of_order),     STORY(pings_without_end),
+        STORY(all_targets_a_thousand_times), STORY(reads_that_nobody_takes),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
