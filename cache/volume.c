@@ -266,6 +266,19 @@ void io_release(struct io *io)
     io->nblocks = 0;
 }
 
+bool volume_mapped(struct volume *v, uint64_t lba, uint64_t nsectors, uint64_t *same)
+{
+    struct vmlog_piece pieces[64];
+    uint32_t most = nsectors < UINT32_MAX ? (uint32_t)nsectors : UINT32_MAX, covered;
+    unsigned n = vmlog_pieces(v->log, v->disk, lba, most, pieces, sizeof pieces / sizeof *pieces, &covered);
+    bool zero = n && pieces[0].kind == PIECE_ZERO;
+
+    *same = 0;
+    for (unsigned i = 0; i < n && (pieces[i].kind == PIECE_ZERO) == zero; i++)
+        *same += pieces[i].nsectors;
+    return !zero;
+}
+
 uint64_t volume_sectors(const struct volume *v)
 {
     return v->sectors;

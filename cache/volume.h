@@ -48,8 +48,8 @@ enum { IO_SECTORS_MAX = 32768 };
 struct volume_conf {
     struct loop *loop;
     struct vmlog *log;
-    uint8_t disk;                /* its number in the log: the LUN */
-    struct tier *top;            /* the ram tier; the volume takes the stack */
+    uint8_t disk;     /* its number in the log: the LUN */
+    struct tier *top; /* the ram tier; the volume takes the stack */
     uint64_t sectors;
     uint32_t block_bytes;
     const uint8_t *vm_id; /* VMLOG_ID_BYTES: with the LUN it makes the NAA id */
@@ -69,6 +69,10 @@ bool volume_submit(struct volume *, struct io *);
  * iovecs. max must be at least n / 4096 + 2. */
 int io_iov(const struct io *, uint32_t from, uint32_t n, struct iovec *iov, int max);
 void io_release(struct io *);
+
+/* Whether the sector at lba is mapped, and in *same how many from there on (up to nsectors) are known to be
+ * the same. What was zeroed through this volume is not; what is zero on the source disk is not known. */
+bool volume_mapped(struct volume *, uint64_t lba, uint64_t nsectors, uint64_t *same);
 
 uint64_t volume_sectors(const struct volume *);
 uint32_t volume_block_bytes(const struct volume *); /* logical block: 512 or 4096 */

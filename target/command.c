@@ -12,6 +12,7 @@
 #include "mem.h"
 #include "scsi.h"
 #include "scsi_reserve.h"
+#include "session.h"
 #include "wire.h"
 
 static const char part[] = "target";
@@ -114,6 +115,7 @@ void command_free(struct command **pcmd)
     *pcmd = NULL;
     CHECK(!cmd->io_out);
     recv_command_gone(c, cmd);
+    range_leave(cmd);
     if (cmd->in_io)
         io_release(&cmd->io);
     if (cmd->in_window)
@@ -146,6 +148,7 @@ static void finish(struct command *cmd)
     uint64_t took = loop_now_ns(cmd->conn->shard->loop) - cmd->since_ns;
 
     remember(cmd);
+    range_leave(cmd);
     if (cmd->op && cmd->op->kind < OP_ZERO)
         metric_observe_ns(d->m_seconds[cmd->op->kind], took);
     send_command(cmd->conn, cmd);
@@ -157,8 +160,17 @@ void command_good(struct command *cmd)
     finish(cmd);
 }
 
+void command_condition_met(struct command *cmd)
+{
+    cmd->status = SCSI_CONDITION_MET;
+    finish(cmd);
+}
+
 static void check(struct command *cmd)
 {
+    const struct mode *mode = session_mode(cmd->conn->session, cmd->lun);
+    unsigned n;
+
     cmd->status = SCSI_CHECK_CONDITION;
     if (cmd->sense.code != SENSE_INVALID_INFORMATION_UNIT)
         cmd->in_len = cmd->out_bytes = 0;
@@ -166,9 +178,9 @@ static void check(struct command *cmd)
         io_release(&cmd->io);
         cmd->in_io = false;
     }
-    put16(cmd->response, SENSE_BYTES);
-    sense_write(&cmd->sense, cmd->response + 2);
-    cmd->response_len = 2 + SENSE_BYTES;
+    n = sense_write(&cmd->sense, mode && mode->descriptor_sense, cmd->response + 2);
+    put16(cmd->response, (uint16_t)n);
+    cmd->response_len = (uint8_t)(2 + n);
     metric_add(cmd->conn->session->device->m_errors, 1);
     log_debug(cmd->conn->ctx, "itt %08x opcode %02x lun %d: %s", cmd->itt, cmd->cdb[0], cmd->lun,
               sense_name(cmd->sense.code));
@@ -185,6 +197,12 @@ void command_conflict(struct command *cmd)
 void command_check(struct command *cmd, enum sense_code code)
 {
     cmd->sense = (struct sense){.code = code};
+    check(cmd);
+}
+
+void command_check_information(struct command *cmd, enum sense_code code, uint64_t information)
+{
+    cmd->sense = (struct sense){.code = code, .information_valid = true, .information = information};
     check(cmd);
 }
 
@@ -220,6 +238,8 @@ static void io_back(struct command *cmd)
         command_free(&cmd);
         return;
     }
+    if (cmd->range.kind != RANGE_ALONE)
+        range_leave(cmd);
     cmd->io_done(cmd);
 }
 
@@ -232,14 +252,39 @@ static void on_io(struct io *io)
     conn_post_turn(c);
 }
 
-void command_submit(struct command *cmd, void (*done)(struct command *))
+void command_go_on(struct command *cmd)
+{
+    cmd->io_out = true;
+    if (volume_submit(cmd->conn->session->vm->volumes[cmd->io_lun], &cmd->io))
+        io_back(cmd);
+    else if (cmd->io.op == IO_READ)
+        range_linger(cmd);
+}
+
+static void submit(struct command *cmd, void (*done)(struct command *), enum range_kind kind)
 {
     cmd->io_done = done;
     cmd->io.done = on_io;
-    cmd->io_out = true;
     cmd->state = COMMAND_VOLUME;
-    if (volume_submit(scsi_volume(cmd), &cmd->io))
-        io_back(cmd);
+    if (session_mode(cmd->conn->session, cmd->io_lun)->write_through)
+        cmd->io.fua = true;
+    if (cmd->io.op == IO_FLUSH || range_enter(cmd, kind))
+        command_go_on(cmd);
+}
+
+void command_submit(struct command *cmd, void (*done)(struct command *))
+{
+    submit(cmd, done, cmd->io.op == IO_READ ? RANGE_READ : RANGE_WRITE);
+}
+
+void command_submit_alone(struct command *cmd, void (*done)(struct command *))
+{
+    submit(cmd, done, RANGE_ALONE);
+}
+
+void command_submit_atomic(struct command *cmd, void (*done)(struct command *))
+{
+    submit(cmd, done, RANGE_ATOMIC);
 }
 
 void command_leave(struct command *cmd, void (*done)(struct command *))
@@ -434,7 +479,7 @@ void command_arrived(struct conn *c, bool in_order)
     cmd->writes = write;
     cmd->unsolicited = !(bhs[1] & ISCSI_FINAL);
     memcpy(cmd->lun_field, bhs + AT_LUN, 8);
-    cmd->lun = lun_decode(cmd->lun_field);
+    cmd->lun = cmd->io_lun = lun_decode(cmd->lun_field);
     memcpy(cmd->cdb, bhs + AT_CDB, 16);
     cmd->since_ns = c->last_rx_ns;
     first = c->params.value[KEY_FirstBurstLength];

@@ -9,6 +9,7 @@
 #define ISTHMUS_COMMAND_H
 
 #include "out.h"
+#include "range.h"
 #include "sense.h"
 #include "volume.h"
 
@@ -36,7 +37,8 @@ struct command {
     uint32_t itt, cmd_sn, edtl;
     bool immediate, reads, writes, aborted, in_window;
     uint8_t lun_field[8];
-    int lun; /* -1: no such address */
+    int lun;    /* -1: no such address */
+    int io_lun; /* whose volume io goes to: lun, but for a copy to another disk */
     uint8_t cdb[16];
     const struct scsi_op *op;
 
@@ -52,15 +54,16 @@ struct command {
     /* The answer. */
     uint8_t status;
     struct sense sense;
-    uint8_t *in;                        /* malloc'd, or NULL */
-    uint32_t in_len;                    /* bytes the device has for the initiator */
-    bool in_io;                         /* they are io's blocks */
-    uint32_t sent, data_sn, burst_left; /* Data-In so far */
-    uint8_t response[2 + SENSE_BYTES];  /* data segment of the response PDU */
+    uint8_t *in;                           /* malloc'd, or NULL */
+    uint32_t in_len;                       /* bytes the device has for the initiator */
+    bool in_io;                            /* they are io's blocks */
+    uint32_t sent, data_sn, burst_left;    /* Data-In so far */
+    uint8_t response[2 + SENSE_BYTES_MAX]; /* data segment of the response PDU */
     uint8_t response_len;
     uint32_t charged; /* bytes held against the budgets */
 
     struct io io;
+    struct range_hold range;
     bool io_out;                       /* io is in the volume */
     void (*io_done)(struct command *); /* its next step */
     uint64_t at, left;                 /* progress of a command of several I/Os: sectors, or descriptors */
@@ -98,11 +101,15 @@ void command_data_arrived(struct command *);
 
 /* A zeroed buffer for n bytes of data in. */
 uint8_t *command_in(struct command *, uint32_t n);
-/* status GOOD, or CHECK CONDITION with sense. */
+/* status GOOD, CONDITION MET, or CHECK CONDITION with sense. */
 void command_good(struct command *);
+void command_condition_met(struct command *);
 void command_check(struct command *, enum sense_code);
 void command_conflict(struct command *); /* status RESERVATION CONFLICT */
 /* CHECK CONDITION, pointing at a field: byte of the CDB (or of the parameter list) and bit (7..0, or -1). */
+/* The same with a value in the INFORMATION field. */
+void command_check_information(struct command *, enum sense_code, uint64_t information);
+/* The same, pointing at a field: byte of the CDB (or of the parameter list) and bit (7..0, or -1). */
 void command_check_field(struct command *, enum sense_code, bool in_cdb, uint16_t byte, int bit);
 /* Submits command->io to its volume; done() is called when it is back, unless the command was aborted. The
  * only exception to "never before it returned": an I/O answered at once calls it now. */
@@ -111,6 +118,12 @@ void command_submit(struct command *, void (*done)(struct command *));
  * by back, unless it was aborted. */
 void command_leave(struct command *, void (*done)(struct command *));
 void command_back(struct command *);
+/* The same with the blocks of its I/O for itself until its answer, or its end. */
+void command_submit_alone(struct command *, void (*done)(struct command *));
+/* A write that no read sees half of. */
+void command_submit_atomic(struct command *, void (*done)(struct command *));
+/* range.c: what it waited for is out of its way. */
+void command_go_on(struct command *);
 /* Ends without an answer: now, or when its I/O is back. */
 void command_abort(struct command *);
 void command_abort_lun(struct conn *, int lun); /* -1: all */

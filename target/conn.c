@@ -70,8 +70,10 @@ static void on_turn(struct task *t)
     c->turn_posted = false;
     if (!TAILQ_EMPTY(&c->shard->starved))
         command_feed_shard(c->shard);
-    if (c->state != CONN_CLOSING)
+    if (c->state != CONN_CLOSING) {
+        range_feed(c);
         send_run(c);
+    }
     if (c->state == CONN_CLOSING && c->commands.n == 0 && !c->turn_posted)
         conn_free(c);
 }

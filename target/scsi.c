@@ -34,6 +34,8 @@ const struct scsi_op scsi_ops[] = {
        0xff, CONTROL),
     OP(0x12, ANY_ACTION, "INQUIRY", OP_OTHER, FREE, ANY_LUN_UA, 6, NULL, scsi_inquiry, 0x01, 0xff, 0xff, 0xff,
        CONTROL),
+    OP(0x15, ANY_ACTION, "MODE SELECT(6)", OP_OTHER, WRITES, 0, 6, scsi_mode_select_prepare, scsi_mode_select,
+       0x11, 0, 0, 0xff, CONTROL),
     OP(0x16, ANY_ACTION, "RESERVE(6)", OP_OTHER, FREE, 0, 6, NULL, scsi_reserve, 0x11, 0, 0, 0, CONTROL),
     OP(0x17, ANY_ACTION, "RELEASE(6)", OP_OTHER, FREE, 0, 6, NULL, scsi_release, 0x11, 0, 0, 0, CONTROL),
     OP(0x1a, ANY_ACTION, "MODE SENSE(6)", OP_OTHER, READS, 0, 6, NULL, scsi_mode_sense, 0x08, 0xff, 0xff,
@@ -52,12 +54,20 @@ const struct scsi_op scsi_ops[] = {
        0xf6, LBA32, 0x1f, 0xff, 0xff, CONTROL),
     OP(0x2f, ANY_ACTION, "VERIFY(10)", OP_OTHER, READS, 0, 10, scsi_verify_prepare, scsi_verify, 0xf6, LBA32,
        0x1f, 0xff, 0xff, CONTROL),
+    OP(0x34, ANY_ACTION, "PRE-FETCH(10)", OP_OTHER, READS, 0, 10, scsi_prefetch_prepare, scsi_prefetch, 0x02,
+       LBA32, 0x1f, 0xff, 0xff, CONTROL),
     OP(0x35, ANY_ACTION, "SYNCHRONIZE CACHE(10)", OP_FLUSH, WRITES, 0, 10, NULL, scsi_synchronize_cache, 0x06,
        LBA32, 0x1f, 0xff, 0xff, CONTROL),
+    OP(0x37, ANY_ACTION, "READ DEFECT DATA(10)", OP_OTHER, READS, 0, 10, NULL, scsi_read_defect_data, 0, 0x1f,
+       0, 0, 0, 0, 0xff, 0xff, CONTROL),
     OP(0x41, ANY_ACTION, "WRITE SAME(10)", OP_ZERO, WRITES, 0, 10, scsi_write_same_prepare, scsi_write_same,
        0xf8, LBA32, 0x1f, 0xff, 0xff, CONTROL),
     OP(0x42, ANY_ACTION, "UNMAP", OP_ZERO, WRITES, 0, 10, scsi_unmap_prepare, scsi_unmap, 0x01, 0, 0, 0, 0,
        0x1f, 0xff, 0xff, CONTROL),
+    OP(0x4d, ANY_ACTION, "LOG SENSE", OP_OTHER, FREE, 0, 10, NULL, scsi_log_sense, 0x01, 0xff, 0xff, 0, 0xff,
+       0xff, 0xff, 0xff, CONTROL),
+    OP(0x55, ANY_ACTION, "MODE SELECT(10)", OP_OTHER, WRITES, 0, 10, scsi_mode_select_prepare,
+       scsi_mode_select, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, CONTROL),
     OP(0x56, ANY_ACTION, "RESERVE(10)", OP_OTHER, FREE, 0, 10, NULL, scsi_reserve, 0x13, 0, 0, 0, 0, 0, 0xff,
        0xff, CONTROL),
     OP(0x57, ANY_ACTION, "RELEASE(10)", OP_OTHER, FREE, 0, 10, NULL, scsi_release, 0x13, 0, 0, 0, 0, 0, 0xff,
@@ -88,24 +98,40 @@ const struct scsi_op scsi_ops[] = {
        PERSISTENT, 0, 10, scsi_persist_out_prepare, scsi_persist_out, 0x1f, 0, 0, 0, LENGTH32, CONTROL),
     OP(0x5f, RESERVE_MOVE, "PERSISTENT RESERVE OUT: REGISTER AND MOVE", OP_OTHER, PERSISTENT, 0, 10,
        scsi_persist_out_prepare, scsi_persist_out, 0x1f, 0, 0, 0, LENGTH32, CONTROL),
+    OP(0x83, 0x00, "EXTENDED COPY(LID1)", OP_OTHER, WRITES, 0, 16, scsi_copy_prepare, scsi_copy, 0x1f, 0, 0,
+       0, 0, 0, 0, 0, 0, LENGTH32, 0, CONTROL),
+    OP(0x84, 0x00, "RECEIVE COPY STATUS(LID1)", OP_OTHER, READS, 0, 16, NULL, scsi_copy_results, 0x1f, 0xff,
+       0, 0, 0, 0, 0, 0, 0, LENGTH32, 0, CONTROL),
+    OP(0x84, 0x03, "RECEIVE COPY OPERATING PARAMETERS", OP_OTHER, READS, 0, 16, NULL, scsi_copy_results, 0x1f,
+       0, 0, 0, 0, 0, 0, 0, 0, LENGTH32, 0, CONTROL),
     OP(0x88, ANY_ACTION, "READ(16)", OP_READ, READS, 0, 16, scsi_read_prepare, scsi_read, 0xf8, LBA64,
        LENGTH32, 0x1f, CONTROL),
+    OP(0x89, ANY_ACTION, "COMPARE AND WRITE", OP_WRITE, WRITES, 0, 16, scsi_compare_and_write_prepare,
+       scsi_compare_and_write, 0xf8, LBA64, 0, 0, 0, 0xff, 0x1f, CONTROL),
     OP(0x8a, ANY_ACTION, "WRITE(16)", OP_WRITE, WRITES, 0, 16, scsi_write_prepare, scsi_write, 0xf8, LBA64,
        LENGTH32, 0x1f, CONTROL),
+    OP(0x8b, ANY_ACTION, "ORWRITE(16)", OP_WRITE, WRITES, 0, 16, scsi_write_prepare, scsi_orwrite, 0xf8,
+       LBA64, LENGTH32, 0x1f, CONTROL),
     OP(0x8e, ANY_ACTION, "WRITE AND VERIFY(16)", OP_WRITE, WRITES, 0, 16, scsi_write_prepare, scsi_write,
        0xf6, LBA64, LENGTH32, 0x1f, CONTROL),
     OP(0x8f, ANY_ACTION, "VERIFY(16)", OP_OTHER, READS, 0, 16, scsi_verify_prepare, scsi_verify, 0xf6, LBA64,
        LENGTH32, 0x1f, CONTROL),
+    OP(0x90, ANY_ACTION, "PRE-FETCH(16)", OP_OTHER, READS, 0, 16, scsi_prefetch_prepare, scsi_prefetch, 0x02,
+       LBA64, LENGTH32, 0x1f, CONTROL),
     OP(0x91, ANY_ACTION, "SYNCHRONIZE CACHE(16)", OP_FLUSH, WRITES, 0, 16, NULL, scsi_synchronize_cache, 0x06,
        LBA64, LENGTH32, 0x1f, CONTROL),
     OP(0x93, ANY_ACTION, "WRITE SAME(16)", OP_ZERO, WRITES, 0, 16, scsi_write_same_prepare, scsi_write_same,
        0xf9, LBA64, LENGTH32, 0x1f, CONTROL),
+    OP(0x9c, ANY_ACTION, "WRITE ATOMIC(16)", OP_WRITE, WRITES, 0, 16, scsi_write_atomic_prepare, scsi_write,
+       0xf8, LBA64, 0xff, 0xff, 0xff, 0xff, 0x1f, CONTROL),
     OP(0x9e, 0x10, "READ CAPACITY(16)", OP_OTHER, STATUS, 0, 16, NULL, scsi_read_capacity16, 0x1f, LBA64,
        LENGTH32, 0x01, CONTROL),
     OP(0x9e, 0x12, "GET LBA STATUS", OP_OTHER, READS, 0, 16, NULL, scsi_get_lba_status, 0x1f, LBA64, LENGTH32,
        0, CONTROL),
     OP(0xa0, ANY_ACTION, "REPORT LUNS", OP_OTHER, FREE, ANY_LUN_UA, 12, NULL, scsi_report_luns, 0, 0xff, 0, 0,
        0, LENGTH32, 0, CONTROL),
+    OP(0xa3, 0x0a, "REPORT TARGET PORT GROUPS", OP_OTHER, FREE, 0, 12, NULL, scsi_report_target_port_groups,
+       0xff, 0, 0, 0, 0, LENGTH32, 0, CONTROL),
     OP(0xa3, 0x0c, "REPORT SUPPORTED OPERATION CODES", OP_OTHER, STATUS, 0, 12, NULL, scsi_report_opcodes,
        0x1f, 0x87, 0xff, 0xff, 0xff, LENGTH32, 0, CONTROL),
     OP(0xa3, 0x0d, "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", OP_OTHER, STATUS, 0, 12, NULL,
@@ -118,6 +144,8 @@ const struct scsi_op scsi_ops[] = {
        0xf6, LBA32, LENGTH32, 0x1f, CONTROL),
     OP(0xaf, ANY_ACTION, "VERIFY(12)", OP_OTHER, READS, 0, 12, scsi_verify_prepare, scsi_verify, 0xf6, LBA32,
        LENGTH32, 0x1f, CONTROL),
+    OP(0xb7, ANY_ACTION, "READ DEFECT DATA(12)", OP_OTHER, READS, 0, 12, NULL, scsi_read_defect_data, 0x1f, 0,
+       0, 0, 0, LENGTH32, 0, CONTROL),
 };
 const unsigned scsi_nops = sizeof scsi_ops / sizeof *scsi_ops;
 
@@ -199,6 +227,7 @@ static bool report_attention(struct command *cmd, unsigned which)
                       {UA_UNREGISTERED, SENSE_REGISTRATIONS_PREEMPTED},
                       {UA_PREEMPTED, SENSE_RESERVATIONS_PREEMPTED},
                       {UA_RELEASED, SENSE_RESERVATIONS_RELEASED},
+                      {UA_MODE, SENSE_MODE_PARAMETERS_CHANGED},
                       {UA_CAPACITY, SENSE_CAPACITY_CHANGED}};
     uint8_t *pending = &cmd->conn->session->attention[cmd->lun];
 
@@ -250,6 +279,11 @@ bool scsi_prepare(struct command *cmd)
     notice_capacity(s);
     if (hindered(cmd))
         return false;
+    if ((cmd->op->kind == OP_WRITE || cmd->op->kind == OP_ZERO) &&
+        session_mode(s, cmd->lun)->software_protect) {
+        command_check(cmd, SENSE_SOFTWARE_WRITE_PROTECTED);
+        return false;
+    }
     cmd->out_bytes = cmd->op->prepare ? cmd->op->prepare(cmd) : 0;
     return cmd->state != COMMAND_SENDING;
 }

@@ -51,11 +51,23 @@ void scsi_write(struct command *);
 uint32_t scsi_verify_prepare(struct command *);
 void scsi_verify(struct command *);
 void scsi_synchronize_cache(struct command *);
+uint32_t scsi_prefetch_prepare(struct command *);
+void scsi_prefetch(struct command *);
+/* scsi_atomic.c */
+void scsi_orwrite(struct command *);
+uint32_t scsi_compare_and_write_prepare(struct command *);
+void scsi_compare_and_write(struct command *);
+uint32_t scsi_write_atomic_prepare(struct command *);
 /* scsi_zero.c */
 uint32_t scsi_unmap_prepare(struct command *);
 void scsi_unmap(struct command *);
 uint32_t scsi_write_same_prepare(struct command *);
 void scsi_write_same(struct command *);
+/* scsi_copy.c */
+uint32_t scsi_copy_prepare(struct command *);
+void scsi_copy(struct command *);
+void scsi_copy_results(struct command *);
+uint32_t scsi_copy_page(struct command *, uint8_t *p);
 /* scsi_mode.c */
 void scsi_mode_sense(struct command *);
 /* scsi_reserve.c */
@@ -64,6 +76,12 @@ void scsi_release(struct command *);
 void scsi_persist_in(struct command *);
 uint32_t scsi_persist_out_prepare(struct command *);
 void scsi_persist_out(struct command *);
+uint32_t scsi_mode_select_prepare(struct command *);
+void scsi_mode_select(struct command *);
+/* scsi_report.c */
+void scsi_log_sense(struct command *);
+void scsi_read_defect_data(struct command *);
+void scsi_report_target_port_groups(struct command *);
 /* scsi_misc.c */
 void scsi_test_unit_ready(struct command *);
 void scsi_request_sense(struct command *);

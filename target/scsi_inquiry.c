@@ -11,7 +11,7 @@
 #include <stdio.h>
 
 enum { EVPD = 0x01, PAGE_MAX = 1024, NO_DEVICE = 0x7f /* peripheral qualifier 011b, type 1Fh */ };
-enum { STANDARD_BYTES = 96, PORT_GROUP = 1, RELATIVE_PORT = 1 };
+enum { STANDARD_BYTES = 96, TPGS_IMPLICIT = 0x10, THIRD_PARTY_COPY = 0x08 };
 
 /* Code sets, associations and designator types of page 83h. */
 enum { BINARY = 1, ASCII = 2, UTF8 = 3 };
@@ -30,6 +30,7 @@ static void standard(struct command *cmd)
     p[2] = 0x06; /* SPC-4 */
     p[3] = 0x12; /* HISUP, response data format 2 */
     p[4] = STANDARD_BYTES - 5;
+    p[5] = TPGS_IMPLICIT | THIRD_PARTY_COPY;
     p[7] = 0x02; /* CMDQUE */
     memcpy(p + 8, vendor, 8);
     memcpy(p + 16, product, 16);
@@ -73,12 +74,12 @@ static uint32_t page_identification(struct command *cmd, uint8_t *p)
 {
     const struct volume *v = scsi_volume(cmd);
     const struct vm *vm = cmd->conn->session->vm;
-    const uint8_t port[4] = {0, 0, 0, RELATIVE_PORT}, group[4] = {0, 0, 0, PORT_GROUP};
+    const uint8_t port[4] = {0, 0, 0, RELATIVE_TARGET_PORT_ID}, group[4] = {0, 0, 0, TARGET_PORT_GROUP_ID};
     char t10[25], name[VM_IQN_MAX + 16];
     uint8_t *at = p;
 
     snprintf(t10, sizeof t10, "%s%s", vendor, volume_serial(v));
-    snprintf(name, sizeof name, "%s,t,0x%04x", vm->spec.iqn, PORT_GROUP);
+    snprintf(name, sizeof name, "%s,t,0x%04x", vm->spec.iqn, TARGET_PORT_GROUP_ID);
     at = designator(at, BINARY, OF_LUN, NAA, volume_naa(v), 8);
     at = designator(at, ASCII, OF_LUN, T10_VENDOR, t10, 24);
     at = designator(at, BINARY, OF_PORT | PIV, RELATIVE_TARGET_PORT, port, 4);
@@ -101,6 +102,7 @@ static uint32_t page_limits(struct command *cmd, uint8_t *p)
     uint32_t block = scsi_block_bytes(cmd);
 
     p[0] = 0x01; /* WSNZ */
+    p[1] = COMPARE_BLOCKS_MAX;
     put16(p + 2, (uint16_t)(PHYSICAL_BLOCK_BYTES / block));
     put32(p + 4, COMMAND_BYTES_MAX / block);
     put32(p + 8, OPTIMAL_BYTES / block);
@@ -109,6 +111,7 @@ static uint32_t page_limits(struct command *cmd, uint8_t *p)
     put32(p + 24, PHYSICAL_BLOCK_BYTES / block);
     put32(p + 28, 0x80000000u); /* UGAVALID, alignment 0 */
     put64(p + 32, WRITE_SAME_BLOCKS_MAX);
+    put32(p + 40, ATOMIC_BYTES_MAX / block); /* any alignment and granularity; no boundaries */
     return 60;
 }
 
@@ -134,8 +137,8 @@ static const struct {
     uint8_t code;
     uint32_t (*write)(struct command *, uint8_t *);
 } pages[] = {
-    {0x00, page_list},   {0x80, page_serial},          {0x83, page_identification}, {0x86, page_extended},
-    {0xb0, page_limits}, {0xb1, page_characteristics}, {0xb2, page_provisioning},
+    {0x00, page_list},      {0x80, page_serial}, {0x83, page_identification},  {0x86, page_extended},
+    {0x8f, scsi_copy_page}, {0xb0, page_limits}, {0xb1, page_characteristics}, {0xb2, page_provisioning},
 };
 
 static uint32_t page_list(struct command *cmd, uint8_t *p)

@@ -19,13 +19,9 @@ void scsi_request_sense(struct command *cmd)
 {
     struct sense none = {.code = SENSE_NONE};
 
-    if (cmd->cdb[1] & DESCRIPTOR_SENSE) {
-        command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, 1, 0);
-        return;
-    }
     if (!scsi_volume(cmd))
         none.code = SENSE_LUN_NOT_SUPPORTED;
-    sense_write(&none, command_in(cmd, SENSE_BYTES));
+    cmd->in_len = sense_write(&none, cmd->cdb[1] & DESCRIPTOR_SENSE, command_in(cmd, SENSE_BYTES_MAX));
     scsi_reply(cmd, cmd->cdb[4]);
 }
 
@@ -81,20 +77,39 @@ void scsi_read_capacity16(struct command *cmd)
     scsi_reply(cmd, get32(cmd->cdb + 10));
 }
 
-/* Every block is mapped: what is known to be zero on-prem is not known here. */
+/* Descriptors of runs of whole blocks, the first at the LBA asked for; as many as there is room for. */
 void scsi_get_lba_status(struct command *cmd)
 {
-    uint64_t lba = get64(cmd->cdb + 2), left;
+    enum { RUNS_MAX = 64, DEALLOCATED = 1 };
+    uint64_t at = get64(cmd->cdb + 2), blocks = scsi_blocks(cmd);
+    uint32_t per_block = scsi_block_bytes(cmd) / SECTOR_BYTES, allocation = get32(cmd->cdb + 10), n = 0;
+    uint32_t most = allocation < 24 ? 1 : (allocation - 8) / 16;
     uint8_t *p;
 
-    if (!scsi_range(cmd, lba, 1, false))
+    if (!scsi_range(cmd, at, 1, false))
         return;
-    left = scsi_blocks(cmd) - lba;
-    p = command_in(cmd, 24);
-    put32(p, 20);
-    put64(p + 8, lba);
-    put32(p + 16, left > UINT32_MAX ? UINT32_MAX : (uint32_t)left);
-    scsi_reply(cmd, get32(cmd->cdb + 10));
+    p = command_in(cmd, 8 + 16 * RUNS_MAX);
+    while (n < most && n < RUNS_MAX && at < blocks) {
+        uint8_t *d = p + 8 + 16 * n;
+        uint64_t same;
+        bool mapped = volume_mapped(scsi_volume(cmd), at * per_block, (blocks - at) * per_block, &same);
+
+        same /= per_block;
+        if (!same) { /* half a block is mapped: all of it is */
+            mapped = true;
+            same = 1;
+        }
+        if (same > UINT32_MAX)
+            same = UINT32_MAX;
+        put64(d, at);
+        put32(d + 8, (uint32_t)same);
+        d[12] = mapped ? 0 : DEALLOCATED;
+        at += same;
+        n++;
+    }
+    put32(p, 4 + 16 * n);
+    cmd->in_len = 8 + 16 * n;
+    scsi_reply(cmd, allocation);
 }
 
 /* A disk in the cloud neither spins nor leaves its tray. */

@@ -1,15 +1,16 @@
-/* target/scsi_rw.c - READ, WRITE, WRITE AND VERIFY, VERIFY, SYNCHRONIZE CACHE: SBC-3 5.x. CDBs of 6, 10, 12
- * and 16 bytes share one decoder. On the connection's loop.
+/* target/scsi_rw.c - READ, WRITE, WRITE AND VERIFY, VERIFY, SYNCHRONIZE CACHE, PRE-FETCH: SBC-3 5.x. CDBs of
+ * 6, 10, 12 and 16 bytes share one decoder. On the connection's loop.
  */
 #include "scsi.h"
 
 #include "check.h"
+#include "mem.h"
 #include "session.h"
 #include "wire.h"
 
 #include <errno.h>
 
-enum { FUA = 0x08, PROTECT = 0xe0, BYTCHK = 0x06 };
+enum { FUA = 0x08, PROTECT = 0xe0, BYTCHK = 0x06, WRITE_ATOMIC = 0x9c };
 
 struct range {
     uint64_t lba;
@@ -18,6 +19,8 @@ struct range {
 
 static struct range decode(const uint8_t *cdb)
 {
+    if (cdb[0] == WRITE_ATOMIC)
+        return (struct range){get64(cdb + 2), get16(cdb + 12)};
     switch (cdb[0] >> 5) {
     case 0:
         return (struct range){get24(cdb + 1) & 0x1fffff, cdb[4] ? cdb[4] : 256};
@@ -134,7 +137,10 @@ void scsi_write(struct command *cmd)
     set_io(cmd, IO_WRITE, r);
     cmd->io.data = cmd->data;
     cmd->io.fua = verifies(cmd) || (has_flags(cmd) && cmd->cdb[1] & FUA);
-    command_submit(cmd, on_written);
+    if (cmd->cdb[0] == WRITE_ATOMIC)
+        command_submit_atomic(cmd, on_written);
+    else
+        command_submit(cmd, on_written);
 }
 
 /* VERIFY: the medium alone (BYTCHK 00b), against as much data (01b), or against one block (11b). */
@@ -225,4 +231,78 @@ void scsi_synchronize_cache(struct command *cmd)
         return;
     cmd->io = (struct io){.op = IO_FLUSH};
     command_submit(cmd, on_flushed);
+}
+
+/* PRE-FETCH: a read whose blocks are let go of when they have come. With IMMED it has nobody to answer to and
+ * lives for itself; there are only so many of those, and what is too much is not fetched: it is a hint.
+ * CONDITION MET says that all of it is (or will be) in the cache, GOOD that it is not. */
+
+enum { IMMED = 0x02, PREFETCH_BYTES = 4 << 20, PREFETCHES_MAX = 32 };
+
+static atomic_uint prefetches; /* that live for themselves */
+
+uint32_t scsi_prefetch_prepare(struct command *cmd)
+{
+    struct range r = decode(cmd->cdb);
+
+    scsi_range(cmd, r.lba, r.count, false);
+    return 0;
+}
+
+static void on_prefetched(struct io *io)
+{
+    if (!io->status)
+        io_release(io);
+    free(io);
+    atomic_fetch_sub(&prefetches, 1);
+}
+
+static bool prefetch_for_itself(struct command *cmd)
+{
+    struct io *io;
+
+    if (atomic_fetch_add(&prefetches, 1) >= PREFETCHES_MAX) {
+        atomic_fetch_sub(&prefetches, 1);
+        return false;
+    }
+    io = xmalloc(sizeof *io);
+    *io = cmd->io;
+    io->done = on_prefetched;
+    if (volume_submit(scsi_volume(cmd), io))
+        on_prefetched(io);
+    return true;
+}
+
+static void prefetch_answer(struct command *cmd, bool whole)
+{
+    if (whole)
+        command_condition_met(cmd);
+    else
+        command_good(cmd);
+}
+
+static void on_prefetch_read(struct command *cmd)
+{
+    if (cmd->io.status) {
+        command_check(cmd,
+                      cmd->io.status == -EIO ? SENSE_UNRECOVERED_READ_ERROR : SENSE_INTERNAL_TARGET_FAILURE);
+        return;
+    }
+    io_release(&cmd->io);
+    prefetch_answer(cmd, cmd->left == 0);
+}
+
+void scsi_prefetch(struct command *cmd)
+{
+    struct range r = decode(cmd->cdb);
+    uint64_t all = r.count ? r.count : scsi_blocks(cmd) - r.lba; /* 0: to the end */
+    uint32_t most = PREFETCH_BYTES / scsi_block_bytes(cmd);
+
+    r.count = all < most ? (uint32_t)all : most;
+    cmd->left = all - r.count;
+    set_io(cmd, IO_READ, r);
+    if (cmd->cdb[1] & IMMED)
+        prefetch_answer(cmd, prefetch_for_itself(cmd) && cmd->left == 0);
+    else
+        command_submit(cmd, on_prefetch_read);
 }

@@ -1,14 +1,15 @@
-/* target/sense.h - sense data: one table of what can be said, and its fixed format (SPC-4 4.5.3). */
+/* target/sense.h - sense data: one table of what can be said, and its two formats (SPC-4 4.5). */
 #ifndef ISTHMUS_SENSE_H
 #define ISTHMUS_SENSE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { SENSE_BYTES = 18 };
+enum { SENSE_BYTES = 18, SENSE_BYTES_MAX = 32 }; /* fixed format; descriptors at most */
 enum {
     SCSI_GOOD = 0x00,
     SCSI_CHECK_CONDITION = 0x02,
+    SCSI_CONDITION_MET = 0x04,
     SCSI_BUSY = 0x08,
     SCSI_RESERVATION_CONFLICT = 0x18,
     SCSI_TASK_SET_FULL = 0x28
@@ -29,6 +30,16 @@ enum {
     X(REGISTRANTS_FULL, 0x5, 0x55, 0x04)                                                                     \
     X(INVALID_INFORMATION_UNIT, 0x5, 0x0e, 0x03)                                                             \
     X(RESET_OCCURRED, 0x6, 0x29, 0x03)                                                                       \
+    X(MODE_PARAMETERS_CHANGED, 0x6, 0x2a, 0x01)                                                              \
+    X(SOFTWARE_WRITE_PROTECTED, 0x7, 0x27, 0x02)                                                             \
+    X(TOO_MANY_TARGET_DESCRIPTORS, 0x5, 0x26, 0x06)                                                          \
+    X(UNSUPPORTED_TARGET_DESCRIPTOR, 0x5, 0x26, 0x07)                                                        \
+    X(TOO_MANY_SEGMENT_DESCRIPTORS, 0x5, 0x26, 0x08)                                                         \
+    X(UNSUPPORTED_SEGMENT_DESCRIPTOR, 0x5, 0x26, 0x09)                                                       \
+    X(INLINE_DATA_LENGTH_EXCEEDED, 0x5, 0x26, 0x0b)                                                          \
+    X(COPY_ABORTED, 0xa, 0x00, 0x00)                                                                         \
+    X(COPY_DEVICE_FAILURE, 0xa, 0x0d, 0x01)                                                                  \
+    X(COPY_DEVICE_NOT_REACHABLE, 0xa, 0x0d, 0x02)                                                            \
     X(COMMANDS_CLEARED, 0x6, 0x2f, 0x00)                                                                     \
     X(RESERVATIONS_PREEMPTED, 0x6, 0x2a, 0x03)                                                               \
     X(RESERVATIONS_RELEASED, 0x6, 0x2a, 0x04)                                                                \
@@ -51,11 +62,11 @@ struct sense {
     uint8_t bit;
     uint16_t field;
     bool information_valid;
-    uint32_t information;
+    uint64_t information;
 };
 
-/* Fixed format, current error. */
-void sense_write(const struct sense *, uint8_t out[SENSE_BYTES]);
+/* A current error; returns its length. */
+unsigned sense_write(const struct sense *, bool descriptors, uint8_t out[SENSE_BYTES_MAX]);
 const char *sense_name(enum sense_code);
 
 #endif

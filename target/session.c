@@ -28,6 +28,7 @@ static struct device *device_get(struct shard *s, struct vm *vm)
     d->vm = vm;
     memcpy(d->name, name, sizeof d->name);
     TAILQ_INIT(&d->sessions);
+    range_init(&d->ranges);
     TAILQ_INSERT_TAIL(&s->devices, d, entry);
     scsi_reserve_load(d, s);
     d->m_sessions =
@@ -240,6 +241,11 @@ uint32_t session_ttt(struct session *s)
     if (++s->next_ttt == ISCSI_TAG_NONE)
         s->next_ttt = 1;
     return s->next_ttt;
+}
+
+struct mode *session_mode(struct session *s, int lun)
+{
+    return s->device && lun >= 0 && lun < VM_DISKS_MAX ? &s->device->mode[lun] : NULL;
 }
 
 void session_attention(struct device *d, int lun, uint8_t what, const struct session *except)

@@ -8,6 +8,7 @@
 #define ISTHMUS_SESSION_H
 
 #include "conn.h"
+#include "range.h"
 
 /* Commands are counted by what they are. */
 enum op_kind { OP_READ, OP_WRITE, OP_FLUSH, OP_ZERO, OP_OTHER, OP_KINDS };
@@ -20,6 +21,22 @@ enum {
     UA_PREEMPTED = 8,     /* a persistent reservation was cleared */
     UA_RELEASED = 16,     /* one was released, or is of another type now */
     UA_UNREGISTERED = 32, /* the session's own registration was removed */
+    UA_MODE = 64,         /* another session changed a mode parameter */
+};
+
+/* Mode parameters that MODE SELECT changes, as they differ from the defaults; one set for all initiators. */
+struct mode {
+    bool write_through;    /* WCE 0: every write is FUA */
+    bool descriptor_sense; /* D_SENSE */
+    bool software_protect; /* SWP */
+};
+
+/* What became of the session's last EXTENDED COPY. */
+struct copy_result {
+    bool known, failed;
+    uint8_t list; /* its LIST IDENTIFIER */
+    uint16_t segments;
+    uint64_t sectors;
 };
 
 /* A VM as seen from SCSI: stays from its first login until the VM or the target goes. */
@@ -33,6 +50,8 @@ struct device {
     struct reserved *reserved[VM_DISKS_MAX];   /* scsi_reserve.c; NULL: no registration was ever made */
     bool going;                                /* its VM is being deleted */
     struct timer going_timer;                  /* what has not logged out by then is closed */
+    struct range_table ranges;
+    struct mode mode[VM_DISKS_MAX];
     struct metric *m_sessions, *m_commands[OP_KINDS], *m_read_bytes, *m_written_bytes, *m_errors;
     struct metric *m_seconds[OP_ZERO]; /* read, write, flush */
 };
@@ -63,6 +82,7 @@ struct session {
     uint32_t next_ttt;
     uint8_t attention[VM_DISKS_MAX];
     unsigned capacity_generation;
+    struct copy_result copy;
     atomic_ulong commands;
     uint64_t since_ns;
 };
@@ -75,6 +95,8 @@ void session_start(struct conn *, struct vm *, const char *initiator, const uint
 void session_end(struct conn *);
 /* No session has it any more. */
 void device_free(struct device **);
+/* The mode parameters of a LUN of the device (NULL without one). */
+struct mode *session_mode(struct session *, int lun);
 /* When the connection is freed. */
 void session_free(struct session **);
 /* The live session of this VM with this TSIH on this loop, or NULL. */

@@ -47,6 +47,9 @@ static void clear(struct conn *c, int lun, uint8_t attention)
     }
     if (attention == UA_RESET)
         session_unreserve(c->session->device, lun, NULL);
+    for (int i = 0; attention == UA_RESET && i < VM_DISKS_MAX; i++)
+        if (lun < 0 || lun == i)
+            *session_mode(c->session, i) = (struct mode){0}; /* none is saved: the defaults */
     session_attention(c->session->device, lun, attention, attention == UA_RESET ? NULL : c->session);
 }
 

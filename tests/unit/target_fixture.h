@@ -32,7 +32,7 @@ struct volume {
     struct loop *loop;
     uint8_t *bytes;
     atomic_bool stalled;
-    atomic_uint nparked, reads, writes, flushes, held; /* held: reads not released yet */
+    atomic_uint nparked, reads, writes, forced, flushes, held; /* held: reads not released yet */
     struct io *parked[FIX_PARKED];
     struct task resume, settle;
     atomic_uint settled;
@@ -82,6 +82,8 @@ static inline void fix_io(struct volume *v, struct io *io)
 
     CHECK(io->op == IO_FLUSH || io->lba + io->nsectors <= FIX_SECTORS);
     io->status = 0;
+    if ((io->op == IO_WRITE || io->op == IO_ZERO) && io->fua)
+        atomic_fetch_add(&v->forced, 1);
     if (io->op == IO_WRITE)
         memcpy(at, io->data->data + io->data_offset, n);
     else if (io->op == IO_ZERO)
@@ -143,6 +145,17 @@ int io_iov(const struct io *io, uint32_t from, uint32_t n, struct iovec *iov, in
 void io_release(struct io *io)
 {
     CHECK(atomic_fetch_sub(&io->volume->held, 1) > 0);
+}
+
+bool volume_mapped(struct volume *v, uint64_t lba, uint64_t nsectors, uint64_t *same)
+{
+    static const uint8_t zeros[512];
+    bool mapped = memcmp(v->bytes + lba * 512, zeros, 512) != 0;
+
+    for (*same = 1; *same < nsectors; ++*same)
+        if ((memcmp(v->bytes + (lba + *same) * 512, zeros, 512) != 0) != mapped)
+            break;
+    return mapped;
 }
 
 uint64_t volume_sectors(const struct volume *v)
@@ -460,7 +473,7 @@ static inline void command_send(struct client *c, uint8_t flags, uint32_t edtl, 
 
 static inline const uint8_t *rw10(uint8_t opcode, uint32_t lba, uint16_t count)
 {
-    static uint8_t cdb[10];
+    static uint8_t cdb[16];
 
     memset(cdb, 0, sizeof cdb);
     cdb[0] = opcode;

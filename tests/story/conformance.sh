@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# The field's own suite, iscsi-test-cu --dataloss, every test in a process of its own, with two paths, against
+# an edge whose disk is on-prem. tests/conformance/exceptions names the tests that are wrong themselves. Ends
+# with "passed N failed N skipped N". CONFORMANCE='Suite[.Test]...' runs a part.
+. "$(dirname "$0")/../lib/story.sh"
+
+needs iscsi-test-cu
+declare -A exceptions=()
+while read -r name reason; do
+    case $name in
+    '' | '#'*) ;;
+    *) exceptions[$name]=$reason ;;
+    esac
+done <"$root/tests/conformance/exceptions"
+
+truncate -s 100M disk.img
+usual_cast "$stage/disk.img"
+mapfile -t tests < <(iscsi-test-cu -l | sed -n 's/^ *ALL\.\([^. ]*\.[^ ]*\) *$/\1/p')
+[ "${#tests[@]}" -ge 200 ] || failed "iscsi-test-cu lists ${#tests[@]} tests"
+
+chosen() {
+    local part
+    [ -n "${CONFORMANCE:-}" ] || return 0
+    for part in $CONFORMANCE; do
+        case $1 in
+        "$part" | "$part".*) return 0 ;;
+        esac
+    done
+    return 1
+}
+
+# one NAME -> passed, failed or skipped in $verdict, with $why
+one() {
+    local status=0 name=$1
+    timeout -k 1 "$((20 * slowness))" iscsi-test-cu --dataloss --normal -t "ALL.$1" "$(url vm1)" "$(url vm1)" \
+        >test.out 2>&1 </dev/null || status=$?
+    why=""
+    # What it says before the test itself is about the run, not the test.
+    sed -n '/CUnit - /,$p' test.out >said
+    # (it looks for reservations to clear before every test)
+    [[ $name == Prin* || $name == Prout* ]] || sed -i '/PERSISTENT RESERVE IN is not/d' said
+    if [ "$status" != 0 ] || grep -qE '^ *[0-9]+\. ' said ||
+        ! grep -qE '^ *tests +1 +1 +1 +0 ' test.out; then
+        verdict=failed
+        why="status $status: $(grep -E '\[FAILED\]|^ *[0-9]+\. ' said | head -n 2 | tr -s ' \n' ' ' || true)"
+        if [ -n "${exceptions[$1]:-}" ]; then
+            verdict=skipped
+            why="the suite is wrong: ${exceptions[$1]}"
+        fi
+    elif grep -q SKIPPED said; then
+        verdict=skipped
+        why=$(sed -n 's/.*\[SKIPPED\] *//p' said | head -n 1)
+    else
+        verdict=passed
+        [ -z "${exceptions[$1]:-}" ] || why="though it is in the list of exceptions"
+    fi
+}
+
+declare -A count=([passed]=0 [failed]=0 [skipped]=0)
+for name in "${tests[@]}"; do
+    chosen "$name" || continue
+    alive edge || failed "the edge ended before $name"
+    one "$name"
+    count[$verdict]=$((${count[$verdict]} + 1))
+    if [ "$verdict" != passed ] || [ -n "$why" ]; then
+        printf '%-7s %-40s %s\n' "$verdict" "$name" "$why"
+    fi
+    if [ "$verdict" = failed ] && [ -n "${KEEP:-}" ]; then
+        cp test.out "$stage/$name.out"
+    fi
+done
+stop edge
+printf 'passed %d failed %d skipped %d\n' "${count[passed]}" "${count[failed]}" "${count[skipped]}"
+[ "${count[failed]}" = 0 ]
