@@ -140,21 +140,27 @@ static void on_piece_read(struct command *cmd)
 {
     const uint8_t *s = segment(cmd->data->data, (unsigned)cmd->left);
     uint32_t n = cmd->io.nsectors, per_block;
+    int to;
 
     if (cmd->io.status) {
         copy_failed(cmd, SENSE_COPY_DEVICE_FAILURE);
         return;
     }
     for (uint32_t at = 0; at < n * SECTOR_BYTES; at += SECTOR_BYTES) {
-        uint8_t *to = cmd->scratch->data + at;
+        uint8_t *place = cmd->scratch->data + at;
         struct iovec iov[3];
         int count = io_iov(&cmd->io, at, SECTOR_BYTES, iov, 3);
 
-        for (int i = 0; i < count; to += iov[i++].iov_len)
-            memcpy(to, iov[i].iov_base, iov[i].iov_len);
+        for (int i = 0; i < count; place += iov[i++].iov_len)
+            memcpy(place, iov[i].iov_base, iov[i].iov_len);
     }
     io_release(&cmd->io);
-    cmd->io_lun = target_lun(cmd, get16(s + 6));
+    to = target_lun(cmd, get16(s + 6));
+    if (to < 0) { /* it has gone meanwhile */
+        copy_failed(cmd, SENSE_COPY_DEVICE_NOT_REACHABLE);
+        return;
+    }
+    cmd->io_lun = to;
     per_block = volume_block_bytes(cmd->conn->session->vm->volumes[cmd->io_lun]) / SECTOR_BYTES;
     cmd->io = (struct io){
         .op = IO_WRITE, .lba = get64(s + 20) * per_block + cmd->at, .nsectors = n, .data = cmd->scratch};
