@@ -90,9 +90,15 @@ char *vm_spec_to_json(const struct vm_spec *s, bool deleting)
     return text;
 }
 
-static void take(char *to, size_t size, const char *from)
+/* false if it does not fit: half of a name or a secret would be another one. */
+static bool take(char *to, size_t size, const char *from)
 {
-    snprintf(to, size, "%s", from ? from : "");
+    size_t n = strlen(from);
+
+    if (n >= size)
+        return false;
+    memcpy(to, from, n + 1);
+    return true;
 }
 
 static int take_id(const char *hex, uint8_t id[VMLOG_ID_BYTES])
@@ -121,10 +127,10 @@ static int take_disks(json_t *disks, struct vm_spec *s)
 
         if (json_unpack(json_array_get(disks, i), "{ss ss sI si}", "onprem", &onprem, "disk", &disk,
                         "sectors", &sectors, "block_bytes", &block_bytes) < 0 ||
-            sectors < 0 || (block_bytes != 512 && block_bytes != 4096))
+            sectors < 0 || (block_bytes != 512 && block_bytes != 4096) ||
+            !take(s->disks[i].onprem, sizeof s->disks[i].onprem, onprem) ||
+            !take(s->disks[i].disk, sizeof s->disks[i].disk, disk))
             return -EBADMSG;
-        take(s->disks[i].onprem, sizeof s->disks[i].onprem, onprem);
-        take(s->disks[i].disk, sizeof s->disks[i].disk, disk);
         s->disks[i].sectors = (uint64_t)sectors;
         s->disks[i].block_bytes = (uint32_t)block_bytes;
     }
@@ -144,15 +150,13 @@ int vm_spec_from_json(const char *text, size_t n, struct vm_spec *s, bool *delet
     else if (json_unpack(o, "{ss ss ss ss ss ss ss sb so}", "name", &name, "iqn", &iqn, "id", &id,
                          "chap_user", &cu, "chap_secret", &cs, "mutual_user", &mu, "mutual_secret", &ms,
                          "deleting", &gone, "disks", &disks) < 0 ||
-             take_id(id, s->id) < 0 || take_disks(disks, s) < 0)
+             take_id(id, s->id) < 0 || take_disks(disks, s) < 0 || !take(s->name, sizeof s->name, name) ||
+             !take(s->iqn, sizeof s->iqn, iqn) || !take(s->chap_user, sizeof s->chap_user, cu) ||
+             !take(s->chap_secret, sizeof s->chap_secret, cs) ||
+             !take(s->mutual_user, sizeof s->mutual_user, mu) ||
+             !take(s->mutual_secret, sizeof s->mutual_secret, ms))
         rc = why_set(why, -EBADMSG, "the catalog entry of VM %s cannot be understood", name);
     else {
-        take(s->name, sizeof s->name, name);
-        take(s->iqn, sizeof s->iqn, iqn);
-        take(s->chap_user, sizeof s->chap_user, cu);
-        take(s->chap_secret, sizeof s->chap_secret, cs);
-        take(s->mutual_user, sizeof s->mutual_user, mu);
-        take(s->mutual_secret, sizeof s->mutual_secret, ms);
         *deleting = gone;
         rc = 0;
     }

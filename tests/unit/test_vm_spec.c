@@ -70,6 +70,26 @@ static void a_newer_or_damaged_entry_is_refused(void **state)
     assert_int_equal(vm_spec_from_json("[", 1, &s, &deleting, &why), -EBADMSG);
 }
 
+/* One byte more than there is room for, which would cut a letter of two bytes in half. */
+static void a_text_too_long_is_refused_not_cut(void **state)
+{
+    static const char format[] =
+        "{\"format\":1,\"name\":\"web-1\",\"iqn\":\"iqn.x:y\",\"chap_user\":\"%0*d\\u00e4\","
+        "\"chap_secret\":\"\",\"mutual_user\":\"\",\"mutual_secret\":\"\",\"deleting\":false,"
+        "\"id\":\"00112233445566778899aabbccddeeff\",\"disks\":[]}";
+    struct vm_spec s;
+    struct why why;
+    bool deleting;
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        char *json = xasprintf(format, VM_SECRET_MAX - 2 + i, 0);
+
+        assert_int_equal(vm_spec_from_json(json, strlen(json), &s, &deleting, &why), i ? -EBADMSG : 0);
+        free(json);
+    }
+}
+
 static void what_cannot_work_is_refused_with_a_sentence(void **state)
 {
     struct vm_spec s = good();
@@ -105,6 +125,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_spec_comes_back_from_json),
         cmocka_unit_test(a_newer_or_damaged_entry_is_refused),
+        cmocka_unit_test(a_text_too_long_is_refused_not_cut),
         cmocka_unit_test(what_cannot_work_is_refused_with_a_sentence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
