@@ -229,10 +229,11 @@ static bool report_attention(struct command *cmd, unsigned which)
                       {UA_RELEASED, SENSE_RESERVATIONS_RELEASED},
                       {UA_MODE, SENSE_MODE_PARAMETERS_CHANGED},
                       {UA_CAPACITY, SENSE_CAPACITY_CHANGED}};
-    uint8_t *pending = &cmd->conn->session->attention[cmd->lun];
+    uint8_t *pending;
 
-    if (cmd->op->flags & SCSI_NO_ATTENTION)
+    if (cmd->op->flags & SCSI_NO_ATTENTION) /* among them those that work without a LUN */
         return false;
+    pending = &cmd->conn->session->attention[cmd->lun];
     for (unsigned i = 0; i < sizeof attentions / sizeof *attentions; i++)
         if (*pending & which & attentions[i].bit) {
             *pending = (uint8_t)(*pending & ~attentions[i].bit);

@@ -75,6 +75,7 @@ void scsi_reserve_free(struct device *d)
     for (int i = 0; i < VM_DISKS_MAX; i++) {
         CHECK(!d->reserved[i] || TAILQ_EMPTY(&d->reserved[i]->changes));
         free(d->reserved[i]);
+        d->reserved[i] = NULL;
     }
 }
 

@@ -16,6 +16,7 @@
 #include "log.h"
 #include "mem.h"
 #include "scsi.h"
+#include "scsi_reserve.h"
 #include "session.h"
 #include "wire.h"
 
@@ -590,8 +591,12 @@ static void nothing_left(void)
         struct device *d;
 
         CHECK(TAILQ_EMPTY(&s->conns) && TAILQ_EMPTY(&s->starved) && s->held_bytes == 0);
-        TAILQ_FOREACH (d, &s->devices, entry)
+        TAILQ_FOREACH (d, &s->devices, entry) {
             CHECK(d->nsessions == 0 && !d->going && TAILQ_EMPTY(&d->sessions));
+            for (int lun = 0; lun < VM_DISKS_MAX; lun++)
+                CHECK(!d->reserved_by[lun]);
+            scsi_reserve_free(d); /* registrations stay: the next input would see them */
+        }
     }
 }
 
