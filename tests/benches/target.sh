@@ -157,18 +157,19 @@ result=$(jq -s --argjson floor_poll "$floor_poll" --argjson floor_sleep "$floor_
        wakeup_floor_us: {generator_polls: $floor_poll, both_sleep: $floor_sleep},
        workloads: ($workloads | map(. as $w | {key: $w, value: (
            ($targets | map(. as $t | {key: $t, value: ([$all[] | select(.target == $t and .workload == $w)] | medians)}) | from_entries)
-           | . as $by | with_entries(if .key != "isthmus" and .value and $by.isthmus then .value.ratio =
-               ($by.isthmus.iops / .value.iops * 100 | round / 100) else . end))})
+           | . as $by | with_entries(if .key != "isthmus" and .value and $by.isthmus then .value += {
+               ratio: ($by.isthmus.iops / .value.iops * 100 | round / 100),
+               cpu_ratio: (if .value.cpu_us_per_io > 0 then $by.isthmus.cpu_us_per_io / .value.cpu_us_per_io * 100 | round / 100 else null end)} else . end))})
          | from_entries)}' runs)
 if [ -n "$json" ]; then
     jq -c . <<<"$result"
 else
     jq -r '.workloads | to_entries[] | .key as $w | .value | to_entries[] | select(.value) | [$w, .key, .value.iops, .value.mib_s,
-        .value.p50_us, .value.p99_us, .value.p999_us, .value.cpu_us_per_io, .value.rss_mb, .value.gen_busy, .gen_waited,
-        .value.login_ms, .value.ratio // "-"] | map(tostring) | join(" ")' <<<"$result" |
-        awk 'BEGIN { f = "%-25s %-8s %8s %8s %8s %8s %8s %8s %8s %5s %5s %8s %6s\n"
-                printf f, "workload", "target", "iops", "MiB/s", "p50 us", "p99 us", "p99.9", "cpu/io", "rss MB", "gen", "lost", "login ms", "ratio" }
-            { printf f, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13 }'
-    jq -r '"ratio: isthmus / that target. cpu/io in us of the target'\''s process. Cores: generator \(.cores.generator), target \(.cores.target).",
+        .value.p50_us, .value.p99_us, .value.p999_us, .value.cpu_us_per_io, .value.rss_mb, .value.gen_busy, .value.gen_waited,
+        .value.login_ms, .value.ratio // "-", .value.cpu_ratio // "-"] | map(tostring) | join(" ")' <<<"$result" |
+        awk 'BEGIN { f = "%-25s %-8s %8s %8s %8s %8s %8s %8s %8s %5s %5s %8s %6s %6s\n"
+                printf f, "workload", "target", "iops", "MiB/s", "p50 us", "p99 us", "p99.9", "cpu/io", "rss MB", "gen", "lost", "login ms", "ratio", "cpu" }
+            { printf f, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14 }'
+    jq -r '"ratio: IOPS of isthmus / that target, cpu: the same of cpu/io, which other programs disturb less. cpu/io in us of the target'\''s process. Cores: generator \(.cores.generator), target \(.cores.target).",
         "TCP alone, 48 bytes there and 4 KiB back: p50 \(.wakeup_floor_us.generator_polls) us with a polling generator (as in qd1), \(.wakeup_floor_us.both_sleep) us when both sleep."' <<<"$result"
 fi
