@@ -1,0 +1,445 @@
+/* load-gen - I/O against an iSCSI target as fast as it goes, and what that cost the target's process.
+ *
+ *   load-gen URL read|write random|sequential [--bytes N] [--depth N] [--sessions N] [--seconds S]
+ *            [--span-mib N] [--process DIR] [--poll] [--digests]
+ *            [--single]
+ *   load-gen fill URL [--span-mib N]          reads all of it once, 1 MiB at a time
+ *   load-gen floor --cores A,B [--seconds S] [--poll]
+ *
+ * URL: iscsi://HOST:PORT/IQN/LUN. One JSON object on stdout. --process /proc/PID: CPU time and memory of that
+ * process (the target's). --poll never sleeps, so that the wake-up of this side is not measured. gen_busy is
+ * the part of the time in which this side had something to do: near 1 it may be the bottleneck. "floor" is
+ * what TCP over loopback takes for a 48-byte request and a 4 KiB answer between two cores, with nothing
+ * behind it.
+ */
+#include "load_session.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Latencies: 64 steps for each doubling, so within 1.6 %. */
+enum { STEPS = 64, BUCKETS = STEPS * 40, SESSIONS_MAX = 256 };
+#define SECOND_NS 1000000000ull
+#define WARM_NS   (SECOND_NS / 5)
+
+static struct {
+    const char *url, *process;
+    unsigned sessions, span_mib;
+    double seconds;
+    int cores[2];
+    bool poll, fill, floor;
+} args = {.sessions = 1, .seconds = 2};
+static struct load load = {.io_bytes = 4096, .depth = 1};
+static uint64_t counts[BUCKETS], ios;
+static struct load_session *sessions[SESSIONS_MAX];
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * SECOND_NS + (uint64_t)t.tv_nsec;
+}
+
+static unsigned bucket(uint64_t ns)
+{
+    unsigned shift = 0;
+
+    while (ns >> shift >= 2 * STEPS)
+        shift++;
+    return shift * STEPS + (unsigned)(ns >> shift);
+}
+
+static void on_done(uint64_t took_ns)
+{
+    unsigned i = bucket(took_ns);
+
+    counts[i < BUCKETS ? i : BUCKETS - 1]++;
+    ios++;
+}
+
+static double percentile_us(double part)
+{
+    uint64_t wanted = (uint64_t)((double)ios * part), seen = 0;
+
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        seen += counts[i];
+        if (seen > wanted) {
+            unsigned shift = i < 2 * STEPS ? 0 : i / STEPS - 1;
+
+            return (double)((uint64_t)(i - shift * STEPS) << shift) / 1000;
+        }
+    }
+    return 0;
+}
+
+/* Of all its threads, by the kernel's ticks. */
+static double cpu_seconds(void)
+{
+    char path[64], text[1024], *p;
+    unsigned long user = 0, system = 0;
+    size_t n;
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s/stat", args.process);
+    f = fopen(path, "r");
+    if (!f)
+        load_die("%s: %s", path, strerror(errno));
+    n = fread(text, 1, sizeof text - 1, f);
+    fclose(f);
+    text[n] = '\0';
+    p = strrchr(text, ')');
+    if (!p || sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
+        load_die("%s is not understood", path);
+    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+}
+
+/* Seconds this process was on a core, and those it was ready but others had the core. */
+static void own_seconds(double *ran, double *waited)
+{
+    unsigned long long ran_ns = 0, waited_ns = 0;
+    FILE *f = fopen("/proc/self/schedstat", "r");
+
+    if (!f || fscanf(f, "%llu %llu", &ran_ns, &waited_ns) != 2)
+        load_die("/proc/self/schedstat is not understood");
+    fclose(f);
+    *ran = (double)ran_ns / 1e9;
+    *waited = (double)waited_ns / 1e9;
+}
+
+static double rss_mb(void)
+{
+    char path[64];
+    unsigned long pages = 0;
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s/statm", args.process);
+    f = fopen(path, "r");
+    if (!f || fscanf(f, "%*u %lu", &pages) != 1)
+        load_die("%s is not understood", path);
+    fclose(f);
+    return (double)pages * (double)sysconf(_SC_PAGESIZE) / 1e6;
+}
+
+/* iscsi://HOST:PORT/IQN/LUN */
+static void parse_url(const char *text)
+{
+    static char host[256], port[16], target[256];
+    unsigned lun;
+
+    if (sscanf(text, "iscsi://%255[^:/]:%15[0-9]/%255[^/]/%u", host, port, target, &lun) != 4)
+        load_die("'%s' is not iscsi://HOST:PORT/IQN/LUN", text);
+    load.host = host;
+    load.port = port;
+    load.target = target;
+    load.lun = lun;
+}
+
+/* --- the load --- */
+
+struct run {
+    int epoll;
+    uint64_t begin_ns, end_ns, idle_ns;
+};
+
+static void watch(struct run *r, unsigned i, int how)
+{
+    struct epoll_event e = {.events = EPOLLIN, .data.u32 = i};
+
+    if (load_session_wants_write(sessions[i]))
+        e.events |= EPOLLOUT;
+    if (epoll_ctl(r->epoll, how, load_session_fd(sessions[i]), &e) != 0)
+        load_die("epoll: %s", strerror(errno));
+}
+
+static void turn(struct run *r)
+{
+    struct epoll_event events[SESSIONS_MAX];
+    uint64_t before = load.now_ns;
+    int n;
+    bool moved = false;
+
+    if (args.poll && args.sessions == 1) {
+        load.now_ns = now_ns();
+        moved = load_session_turn(sessions[0]);
+        if (!moved)
+            r->idle_ns += load.now_ns - before;
+        return;
+    }
+    before = now_ns();
+    n = epoll_wait(r->epoll, events, SESSIONS_MAX, args.poll ? 0 : 100);
+    load.now_ns = now_ns();
+    r->idle_ns += load.now_ns - before;
+    for (int i = 0; i < n; i++) {
+        unsigned number = events[i].data.u32;
+        bool wanted = load_session_wants_write(sessions[number]);
+
+        load_session_turn(sessions[number]);
+        if (load_session_wants_write(sessions[number]) != wanted)
+            watch(r, number, EPOLL_CTL_MOD);
+    }
+}
+
+static void run_until(struct run *r, uint64_t end_ns)
+{
+    while (load.now_ns < end_ns)
+        turn(r);
+}
+
+static unsigned in_flight(void)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < args.sessions; i++)
+        n += load_session_in_flight(sessions[i]);
+    return n;
+}
+
+static void drive(void)
+{
+    struct run r = {.epoll = epoll_create1(EPOLL_CLOEXEC)};
+    double cpu = 0, rss = 0, seconds, login_ms, ran, waited, ran_before, waited_before;
+    uint64_t wall = now_ns();
+
+    for (unsigned i = 0; i < args.sessions; i++)
+        sessions[i] = load_session_new(&load, i + 1);
+    login_ms = (double)(now_ns() - wall) / 1e6;
+    for (unsigned i = 0; i < args.sessions; i++)
+        load_session_prepare(sessions[i]);
+    load.now_ns = now_ns();
+    for (unsigned i = 0; i < args.sessions; i++) {
+        load_session_begin(sessions[i]);
+        watch(&r, i, EPOLL_CTL_ADD);
+    }
+    run_until(&r, load.now_ns + WARM_NS);
+    memset(counts, 0, sizeof counts);
+    ios = r.idle_ns = 0;
+    if (args.process)
+        cpu = cpu_seconds();
+    own_seconds(&ran_before, &waited_before);
+    r.begin_ns = load.now_ns = now_ns();
+    run_until(&r, r.begin_ns + (uint64_t)(args.seconds * 1e9));
+    r.end_ns = now_ns();
+    own_seconds(&ran, &waited);
+    seconds = (double)(r.end_ns - r.begin_ns) / 1e9;
+    if (args.process) {
+        cpu = cpu_seconds() - cpu;
+        rss = rss_mb();
+    }
+    printf("{\"iops\": %.0f, \"mib_s\": %.1f, \"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f, "
+           "\"cpu_us_per_io\": %.2f, \"cpu_share\": %.2f, \"rss_mb\": %.1f, \"gen_busy\": %.2f, "
+           "\"gen_waited\": %.2f, \"login_ms\": %.1f}\n",
+           (double)ios / seconds, (double)ios * load.io_bytes / seconds / (1 << 20), percentile_us(0.5),
+           percentile_us(0.99), percentile_us(0.999), ios ? cpu * 1e6 / (double)ios : 0, cpu / seconds, rss,
+           args.poll ? 1 - (double)r.idle_ns / (double)(r.end_ns - r.begin_ns) : (ran - ran_before) / seconds,
+           (waited - waited_before) / seconds, login_ms);
+    load.ending = true;
+    wall = now_ns();
+    while (in_flight() > 0) {
+        turn(&r);
+        if (load.now_ns - wall > 20 * SECOND_NS)
+            load_die("%u I/Os have no answer after 20 s", in_flight());
+    }
+    for (unsigned i = 0; i < args.sessions; i++)
+        load_session_free(&sessions[i]);
+    close(r.epoll);
+}
+
+/* Every block once: what is read afterwards is where the target keeps it. */
+static void fill(void)
+{
+    struct run r = {.epoll = epoll_create1(EPOLL_CLOEXEC)};
+    uint64_t wanted = args.span_mib;
+
+    load.io_bytes = 1 << 20;
+    load.depth = 4;
+    load.sequential = true;
+    sessions[0] = load_session_new(&load, 1);
+    load_session_prepare(sessions[0]);
+    load.now_ns = now_ns();
+    load_session_begin(sessions[0]);
+    watch(&r, 0, EPOLL_CTL_ADD);
+    while (ios < wanted + load.depth)
+        turn(&r);
+    load.ending = true;
+    while (in_flight() > 0)
+        turn(&r);
+    load_session_free(&sessions[0]);
+    close(r.epoll);
+    printf("{\"mib\": %u}\n", args.span_mib);
+}
+
+/* --- the floor --- */
+
+static void pin(int core)
+{
+    cpu_set_t set;
+
+    CPU_ZERO(&set);
+    CPU_SET((size_t)core, &set);
+    if (sched_setaffinity(0, sizeof set, &set) != 0)
+        load_die("core %d: %s", core, strerror(errno));
+}
+
+static void no_delay(int fd)
+{
+    int one = 1;
+
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+}
+
+static void echo(int fd)
+{
+    static uint8_t bytes[4096 + 48];
+    struct epoll_event e = {.events = EPOLLIN};
+    int epoll = epoll_create1(0);
+
+    pin(args.cores[1]);
+    no_delay(fd);
+    epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e);
+    while (epoll_wait(epoll, &e, 1, -1) == 1 && recv(fd, bytes, 48, 0) == 48)
+        send(fd, bytes, sizeof bytes, MSG_NOSIGNAL);
+    _exit(0);
+}
+
+static void measure_floor(void)
+{
+    static uint8_t bytes[4096 + 48];
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof a;
+    int listener = socket(AF_INET, SOCK_STREAM, 0), fd = socket(AF_INET, SOCK_STREAM, 0);
+    uint64_t end_ns;
+    pid_t child;
+
+    if (bind(listener, (struct sockaddr *)&a, len) || listen(listener, 1) ||
+        getsockname(listener, (struct sockaddr *)&a, &len) || connect(fd, (struct sockaddr *)&a, len))
+        load_die("loopback: %s", strerror(errno));
+    child = fork();
+    if (child == 0) {
+        close(fd);
+        echo(accept(listener, NULL, NULL));
+    }
+    pin(args.cores[0]);
+    no_delay(fd);
+    for (end_ns = now_ns() + (uint64_t)(args.seconds * 1e9); now_ns() < end_ns;) {
+        uint64_t start_ns = now_ns();
+        ssize_t got = 0;
+
+        if (send(fd, bytes, 48, MSG_NOSIGNAL) != 48)
+            load_die("loopback: %s", strerror(errno));
+        while (got < (ssize_t)sizeof bytes) {
+            ssize_t n = recv(fd, bytes, sizeof bytes, args.poll ? MSG_DONTWAIT : 0);
+
+            if (n == 0 || (n < 0 && errno != EAGAIN))
+                load_die("loopback: closed");
+            got += n > 0 ? n : 0;
+        }
+        on_done(now_ns() - start_ns);
+    }
+    printf("{\"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f}\n", percentile_us(0.5),
+           percentile_us(0.99), percentile_us(0.999));
+    close(fd);
+    waitpid(child, NULL, 0);
+}
+
+/* --- the command line --- */
+
+static unsigned number(const char *text, unsigned max)
+{
+    char *end;
+    unsigned long value = strtoul(text, &end, 10);
+
+    if (*text == '\0' || *end != '\0' || value > max)
+        load_die("'%s' is not a number up to %u", text, max);
+    return (unsigned)value;
+}
+
+static void parse_option(char **argv, int *i)
+{
+    const char *name = argv[*i], *value = argv[*i + 1];
+
+    if (strcmp(name, "--poll") == 0 || strcmp(name, "--digests") == 0) {
+        *(strcmp(name, "--poll") == 0 ? &args.poll : &load.digests) = true;
+        return;
+    }
+    if (strcmp(name, "--single") == 0) {
+        load.single = true;
+        return;
+    }
+    if (!value)
+        load_die("%s wants a value", name);
+    ++*i;
+    if (strcmp(name, "--bytes") == 0)
+        load.io_bytes = number(value, 1 << 20);
+    else if (strcmp(name, "--depth") == 0)
+        load.depth = number(value, 128);
+    else if (strcmp(name, "--sessions") == 0)
+        args.sessions = number(value, SESSIONS_MAX);
+    else if (strcmp(name, "--span-mib") == 0)
+        args.span_mib = number(value, 1 << 20);
+    else if (strcmp(name, "--process") == 0)
+        args.process = value;
+    else if (strcmp(name, "--seconds") == 0)
+        args.seconds = strtod(value, NULL);
+    else if (strcmp(name, "--cores") == 0 && sscanf(value, "%d,%d", &args.cores[0], &args.cores[1]) == 2)
+        return;
+    else
+        load_die("unknown option %s %s", name, value);
+}
+
+static bool parse(int argc, char **argv)
+{
+    const char *words[3] = {"", "", ""};
+    int nwords = 0;
+
+    for (int i = 1; i < argc; i++) {
+        if (strncmp(argv[i], "--", 2) == 0)
+            parse_option(argv, &i);
+        else if (nwords < 3)
+            words[nwords++] = argv[i];
+        else
+            return false;
+    }
+    args.floor = nwords == 1 && strcmp(words[0], "floor") == 0;
+    args.fill = nwords == 2 && strcmp(words[0], "fill") == 0;
+    args.url = words[args.fill ? 1 : 0];
+    load.write = strcmp(words[1], "write") == 0;
+    load.sequential = strcmp(words[2], "sequential") == 0;
+    load.span_bytes = (uint64_t)args.span_mib << 20;
+    return args.floor || (args.fill && args.span_mib) ||
+           (nwords == 3 && (load.write || strcmp(words[1], "read") == 0) &&
+            (load.sequential || strcmp(words[2], "random") == 0) && load.depth && load.io_bytes &&
+            args.sessions && args.seconds > 0);
+}
+
+int main(int argc, char **argv)
+{
+    if (!parse(argc, argv)) {
+        fprintf(stderr,
+                "usage: load-gen URL read|write random|sequential [options] | fill URL --span-mib N |\n"
+                "                load-gen floor --cores A,B [--seconds S] [--poll]\n");
+        return 2;
+    }
+    load.done = on_done;
+    if (args.floor) {
+        measure_floor();
+        return 0;
+    }
+    parse_url(args.url);
+    if (args.fill)
+        fill();
+    else
+        drive();
+    return 0;
+}

@@ -1,0 +1,42 @@
+/* tests/lib/load_session.h - one iSCSI session that does nothing but keep reads or writes in flight.
+ *
+ * For load-gen only: it trusts its target, dies with a sentence on anything unexpected, and is one thread's.
+ */
+#ifndef ISTHMUS_LOAD_SESSION_H
+#define ISTHMUS_LOAD_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct load {
+    const char *host, *port, *target;
+    unsigned lun;
+    bool write, sequential, digests;
+    bool single; /* a PDU by a system call */
+    uint32_t io_bytes, depth;
+    uint64_t span_bytes; /* 0: the whole disk */
+    uint64_t now_ns;     /* of this turn */
+    bool ending;         /* no new I/O */
+    /* An I/O has its answer. */
+    void (*done)(uint64_t took_ns);
+};
+
+struct load_session;
+
+/* Connects and logs in, waiting. */
+struct load_session *load_session_new(struct load *, unsigned number);
+/* After all are logged in: clears unit attentions, reads the size. */
+void load_session_prepare(struct load_session *);
+/* Fills the queue; nothing waits from here on. */
+void load_session_begin(struct load_session *);
+/* Receives what there is, starts as many, sends. False: there was nothing. */
+bool load_session_turn(struct load_session *);
+int load_session_fd(const struct load_session *);
+bool load_session_wants_write(const struct load_session *);
+unsigned load_session_in_flight(const struct load_session *);
+void load_session_free(struct load_session **);
+
+__attribute__((noreturn, format(printf, 1, 2))) void load_die(const char *format, ...);
+
+#endif
