@@ -5,6 +5,7 @@
  */
 #include "scsi.h"
 
+#include "scsi_reserve.h"
 #include "session.h"
 #include "wire.h"
 
@@ -204,6 +205,12 @@ static void copy_next(struct command *cmd)
 
         if (from < 0 || to < 0) {
             copy_failed(cmd, SENSE_COPY_DEVICE_NOT_REACHABLE);
+            return;
+        }
+        if (scsi_reserve_conflicts_on(cmd, from, RESERVE_READS) ||
+            scsi_reserve_conflicts_on(cmd, to, RESERVE_WRITES)) {
+            copy_end(cmd, false);
+            command_conflict(cmd);
             return;
         }
         if (volume_block_bytes(v[from]) != volume_block_bytes(v[to])) {

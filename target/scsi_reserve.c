@@ -91,22 +91,21 @@ static enum reserve_class class_of(const struct command *cmd)
     return cmd->op->class;
 }
 
-bool scsi_reserve_conflicts(const struct command *cmd)
+bool scsi_reserve_conflicts_on(const struct command *cmd, int lun, enum reserve_class class)
 {
-    const struct session *s = cmd->conn->session, *old;
-    const struct reserved *r;
-    enum reserve_class class;
+    const struct session *s = cmd->conn->session, *old = s->device->reserved_by[lun];
+    const struct reserved *r = s->device->reserved[lun];
 
-    if (cmd->op->class == RESERVE_FREE)
-        return false;
-    old = s->device->reserved_by[cmd->lun];
-    r = reserved_of(cmd);
-    if (!old && !(r && r->now.type))
-        return false;
-    class = class_of(cmd);
     if (old)
         return (old != s || class == RESERVE_PERSISTENT) && reserve_conflicts_old(class);
-    return reserve_conflicts(&r->now, class, s->initiator, s->isid);
+    return r && r->now.type && reserve_conflicts(&r->now, class, s->initiator, s->isid);
+}
+
+bool scsi_reserve_conflicts(const struct command *cmd)
+{
+    if (cmd->op->class == RESERVE_FREE)
+        return false;
+    return scsi_reserve_conflicts_on(cmd, cmd->lun, class_of(cmd));
 }
 
 /* --- RESERVE and RELEASE --- */
