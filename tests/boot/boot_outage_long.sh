@@ -7,7 +7,7 @@ cut=${CUT_SECONDS:-180}
 
 image_copy source.img
 # Something on the disk that no boot has read and that is not zeros.
-disk_make filler 1024
+disk_make filler 800
 dd if=filler of=source.img bs=1M seek=3000 conv=notrunc status=none
 rm filler
 wan_up 50 100
@@ -19,13 +19,15 @@ vm_create vm1 vm1-root
 
 # How far the guest is, in MiB.
 progress() { grep -aoE 'SOAK [0-9]+' guest/serial.log | tail -n 1 | cut -d' ' -f2; }
-# goes_on SECONDS: it gets further.
 further() { [ "$(progress)" -gt "$1" ]; }
+# goes_on SECONDS: it gets further.
 goes_on() { wait_for "$1" "the guest to read on" further "$(progress)"; }
 
-vm_boot guest soak-4090 chain http://10.0.2.2:7262/boot/vm1.ipxe
+vm_boot guest soak-3000-3800 chain http://10.0.2.2:7262/boot/vm1.ipxe
 wait_serial guest BOOT-DONE 300
-wait_serial guest 'SOAK 30[0-9][0-9]' 600
+wait_serial guest PATIENCE 30
+expect "a guest with patience" serial_has guest 'PATIENCE command=3600 session=86400'
+wait_serial guest 'SOAK 3[0-9]*' 60
 act "the guest reads what nobody has cached ($(progress) MiB): the WAN is cut for $cut s"
 wan_cut
 sleep "$cut"
