@@ -115,6 +115,14 @@ void io_release(struct io *io)
     CHECK(io->volume->held-- > 0);
 }
 
+bool volume_mapped(struct volume *v, uint64_t lba, uint64_t nsectors, uint64_t *same)
+{
+    (void)v;
+    CHECK(nsectors && lba + nsectors <= WORLD_SECTORS);
+    *same = nsectors > 8 ? 8 : nsectors;
+    return lba / 8 % 2;
+}
+
 uint64_t volume_sectors(const struct volume *v)
 {
     (void)v;
