@@ -121,6 +121,7 @@ down)
         ip netns del "$ns" 2>/dev/null || true
     done
     rm -rf "$state"
+    rmdir "$(dirname "$state")" 2>/dev/null || true
     ;;
 *) usage ;;
 esac
