@@ -55,7 +55,7 @@ static json_t *disk_json(const struct vm *vm, unsigned lun)
     for (int i = 0; volume && i < 8; i++)
         snprintf(naa + 2 * i, 3, "%02x", volume_naa(volume)[i]);
     return json_pack("{si ss sI si ss}", "lun", (int)lun, "source", source, "bytes",
-                     (json_int_t)((volume ? volume_sectors(volume) : disk->sectors) * SECTOR_BYTES),
+                     (json_int_t)(disk->sectors * SECTOR_BYTES), /* the volume's own belongs to its loop */
                      "block_bytes", (int)disk->block_bytes, "naa", naa);
 }
 
