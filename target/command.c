@@ -1,17 +1,13 @@
-/* target/command.c - SCSI commands from arrival to the answer: write data by immediate data, unsolicited
- * Data-Out and R2T; memory budgets; abort. On the connection's loop.
- *
- * Budgets: a session may hold session_bytes, a loop loop_bytes. A command that finds no room waits, unless
- * its session holds nothing (so that everybody gets on). Unsolicited data must be taken: it is bounded by
- * FirstBurstLength times the window.
+/* target/command.c - SCSI commands from arrival to the answer, and their end by abort. On the connection's
+ * loop. Write data is command_data.c's, memory budgets are command_budget.c's, the volume is command_io.c's.
  */
 #include "command.h"
+#include "command_parts.h"
 
 #include "check.h"
 #include "log.h"
 #include "mem.h"
 #include "scsi.h"
-#include "scsi_reserve.h"
 #include "session.h"
 #include "wire.h"
 
@@ -49,7 +45,7 @@ bool command_recent(struct conn *c, uint32_t itt)
 }
 
 /* Data-Out for it may be on its way: to be dropped without a word. */
-static void remember(struct command *cmd)
+void command_remember(struct command *cmd)
 {
     struct command_table *t = &cmd->conn->commands;
 
@@ -61,33 +57,6 @@ static void remember(struct command *cmd)
     t->next_recent = (t->next_recent + 1) % COMMAND_RECENT;
     if (t->nrecent < COMMAND_RECENT)
         t->nrecent++;
-}
-
-static bool has_room(struct conn *c, uint32_t bytes)
-{
-    const struct target_conf *conf = &c->target->conf;
-
-    return !c->held_bytes ||
-           (c->held_bytes + bytes <= conf->session_bytes && c->shard->held_bytes + bytes <= conf->loop_bytes);
-}
-
-static void charge(struct command *cmd, uint32_t bytes)
-{
-    cmd->charged += bytes;
-    cmd->conn->held_bytes += bytes;
-    cmd->conn->shard->held_bytes += bytes;
-}
-
-static void wait_for_room(struct command *cmd)
-{
-    struct conn *c = cmd->conn;
-
-    cmd->state = COMMAND_WAIT;
-    STAILQ_INSERT_TAIL(&c->commands.waiting, cmd, waiting);
-    if (!c->is_starved) {
-        c->is_starved = true;
-        TAILQ_INSERT_TAIL(&c->shard->starved, c, starving);
-    }
 }
 
 static struct command *command_new(struct conn *c)
@@ -147,7 +116,7 @@ static void finish(struct command *cmd)
     struct device *d = cmd->conn->session->device;
     uint64_t took = loop_now_ns(cmd->conn->shard->loop) - cmd->since_ns;
 
-    remember(cmd);
+    command_remember(cmd);
     range_leave(cmd);
     if (cmd->op && cmd->op->kind < OP_ZERO)
         metric_observe_ns(d->m_seconds[cmd->op->kind], took);
@@ -225,154 +194,16 @@ uint8_t *command_in(struct command *cmd, uint32_t n)
     return cmd->in;
 }
 
-/* I/O. */
-
-static void io_back(struct command *cmd)
-{
-    cmd->io_out = false;
-    if (cmd->aborted) {
-        if (cmd->io.op == IO_READ && cmd->io.status == 0)
-            io_release(&cmd->io);
-        if (cmd->fence)
-            scsi_reserve_fenced(cmd->fence);
-        command_free(&cmd);
-        return;
-    }
-    if (cmd->range.kind != RANGE_ALONE)
-        range_leave(cmd);
-    cmd->io_done(cmd);
-}
-
-static void on_io(struct io *io)
-{
-    struct command *cmd = container_of(io, struct command, io);
-    struct conn *c = cmd->conn;
-
-    io_back(cmd);
-    conn_post_turn(c);
-}
-
-void command_go_on(struct command *cmd)
-{
-    cmd->io_out = true;
-    if (volume_submit(cmd->conn->session->vm->volumes[cmd->io_lun], &cmd->io))
-        io_back(cmd);
-    else if (cmd->io.op == IO_READ)
-        range_linger(cmd);
-}
-
-static void submit(struct command *cmd, void (*done)(struct command *), enum range_kind kind)
-{
-    cmd->io_done = done;
-    cmd->io.done = on_io;
-    cmd->state = COMMAND_VOLUME;
-    if (session_mode(cmd->conn->session, cmd->io_lun)->write_through)
-        cmd->io.fua = true;
-    if (cmd->io.op == IO_FLUSH || range_enter(cmd, kind))
-        command_go_on(cmd);
-}
-
-void command_submit(struct command *cmd, void (*done)(struct command *))
-{
-    submit(cmd, done, cmd->io.op == IO_READ ? RANGE_READ : RANGE_WRITE);
-}
-
-void command_submit_alone(struct command *cmd, void (*done)(struct command *))
-{
-    submit(cmd, done, RANGE_ALONE);
-}
-
-void command_submit_atomic(struct command *cmd, void (*done)(struct command *))
-{
-    submit(cmd, done, RANGE_ATOMIC);
-}
-
-void command_leave(struct command *cmd, void (*done)(struct command *))
-{
-    cmd->io_done = done;
-    cmd->io.op = IO_FLUSH; /* no blocks to give back */
-    cmd->io_out = true;
-    cmd->state = COMMAND_VOLUME;
-}
-
-void command_back(struct command *cmd)
-{
-    on_io(&cmd->io);
-}
-
-/* Write data. */
-
-static bool collected(const struct command *cmd)
-{
-    return cmd->received >= cmd->need && !cmd->unsolicited;
-}
-
-static void r2t_send(struct command *cmd)
-{
-    struct conn *c = cmd->conn;
-    struct r2t *r = &cmd->r2ts[cmd->nr2ts];
-    uint32_t n = cmd->need - cmd->asked, burst = c->params.value[KEY_MaxBurstLength];
-    struct out *o = out_new(ISCSI_R2T, ISCSI_FINAL, cmd->itt, 0);
-
-    if (n > burst)
-        n = burst;
-    *r = (struct r2t){.ttt = session_ttt(c->session), .offset = cmd->asked, .len = n, .open = true};
-    cmd->nr2ts++;
-    memcpy(o->bhs + AT_LUN, cmd->lun_field, 8);
-    put32(o->bhs + AT_TTT, r->ttt);
-    put32(o->bhs + AT_DATA_SN, cmd->r2t_sn++);
-    put32(o->bhs + AT_BUFFER_OFFSET, r->offset);
-    put32(o->bhs + AT_DESIRED_LENGTH, n);
-    o->sn = SN_SHOW;
-    cmd->asked += n;
-    send_out(c, &o);
-}
-
-/* Room for n bytes in data (a place to receive into even if n is 0), keeping what is there. */
-static void grow(struct command *cmd, uint32_t n)
-{
-    struct buf *b;
-    uint32_t have = cmd->data ? cmd->data->len : 0;
-
-    if (cmd->data && have >= n)
-        return;
-    b = buf_new(n);
-    if (cmd->received)
-        memcpy(b->data, cmd->data->data, cmd->received);
-    buf_unref(&cmd->data);
-    cmd->data = b;
-    charge(cmd, n - have);
-}
-
-static void collect(struct command *cmd)
-{
-    unsigned most = cmd->conn->params.value[KEY_MaxOutstandingR2T];
-
-    if (collected(cmd)) {
-        scsi_run(cmd);
-        return;
-    }
-    cmd->state = COMMAND_COLLECT;
-    if (cmd->unsolicited)
-        return;
-    if (most > COMMAND_R2TS)
-        most = COMMAND_R2TS;
-    if (cmd->asked < cmd->received)
-        cmd->asked = cmd->received;
-    while (cmd->asked < cmd->need && cmd->nr2ts < most)
-        r2t_send(cmd);
-}
-
 /* Enough memory for all of it: ask for what has not come by itself. */
-static void command_admit(struct command *cmd)
+void command_admit(struct command *cmd)
 {
     if (cmd->unsolicited)
-        grow(cmd, cmd->unsolicited_max);
+        command_grow(cmd, cmd->unsolicited_max);
     if (cmd->need)
-        grow(cmd, cmd->need);
+        command_grow(cmd, cmd->need);
     else if (cmd->op->kind == OP_READ)
-        charge(cmd, cmd->edtl < COMMAND_BYTES_MAX ? cmd->edtl : COMMAND_BYTES_MAX);
-    collect(cmd);
+        command_charge(cmd, cmd->edtl < COMMAND_BYTES_MAX ? cmd->edtl : COMMAND_BYTES_MAX);
+    command_collect(cmd);
 }
 
 void command_start(struct command *cmd)
@@ -384,48 +215,16 @@ void command_start(struct command *cmd)
         return;
     cmd->need = cmd->writes ? (cmd->out_bytes < cmd->edtl ? cmd->out_bytes : cmd->edtl) : 0;
     bytes = cmd->need ? (cmd->need > have ? cmd->need - have : 0) : cmd->op->kind == OP_READ ? cmd->edtl : 0;
-    if (!bytes || (STAILQ_EMPTY(&c->commands.waiting) && has_room(c, bytes))) {
+    if (!bytes || (STAILQ_EMPTY(&c->commands.waiting) && command_has_room(c, bytes))) {
         command_admit(cmd);
         return;
     }
     if (cmd->unsolicited) { /* it comes anyway: take that, wait with the rest */
-        grow(cmd, cmd->unsolicited_max);
+        command_grow(cmd, cmd->unsolicited_max);
         cmd->state = COMMAND_COLLECT;
         return;
     }
-    wait_for_room(cmd);
-}
-
-void command_feed(struct conn *c)
-{
-    struct command *cmd;
-
-    while (conn_open(c) && (cmd = STAILQ_FIRST(&c->commands.waiting))) {
-        uint32_t have = cmd->data ? cmd->data->len : 0;
-
-        if (!has_room(c, cmd->need > have ? cmd->need - have : cmd->edtl))
-            return;
-        STAILQ_REMOVE_HEAD(&c->commands.waiting, waiting);
-        command_admit(cmd);
-    }
-    if (c->is_starved && STAILQ_EMPTY(&c->commands.waiting)) {
-        c->is_starved = false;
-        TAILQ_REMOVE(&c->shard->starved, c, starving);
-    }
-}
-
-void command_feed_shard(struct shard *s)
-{
-    struct conn *c = TAILQ_FIRST(&s->starved), *next;
-
-    for (; c; c = next) {
-        unsigned before = c->nouts;
-
-        next = TAILQ_NEXT(c, starving);
-        command_feed(c);
-        if (conn_open(c) && c->nouts > before) /* not what the socket does not take: that would never end */
-            conn_post_turn(c);
-    }
+    command_wait_for_room(cmd);
 }
 
 /* Arrival. */
@@ -498,7 +297,7 @@ void command_arrived(struct conn *c, bool in_order)
         cmd->data->len--; /* the byte for the text parser's NUL */
         cmd->received = c->rx.data_len;
         c->rx.data = NULL;
-        charge(cmd, cmd->data->len);
+        command_charge(cmd, cmd->data->len);
     }
     atomic_fetch_add_explicit(&c->session->commands, 1, memory_order_relaxed);
     if (in_order) {
@@ -506,101 +305,8 @@ void command_arrived(struct conn *c, bool in_order)
     } else {
         cmd->state = COMMAND_HELD;
         if (cmd->unsolicited) /* its Data-Out may come before its turn */
-            grow(cmd, cmd->unsolicited_max);
+            command_grow(cmd, cmd->unsolicited_max);
     }
-}
-
-/* Data-Out. */
-
-/* 0 if the Data-Out in rx is what the command waits for. */
-static int data_check(struct command *cmd, struct r2t **pr)
-{
-    struct conn *c = cmd->conn;
-    const uint8_t *bhs = c->rx.bhs;
-    uint32_t ttt = get32(bhs + AT_TTT), n = c->rx.data_len;
-    uint32_t offset = get32(bhs + AT_BUFFER_OFFSET), sn = get32(bhs + AT_DATA_SN);
-
-    *pr = NULL;
-    if (ttt == ISCSI_TAG_NONE) {
-        if (!cmd->unsolicited)
-            return REJECT_PROTOCOL_ERROR;
-        return offset != cmd->received || sn != cmd->unsolicited_sn ||
-                       n > cmd->unsolicited_max - cmd->received
-                   ? REJECT_PROTOCOL_ERROR
-                   : 0;
-    }
-    for (unsigned i = 0; i < cmd->nr2ts; i++)
-        if (cmd->r2ts[i].ttt == ttt)
-            *pr = &cmd->r2ts[i];
-    if (!*pr)
-        return REJECT_INVALID_FIELD;
-    return offset != (*pr)->offset + (*pr)->got || sn != (*pr)->data_sn || n > (*pr)->len - (*pr)->got ||
-                   (*pr)->offset != cmd->received - (*pr)->got
-               ? REJECT_PROTOCOL_ERROR
-               : 0;
-}
-
-uint8_t *command_data_place(struct conn *c, struct command **pcmd, int *why)
-{
-    const uint8_t *bhs = c->rx.bhs;
-    uint32_t itt = get32(bhs + AT_ITT), offset = get32(bhs + AT_BUFFER_OFFSET);
-    struct command *cmd = command_find(c, itt);
-    struct r2t *r;
-
-    *pcmd = NULL;
-    if (!cmd || (cmd->state != COMMAND_COLLECT && cmd->state != COMMAND_HELD)) {
-        *why = command_recent(c, itt) ? 0 : REJECT_INVALID_FIELD;
-        return NULL;
-    }
-    *why = data_check(cmd, &r);
-    if (*why) {
-        log_info(c->ctx, "itt %08x: Data-Out of %u at %u with DataSN %u, expected at %u", itt, c->rx.data_len,
-                 offset, get32(bhs + AT_DATA_SN), cmd->received);
-        if (*why == REJECT_PROTOCOL_ERROR && cmd->state == COMMAND_COLLECT) {
-            *why = 0; /* one answer: some initiators take a Reject for the end of the session */
-            command_check(cmd, SENSE_DATA_PHASE_ERROR);
-        }
-        return NULL;
-    }
-    CHECK(cmd->data && (uint64_t)offset + c->rx.data_len <= cmd->data->len);
-    *pcmd = cmd;
-    return cmd->data->data + offset;
-}
-
-void command_data_arrived(struct command *cmd)
-{
-    struct conn *c = cmd->conn;
-    bool final = c->rx.bhs[1] & ISCSI_FINAL;
-    uint32_t ttt = get32(c->rx.bhs + AT_TTT);
-    struct r2t *r = NULL;
-
-    cmd->received += c->rx.data_len;
-    if (ttt == ISCSI_TAG_NONE) {
-        cmd->unsolicited_sn++;
-        cmd->unsolicited = !final;
-        if (!final || cmd->state == COMMAND_HELD)
-            return;
-        if (cmd->need > cmd->data->len && !has_room(c, cmd->need - cmd->data->len)) {
-            wait_for_room(cmd);
-            return;
-        }
-        command_admit(cmd);
-        return;
-    }
-    for (unsigned i = 0; i < cmd->nr2ts; i++)
-        if (cmd->r2ts[i].ttt == ttt)
-            r = &cmd->r2ts[i];
-    CHECK(r);
-    r->got += c->rx.data_len;
-    r->data_sn++;
-    if (r->got < r->len) {
-        if (final)
-            command_check(cmd, SENSE_DATA_PHASE_ERROR);
-        return;
-    }
-    *r = cmd->r2ts[cmd->nr2ts - 1]; /* asked in order and answered in order: found by tag */
-    cmd->nr2ts--;
-    collect(cmd);
 }
 
 void command_abort(struct command *cmd)
@@ -609,7 +315,7 @@ void command_abort(struct command *cmd)
 
     if (cmd->aborted)
         return;
-    remember(cmd);
+    command_remember(cmd);
     if (cmd->state == COMMAND_WAIT) {
         STAILQ_REMOVE(&c->commands.waiting, cmd, command, waiting);
     } else if (cmd->state == COMMAND_HELD) {

@@ -106,7 +106,6 @@ void command_good(struct command *);
 void command_condition_met(struct command *);
 void command_check(struct command *, enum sense_code);
 void command_conflict(struct command *); /* status RESERVATION CONFLICT */
-/* CHECK CONDITION, pointing at a field: byte of the CDB (or of the parameter list) and bit (7..0, or -1). */
 /* The same with a value in the INFORMATION field. */
 void command_check_information(struct command *, enum sense_code, uint64_t information);
 /* The same, pointing at a field: byte of the CDB (or of the parameter list) and bit (7..0, or -1). */

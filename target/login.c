@@ -8,36 +8,19 @@
  * connection's timer, work by LOGIN_REQUESTS_MAX, memory by LOGIN_TEXT_MAX each way.
  */
 #include "login.h"
+#include "login_parts.h"
 
 #include "check.h"
 #include "log.h"
-#include "login_auth.h"
 #include "mem.h"
 #include "session.h"
 #include "wire.h"
 
-#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 
 static const char part[] = "target";
-enum { LOGIN_REQUESTS_MAX = 128, LOGIN_TEXT_MAX = 16384, VERSION = 0 };
-
-struct login {
-    unsigned requests;
-    uint8_t bhs[BHS_BYTES]; /* of the request being answered */
-    uint8_t isid[6];
-    uint16_t tsih, cid;
-    char *in; /* the request's text, so far */
-    uint32_t in_len;
-    struct text out; /* its answer: `sent` bytes of it have left */
-    size_t sent;
-    bool failed, identified, answered_first, declared;
-    bool discovery;
-    char initiator[ISCSI_NAME_MAX + 1], target[ISCSI_NAME_MAX + 1];
-    struct vm *vm; /* a reference, or NULL */
-    struct auth auth;
-};
+enum { LOGIN_REQUESTS_MAX = 128, VERSION = 0 };
 
 void login_start(struct conn *c)
 {
@@ -79,11 +62,8 @@ static struct out *response_new(const struct login *l, uint8_t flags, enum login
     return o;
 }
 
-static void fail(struct conn *c, enum login_status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
 /* Refuses the login and closes once that has been sent. */
-static void fail(struct conn *c, enum login_status status, const char *format, ...)
+void login_fail(struct conn *c, enum login_status status, const char *format, ...)
 {
     struct login *l = c->login;
     struct out *o = response_new(l, 0, status, 0);
@@ -179,147 +159,6 @@ static void respond(struct conn *c)
     send_out(c, &o);
 }
 
-/* Keys. */
-
-/* Fills a name that is declared; false if it is not one. */
-static bool name_take(char name[ISCSI_NAME_MAX + 1], const char *value)
-{
-    size_t n = strlen(value);
-
-    if (!n || n > ISCSI_NAME_MAX)
-        return false;
-    for (size_t i = 0; i < n; i++)
-        if (!isgraph((unsigned char)value[i]) || strchr("\"\\", value[i]))
-            return false;
-    memcpy(name, value, n + 1);
-    return true;
-}
-
-/* Who logs in to what: looked for in a copy, because reading keys cuts them up. */
-static bool names_read(struct conn *c)
-{
-    struct login *l = c->login;
-    CLEANUP_FREE char *text = xmalloc(l->in_len + 1u);
-    char *p = text, *end = text + l->in_len;
-    const char *name, *value;
-    bool bad = false;
-
-    memcpy(text, l->in, l->in_len + 1u);
-    while (keys_next(&p, end, &name, &value, &bad)) {
-        switch (keys_find(name)) {
-        case KEY_InitiatorName:
-            bad = !name_take(l->initiator, value);
-            break;
-        case KEY_TargetName:
-            bad = !name_take(l->target, value);
-            break;
-        case KEY_SessionType:
-            l->discovery = strcmp(value, "Discovery") == 0;
-            if (!l->discovery && strcmp(value, "Normal") != 0) {
-                fail(c, LOGIN_SESSION_TYPE, "its session type is neither Normal nor Discovery");
-                return false;
-            }
-            break;
-        default:
-            break;
-        }
-        if (bad)
-            break;
-    }
-    if (bad)
-        fail(c, LOGIN_INITIATOR_ERROR, "the text of the request is broken");
-    return !bad;
-}
-
-/* A key whose value is not negotiated by the table; false: the login fails. */
-static bool text_key(struct conn *c, enum key_id id, const char *value, struct auth_keys *auth)
-{
-    struct login *l = c->login;
-    bool security = c->state == CONN_SECURITY;
-
-    switch (id) {
-    case KEY_InitiatorName:
-    case KEY_TargetName:
-    case KEY_SessionType:
-        return !l->answered_first;
-    case KEY_InitiatorAlias:
-        return true;
-    case KEY_AuthMethod:
-        auth->method = value;
-        return security;
-    case KEY_CHAP_A:
-        auth->a = value;
-        return security;
-    case KEY_CHAP_I:
-        auth->i = value;
-        return security;
-    case KEY_CHAP_C:
-        auth->c = value;
-        return security;
-    case KEY_CHAP_N:
-        auth->n = value;
-        return security;
-    case KEY_CHAP_R:
-        auth->r = value;
-        return security;
-    case KEY_TaskReporting:
-        text_add(&l->out, keys_name(id), "%s", keys_list_has(value, "RFC3720") ? "RFC3720" : "Reject");
-        return !security;
-    default: /* ours to declare, or for later */
-        text_add(&l->out, keys_name(id), "Reject");
-        return true;
-    }
-}
-
-/* Every key of the request; false when the login has failed. */
-static bool keys_read(struct conn *c, struct auth_keys *auth)
-{
-    struct login *l = c->login;
-    char *p = l->in, *end = l->in + l->in_len;
-    unsigned when = c->state == CONN_SECURITY ? IN_SECURITY : IN_OPERATIONAL;
-    const char *name, *value;
-    bool bad = false;
-
-    while (keys_next(&p, end, &name, &value, &bad)) {
-        enum key_id id = keys_find(name);
-        bool good = true;
-
-        if (id == KEY_COUNT) {
-            text_add(&l->out, name, "NotUnderstood");
-        } else if (keys_kind(id) != KEY_TEXT) {
-            good = keys_negotiate(&c->params, id, value, when, &l->out);
-        } else {
-            good = !(c->params.seen & UINT64_C(1) << id) && text_key(c, id, value, auth);
-            c->params.seen |= UINT64_C(1) << id;
-        }
-        if (!good) {
-            fail(c, LOGIN_INITIATOR_ERROR, "key %s is out of range, repeated, or not for this stage", name);
-            return false;
-        }
-    }
-    if (bad || l->out.full) {
-        fail(c, LOGIN_INITIATOR_ERROR, bad ? "the text of the request is broken" : "too many keys");
-        return false;
-    }
-    return true;
-}
-
-/* What we say unasked. */
-static void declare(struct conn *c)
-{
-    struct login *l = c->login;
-
-    if (!l->answered_first && l->vm) {
-        text_add(&l->out, "TargetPortalGroupTag", "%d", ISCSI_PORTAL_GROUP);
-        text_add(&l->out, "TargetAlias", "%s", l->vm->spec.name);
-    }
-    l->answered_first = true;
-    if (c->state == CONN_OPERATIONAL && !l->declared) {
-        l->declared = true;
-        text_add(&l->out, "MaxRecvDataSegmentLength", "%u", c->params.offer[KEY_MaxRecvDataSegmentLength]);
-    }
-}
-
 /* A whole request, on the loop where the session will be. */
 static void process(struct conn *c)
 {
@@ -329,25 +168,25 @@ static void process(struct conn *c)
 
     if (csg(l) == STAGE_OPERATIONAL && c->state == CONN_SECURITY) {
         if (auth_required(&l->auth)) {
-            fail(c, LOGIN_AUTHENTICATION_FAILURE, "CHAP is required, and the initiator leaves it out");
+            login_fail(c, LOGIN_AUTHENTICATION_FAILURE, "CHAP is required, and the initiator leaves it out");
             return;
         }
         conn_enter(c, CONN_OPERATIONAL);
     }
-    if (!keys_read(c, &auth))
+    if (!login_keys(c, &auth))
         return;
     why = auth_answer(&l->auth, c->shard->loop, &auth, &l->out);
     if (!why && (l->bhs[AT_FLAGS] & ISCSI_LOGIN_TRANSIT) && c->state == CONN_SECURITY &&
         l->auth.state == AUTH_START && auth_required(&l->auth))
         why = "CHAP is required, and the initiator leaves it out";
     if (why) {
-        fail(c, LOGIN_AUTHENTICATION_FAILURE, "%s", why);
+        login_fail(c, LOGIN_AUTHENTICATION_FAILURE, "%s", why);
         return;
     }
-    declare(c);
+    login_declare(c);
     l->in_len = 0;
     if (l->out.full)
-        fail(c, LOGIN_INITIATOR_ERROR, "too many keys");
+        login_fail(c, LOGIN_INITIATOR_ERROR, "too many keys");
     else
         respond(c);
 }
@@ -361,9 +200,9 @@ static bool handle_ok(struct conn *c)
     struct session *s = l->vm ? session_find(c->shard, l->vm, l->tsih) : NULL;
 
     if (!s || memcmp(s->isid, l->isid, sizeof l->isid) != 0 || strcmp(s->initiator, l->initiator) != 0)
-        fail(c, LOGIN_NO_SESSION, "it has no session %u", l->tsih);
+        login_fail(c, LOGIN_NO_SESSION, "it has no session %u", l->tsih);
     else if (s->cid != l->cid)
-        fail(c, LOGIN_TOO_MANY_CONNECTIONS, "a session has one connection");
+        login_fail(c, LOGIN_TOO_MANY_CONNECTIONS, "a session has one connection");
     else
         return true;
     return false;
@@ -380,12 +219,12 @@ static void admit(struct conn *c)
         const struct vm_spec *spec = &l->vm->spec;
 
         if (atomic_load(&l->vm->deleting)) {
-            fail(c, LOGIN_TARGET_REMOVED, "the VM is being deleted");
+            login_fail(c, LOGIN_TARGET_REMOVED, "the VM is being deleted");
             return;
         }
         if (session_count(c->shard, l->vm) >= conf->max_sessions_per_vm) {
-            fail(c, LOGIN_OUT_OF_RESOURCES, "it has %u sessions, the most allowed",
-                 conf->max_sessions_per_vm);
+            login_fail(c, LOGIN_OUT_OF_RESOURCES, "it has %u sessions, the most allowed",
+                       conf->max_sessions_per_vm);
             return;
         }
         a->user = spec->chap_user;
@@ -414,11 +253,11 @@ static void identify(struct conn *c)
     struct login *l = c->login;
     struct target *t = c->target;
 
-    if (!names_read(c))
+    if (!login_names(c))
         return;
     l->identified = true;
     if (!*l->initiator) {
-        fail(c, LOGIN_MISSING_PARAMETER, "InitiatorName is missing");
+        login_fail(c, LOGIN_MISSING_PARAMETER, "InitiatorName is missing");
         return;
     }
     if (l->discovery) {
@@ -426,12 +265,12 @@ static void identify(struct conn *c)
         return;
     }
     if (!*l->target) {
-        fail(c, LOGIN_MISSING_PARAMETER, "TargetName is missing");
+        login_fail(c, LOGIN_MISSING_PARAMETER, "TargetName is missing");
         return;
     }
     l->vm = vms_find_iqn(t->conf.vms, l->target);
     if (!l->vm) {
-        fail(c, LOGIN_NOT_FOUND, "there is no such target");
+        login_fail(c, LOGIN_NOT_FOUND, "there is no such target");
         return;
     }
     for (unsigned i = 0; i < t->conf.nloops; i++)
@@ -459,17 +298,17 @@ static bool header_ok(struct conn *c)
         c->stat_sn = get32(b + AT_EXP_STAT_SN);
     }
     if (b[AT_VERSION_MIN] > VERSION)
-        fail(c, LOGIN_UNSUPPORTED_VERSION, "iSCSI version %u at least is wanted", b[AT_VERSION_MIN]);
+        login_fail(c, LOGIN_UNSUPPORTED_VERSION, "iSCSI version %u at least is wanted", b[AT_VERSION_MIN]);
     else if (l->requests > LOGIN_REQUESTS_MAX)
-        fail(c, LOGIN_INITIATOR_ERROR, "more than %d requests", LOGIN_REQUESTS_MAX);
+        login_fail(c, LOGIN_INITIATOR_ERROR, "more than %d requests", LOGIN_REQUESTS_MAX);
     else if (memcmp(l->isid, b + AT_ISID, sizeof l->isid) != 0 || l->tsih != get16(b + AT_TSIH) ||
              l->cid != get16(b + AT_CID))
-        fail(c, LOGIN_INITIATOR_ERROR, "ISID, TSIH or CID changed");
+        login_fail(c, LOGIN_INITIATOR_ERROR, "ISID, TSIH or CID changed");
     else if (csg(l) != stage && (csg(l) != STAGE_OPERATIONAL || l->answered_first))
-        fail(c, LOGIN_INITIATOR_ERROR, "stage %u, but the login is in %u", csg(l), stage);
+        login_fail(c, LOGIN_INITIATOR_ERROR, "stage %u, but the login is in %u", csg(l), stage);
     else if (transit && (more || nsg(l) <= csg(l) || nsg(l) == 2))
-        fail(c, LOGIN_INITIATOR_ERROR, "from stage %u to %u is not a transition%s", csg(l), nsg(l),
-             more ? " of a request that goes on" : "");
+        login_fail(c, LOGIN_INITIATOR_ERROR, "from stage %u to %u is not a transition%s", csg(l), nsg(l),
+                   more ? " of a request that goes on" : "");
     else
         return true;
     return false;
@@ -482,7 +321,7 @@ static bool collect(struct conn *c)
     uint32_t n = c->rx.data_len;
 
     if (l->in_len + n > LOGIN_TEXT_MAX) {
-        fail(c, LOGIN_INITIATOR_ERROR, "more than %d bytes of keys", LOGIN_TEXT_MAX);
+        login_fail(c, LOGIN_INITIATOR_ERROR, "more than %d bytes of keys", LOGIN_TEXT_MAX);
         return false;
     }
     l->in = xrealloc(l->in, l->in_len + n + 1);
@@ -505,7 +344,7 @@ void login_pdu(struct conn *c)
             return;
         }
         put32(l->bhs + AT_ITT, get32(c->rx.bhs + AT_ITT));
-        fail(c, LOGIN_INVALID_REQUEST, "request %02x during login", c->rx.bhs[AT_OPCODE]);
+        login_fail(c, LOGIN_INVALID_REQUEST, "request %02x during login", c->rx.bhs[AT_OPCODE]);
         return;
     }
     l->requests++;
@@ -514,7 +353,7 @@ void login_pdu(struct conn *c)
         return;
     if (l->sent < l->out.len) { /* it asks for the rest of our answer */
         if (c->rx.data_len || l->bhs[AT_FLAGS] & ISCSI_CONTINUE)
-            fail(c, LOGIN_INITIATOR_ERROR, "it talks while our answer goes on");
+            login_fail(c, LOGIN_INITIATOR_ERROR, "it talks while our answer goes on");
         else
             respond(c);
         return;

@@ -70,14 +70,15 @@ void scsi_copy_results(struct command *);
 uint32_t scsi_copy_page(struct command *, uint8_t *p);
 /* scsi_mode.c */
 void scsi_mode_sense(struct command *);
+uint32_t scsi_mode_select_prepare(struct command *);
+void scsi_mode_select(struct command *);
 /* scsi_reserve.c */
 void scsi_reserve(struct command *);
 void scsi_release(struct command *);
+/* scsi_persist.c */
 void scsi_persist_in(struct command *);
 uint32_t scsi_persist_out_prepare(struct command *);
 void scsi_persist_out(struct command *);
-uint32_t scsi_mode_select_prepare(struct command *);
-void scsi_mode_select(struct command *);
 /* scsi_report.c */
 void scsi_log_sense(struct command *);
 void scsi_read_defect_data(struct command *);

@@ -1,4 +1,4 @@
-/* target/scsi_reserve.c - RESERVE, RELEASE, PERSISTENT RESERVE IN and OUT. On the VM's loop.
+/* target/scsi_reserve.c - RESERVE, RELEASE, and what PERSISTENT RESERVE OUT changes. On the VM's loop.
  *
  * RESERVE(6) and (10) (SPC-2) belong to a session and end with it. They and registrations keep each other
  * out: REPORT CAPABILITIES says CRH 0. The rules of the persistent ones are in reserve.c; here are bytes,
@@ -16,10 +16,7 @@
 #include "wire.h"
 
 static const char part[] = "target";
-enum { LONG_ID = 0x02, EXTENT = 0x01, THIRD_PARTY = 0x10, RELATIVE_PORT = 1 };
-enum { LIST_BYTES = 24, LIST_MAX = LIST_BYTES + 4 + RESERVE_PORTS_MAX * RESERVE_TRANSPORT_ID_MAX };
-enum { SPEC_I_PT = 0x08, ALL_TG_PT = 0x04, APTPL = 0x01, MOVE_UNREG = 0x02, MOVE_APTPL = 0x01 };
-enum { AT_KEY = 0, AT_SERVICE_KEY = 8, AT_OPTIONS = 20, AT_MOVE_OPTIONS = 17, AT_MOVE_PORT = 18 };
+enum { LONG_ID = 0x02, EXTENT = 0x01, THIRD_PARTY = 0x10 };
 
 /* A PERSISTENT RESERVE OUT, until it is answered. */
 struct change {
@@ -55,6 +52,13 @@ static struct reserved *reserved_new(struct device *d, int lun)
     TAILQ_INIT(&l->changes);
     d->reserved[lun] = l;
     return l;
+}
+
+const struct reserve *scsi_reserve_now(const struct command *cmd)
+{
+    const struct reserved *l = reserved_of(cmd);
+
+    return l ? &l->now : NULL;
 }
 
 void scsi_reserve_load(struct device *d, const struct shard *s)
@@ -153,233 +157,7 @@ void scsi_release(struct command *cmd)
     command_good(cmd);
 }
 
-/* --- PERSISTENT RESERVE IN --- */
-
-enum { READ_KEYS, READ_RESERVATION, REPORT_CAPABILITIES, READ_FULL_STATUS };
-
-static void read_keys(const struct reserve *r, struct command *cmd)
-{
-    uint8_t *p = command_in(cmd, 8 + 8 * r->n);
-
-    put32(p, r->generation);
-    put32(p + 4, 8 * r->n);
-    for (unsigned i = 0; i < r->n; i++)
-        put64(p + 8 + 8 * i, r->registrants[i].key);
-}
-
-static void read_reservation(const struct reserve *r, struct command *cmd)
-{
-    uint8_t *p = command_in(cmd, r->type ? 24 : 8);
-
-    put32(p, r->generation);
-    if (!r->type)
-        return;
-    put32(p + 4, 16);
-    if (r->holder != RESERVE_NOBODY)
-        put64(p + 8, r->registrants[r->holder].key);
-    p[21] = r->type;
-}
-
-static void report_capabilities(const struct reserve *r, struct command *cmd)
-{
-    enum { SIP_C = 0x08, ATP_C = 0x04, TMV = 0x80, PTPL_C = 0x01, PTPL_A = 0x01 };
-    uint8_t *p = command_in(cmd, 8);
-
-    put16(p, 8);
-    p[2] = (uint8_t)(SIP_C | ATP_C | (cmd->conn->target->conf.journal ? PTPL_C : 0));
-    p[3] = (uint8_t)(TMV | (r->aptpl ? PTPL_A : 0));
-    p[4] = 0xea; /* WR_EX_AR, EX_AC_RO, WR_EX_RO, EX_AC, WR_EX */
-    p[5] = 0x01; /* EX_AC_AR */
-}
-
-static void read_full_status(const struct reserve *r, struct command *cmd)
-{
-    enum { EACH = 24, R_HOLDER = 0x01 };
-    uint8_t id[RESERVE_TRANSPORT_ID_MAX], *start = command_in(cmd, (uint32_t)(8 + r->n * (EACH + sizeof id))),
-                                          *p = start + 8;
-
-    for (unsigned i = 0; i < r->n; i++) {
-        const struct registrant *g = &r->registrants[i];
-        size_t n = reserve_put_port(&g->port, id);
-
-        put64(p, g->key);
-        p[12] = g->all_ports ? 0x02 : 0;
-        if (reserve_holds(r, (int)i)) {
-            p[12] |= R_HOLDER;
-            p[13] = r->type;
-        }
-        put16(p + 18, g->all_ports ? 0 : RELATIVE_PORT);
-        put32(p + 20, (uint32_t)n);
-        memcpy(p + EACH, id, n);
-        p += EACH + n;
-    }
-    put32(start, r->generation);
-    put32(start + 4, (uint32_t)(p - start - 8));
-    cmd->in_len = (uint32_t)(p - start);
-}
-
-void scsi_persist_in(struct command *cmd)
-{
-    static const struct reserve none = {.holder = RESERVE_NOBODY};
-    const struct reserved *l = reserved_of(cmd);
-    const struct reserve *r = l ? &l->now : &none;
-
-    switch (cmd->op->action) {
-    case READ_KEYS:
-        read_keys(r, cmd);
-        break;
-    case READ_RESERVATION:
-        read_reservation(r, cmd);
-        break;
-    case REPORT_CAPABILITIES:
-        report_capabilities(r, cmd);
-        break;
-    case READ_FULL_STATUS:
-        read_full_status(r, cmd);
-        break;
-    }
-    scsi_reply(cmd, get16(cmd->cdb + 7));
-}
-
-/* --- PERSISTENT RESERVE OUT --- */
-
-uint32_t scsi_persist_out_prepare(struct command *cmd)
-{
-    uint32_t n = get32(cmd->cdb + 5);
-    int action = cmd->op->action;
-
-    if ((action == RESERVE_RESERVE || action == RESERVE_PREEMPT || action == RESERVE_PREEMPT_ABORT) &&
-        !reserve_type_valid(cmd->cdb[2])) { /* with it the scope, which is 0 */
-        command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, 2, -1);
-        return 0;
-    }
-    if (n < LIST_BYTES || n > LIST_MAX) {
-        command_check(cmd, SENSE_PARAMETER_LIST_LENGTH);
-        return 0;
-    }
-    return n;
-}
-
-static bool bad_field(struct command *cmd, uint16_t byte, int bit)
-{
-    command_check_field(cmd, SENSE_INVALID_FIELD_IN_PARAMETER_LIST, false, byte, bit);
-    return false;
-}
-
-/* The n bytes of TransportIDs from at. */
-static bool parse_ports(struct command *cmd, struct reserve_request *q, uint32_t at, uint32_t n)
-{
-    while (n) {
-        size_t took;
-
-        if (q->nports == RESERVE_PORTS_MAX) {
-            command_check(cmd, SENSE_REGISTRANTS_FULL);
-            return false;
-        }
-        took = reserve_get_port(&q->ports[q->nports], cmd->data->data + at, n);
-        if (!took)
-            return bad_field(cmd, (uint16_t)at, -1);
-        q->nports++;
-        at += (uint32_t)took;
-        n -= (uint32_t)took;
-    }
-    return true;
-}
-
-static bool parse_move(struct command *cmd, struct reserve_request *q)
-{
-    const uint8_t *p = cmd->data->data;
-
-    q->aptpl = p[AT_MOVE_OPTIONS] & MOVE_APTPL;
-    q->unregister = p[AT_MOVE_OPTIONS] & MOVE_UNREG;
-    if (get32(p + 20) != cmd->out_bytes - LIST_BYTES) {
-        command_check(cmd, SENSE_PARAMETER_LIST_LENGTH);
-        return false;
-    }
-    if (get16(p + AT_MOVE_PORT) != RELATIVE_PORT)
-        return bad_field(cmd, AT_MOVE_PORT, -1);
-    if (!parse_ports(cmd, q, LIST_BYTES, cmd->out_bytes - LIST_BYTES))
-        return false;
-    return q->nports == 1 ? true : bad_field(cmd, LIST_BYTES, -1);
-}
-
-static bool parse_others(struct command *cmd, struct reserve_request *q)
-{
-    const uint8_t *p = cmd->data->data;
-    bool names_ports = p[AT_OPTIONS] & SPEC_I_PT;
-    uint32_t n = cmd->out_bytes;
-
-    q->aptpl = p[AT_OPTIONS] & APTPL;
-    q->all_ports = p[AT_OPTIONS] & ALL_TG_PT;
-    if (names_ports && q->action != RESERVE_REGISTER)
-        return bad_field(cmd, AT_OPTIONS, 3);
-    if (names_ports ? n < LIST_BYTES + 4 || get32(p + LIST_BYTES) != n - LIST_BYTES - 4 : n != LIST_BYTES) {
-        command_check(cmd, SENSE_PARAMETER_LIST_LENGTH);
-        return false;
-    }
-    return !names_ports || parse_ports(cmd, q, LIST_BYTES + 4, n - LIST_BYTES - 4);
-}
-
-static bool registers(const struct reserve_request *q)
-{
-    return q->action == RESERVE_REGISTER || q->action == RESERVE_REGISTER_IGNORE || q->action == RESERVE_MOVE;
-}
-
-/* False: it has its answer. */
-static bool parse(struct command *cmd, struct reserve_request *q)
-{
-    const struct session *s = cmd->conn->session;
-
-    memset(q, 0, sizeof *q);
-    if (cmd->received < cmd->out_bytes) {
-        command_check(cmd, SENSE_PARAMETER_LIST_LENGTH);
-        return false;
-    }
-    q->action = (enum reserve_action)cmd->op->action;
-    q->type = cmd->cdb[2];
-    q->key = get64(cmd->data->data + AT_KEY);
-    q->service_key = get64(cmd->data->data + AT_SERVICE_KEY);
-    memcpy(q->from.name, s->initiator, sizeof q->from.name);
-    memcpy(q->from.isid, s->isid, 6);
-    if (!(q->action == RESERVE_MOVE ? parse_move(cmd, q) : parse_others(cmd, q)))
-        return false;
-    if (q->aptpl && registers(q) && !cmd->conn->target->conf.journal)
-        return q->action == RESERVE_MOVE ? bad_field(cmd, AT_MOVE_OPTIONS, 0) : bad_field(cmd, AT_OPTIONS, 0);
-    return true;
-}
-
-enum { NOT_SAVED = RESERVE_FULL + 1 };
-
-/* cmd->at: what came of it. */
-static void answer(struct command *cmd)
-{
-    switch (cmd->at) {
-    case RESERVE_GOOD:
-        command_good(cmd);
-        break;
-    case RESERVE_CONFLICT:
-        command_conflict(cmd);
-        break;
-    case RESERVE_BAD_PORTS:
-        bad_field(cmd, AT_OPTIONS, 3);
-        break;
-    case RESERVE_BAD_KEY:
-        bad_field(cmd, AT_SERVICE_KEY, -1);
-        break;
-    case RESERVE_BAD_TARGET:
-        bad_field(cmd, LIST_BYTES, -1);
-        break;
-    case RESERVE_BAD_RELEASE:
-        command_check(cmd, SENSE_INVALID_RELEASE);
-        break;
-    case RESERVE_FULL:
-        command_check(cmd, SENSE_REGISTRANTS_FULL);
-        break;
-    case NOT_SAVED:
-        command_check(cmd, SENSE_INTERNAL_TARGET_FAILURE);
-        break;
-    }
-}
+/* --- changes by PERSISTENT RESERVE OUT --- */
 
 static bool session_is(const struct session *s, const struct reserve_port *p)
 {
@@ -483,7 +261,7 @@ static void on_saved(struct reserve_save *save)
 
     if (save->status)
         log_error(l->device->name, "reservations of LUN %d could not be saved: %s", l->lun, save->why.text);
-    if (finish(l, save->status ? NOT_SAVED : RESERVE_GOOD))
+    if (finish(l, save->status ? RESERVE_NOT_SAVED : RESERVE_GOOD))
         serve(l);
 }
 
@@ -510,18 +288,16 @@ static void serve(struct reserved *l)
     }
 }
 
-void scsi_persist_out(struct command *cmd)
+void scsi_reserve_change(struct command *cmd, const struct reserve_request *request,
+                         void (*answer)(struct command *))
 {
     struct reserved *l = reserved_of(cmd);
     struct change *ch = xcalloc(1, sizeof *ch);
 
-    if (!parse(cmd, &ch->request)) {
-        free(ch);
-        return;
-    }
     if (!l)
         l = reserved_new(cmd->conn->session->device, cmd->lun);
     ch->cmd = cmd;
+    ch->request = *request;
     command_leave(cmd, answer);
     TAILQ_INSERT_TAIL(&l->changes, ch, entry);
     if (ch == TAILQ_FIRST(&l->changes))

@@ -14,6 +14,14 @@ struct device;
 struct reserved;
 struct shard;
 
+/* What came of a change, besides enum reserve_result. */
+enum { RESERVE_NOT_SAVED = RESERVE_FULL + 1 };
+
+/* The LUN's persistent reservations; NULL: there never were any. */
+const struct reserve *scsi_reserve_now(const struct command *);
+/* A change, in order with those before it: answer() follows with what came of it in command->at, unless the
+ * command was aborted. The request is copied. */
+void scsi_reserve_change(struct command *, const struct reserve_request *, void (*answer)(struct command *));
 /* A new device: what was kept over a restart. */
 void scsi_reserve_load(struct device *, const struct shard *);
 /* Whether it must end with RESERVATION CONFLICT before it does anything. */
