@@ -13,7 +13,7 @@ shellcheck) scripts | xargs shellcheck ;;
 cppcheck)
     c_sources | cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability -D_GNU_SOURCE \
         -DISTHMUS_VERSION='""' --include=tests/check/cppcheck.h --inline-suppr --suppress=missingIncludeSystem --suppressions-list=tests/check/cppcheck.supp \
-        --library=gnu,posix -I common -I link -I journal -I cache -I target -I initiator -I control \
+        --library=gnu,posix -I common -I link -I journal -I journal/store -I cache -I target -I initiator -I control \
         --file-list=-
     ;;
 clang-tidy)
