@@ -1,4 +1,4 @@
-/* links: target */
+/* links: fake_volumes target */
 /* Whole iSCSI connections. The target is the real one, over volumes in memory; the input is a little program
  * that an initiator runs: it logs in as the first byte says, then sends requests that are right but for what
  * the input bends, or bytes as they are. It may talk over two connections, stop reading, hold I/O in the

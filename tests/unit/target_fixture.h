@@ -1,14 +1,15 @@
 /* tests/unit/target_fixture.h - a real target on two loops over volumes in memory, and an initiator that
  * says exactly what a test wants, right or wrong.
  *
- * The catalog and the volumes are the fixture's own (it defines what target/ calls of cache/), so that an
- * I/O can be kept in the volume for as long as a test likes.
+ * The catalog and the volumes are fake_volumes.h's, so that an I/O can be kept in the volume for as long as a
+ * test likes.
  */
 #ifndef ISTHMUS_TARGET_FIXTURE_H
 #define ISTHMUS_TARGET_FIXTURE_H
 
 #include "check.h"
 #include "crc32c.h"
+#include "fake_volumes.h"
 #include "iscsi.h"
 #include "log.h"
 #include "mem.h"
@@ -25,163 +26,36 @@
 
 #include <cmocka.h>
 
-enum { FIX_SECTORS = 65536, FIX_VMS = 2, FIX_PARKED = 256 };
+enum { FIX_SECTORS = 65536, FIX_VMS = 2 };
 #define FIX_INITIATOR "InitiatorName=iqn.2026-11.test:initiator"
-
-struct volume {
-    struct loop *loop;
-    uint8_t *bytes;
-    atomic_bool stalled;
-    atomic_uint nparked, reads, writes, forced, flushes, held; /* held: reads not released yet */
-    struct io *parked[FIX_PARKED];
-    struct task resume, settle;
-    atomic_uint settled;
-    uint32_t block_bytes;
-};
 
 static struct fixture {
     struct loop *main, *loops[2];
     struct target *target;
     struct vm vms[FIX_VMS];
     struct volume volumes[FIX_VMS];
+    struct fix_volume { /* posted to its loop */
+        struct task resume, settle;
+        atomic_uint settled;
+        struct volume *volume;
+    } posts[FIX_VMS];
     uint16_t port;
     atomic_uint stopped;
 } fix;
 
 static struct journal *fix_journal; /* before fix_start: where reservations are kept */
 
-/* --- what target/ asks of cache/ --- */
-
-struct vm *vms_find_iqn(struct vms *vms, const char *iqn)
-{
-    (void)vms;
-    for (int i = 0; i < FIX_VMS; i++)
-        if (!strcmp(fix.vms[i].spec.iqn, iqn)) {
-            atomic_fetch_add(&fix.vms[i].refs, 1);
-            return &fix.vms[i];
-        }
-    return NULL;
-}
-
-void vms_each_iqn(struct vms *vms, void (*each)(void *arg, const char *iqn), void *arg)
-{
-    (void)vms;
-    for (int i = 0; i < FIX_VMS; i++)
-        each(arg, fix.vms[i].spec.iqn);
-}
-
-void vm_unref(struct vm *vm)
-{
-    CHECK(atomic_fetch_sub(&vm->refs, 1) > 0);
-}
-
-static inline void fix_io(struct volume *v, struct io *io)
-{
-    uint8_t *at = v->bytes + io->lba * 512;
-    size_t n = (size_t)io->nsectors * 512;
-
-    CHECK(io->op == IO_FLUSH || io->lba + io->nsectors <= FIX_SECTORS);
-    io->status = 0;
-    if ((io->op == IO_WRITE || io->op == IO_ZERO) && io->fua)
-        atomic_fetch_add(&v->forced, 1);
-    if (io->op == IO_WRITE)
-        memcpy(at, io->data->data + io->data_offset, n);
-    else if (io->op == IO_ZERO)
-        memset(at, 0, n);
-    else if (io->op == IO_READ)
-        atomic_fetch_add(&v->held, 1);
-    atomic_fetch_add(io->op == IO_READ ? &v->reads : io->op == IO_FLUSH ? &v->flushes : &v->writes, 1);
-}
+/* --- start and stop --- */
 
 static inline void fix_resume(struct task *t)
 {
-    struct volume *v = container_of(t, struct volume, resume);
-    unsigned n = atomic_exchange(&v->nparked, 0);
-
-    for (unsigned i = 0; i < n; i++) {
-        fix_io(v, v->parked[i]);
-        v->parked[i]->done(v->parked[i]);
-    }
+    fake_volume_turn(container_of(t, struct fix_volume, resume)->volume);
 }
 
 static inline void fix_settle(struct task *t)
 {
-    atomic_store(&container_of(t, struct volume, settle)->settled, 1);
+    atomic_store(&container_of(t, struct fix_volume, settle)->settled, 1);
 }
-
-bool volume_submit(struct volume *v, struct io *io)
-{
-    unsigned n = atomic_load(&v->nparked);
-
-    io->volume = v;
-    if (!atomic_load(&v->stalled)) {
-        fix_io(v, io);
-        return true;
-    }
-    CHECK(n < FIX_PARKED);
-    v->parked[n] = io;
-    atomic_store(&v->nparked, n + 1);
-    return false;
-}
-
-int io_iov(const struct io *io, uint32_t from, uint32_t n, struct iovec *iov, int max)
-{
-    uint8_t *at = io->volume->bytes + io->lba * 512 + from;
-    int i = 0;
-
-    for (; n; i++) { /* in blocks, as the cache does */
-        uint32_t piece = 4096 - (uint32_t)((io->lba * 512 + from) % 4096);
-
-        CHECK(i < max);
-        piece = piece < n ? piece : n;
-        iov[i] = (struct iovec){at, piece};
-        at += piece;
-        from += piece;
-        n -= piece;
-    }
-    return i;
-}
-
-void io_release(struct io *io)
-{
-    CHECK(atomic_fetch_sub(&io->volume->held, 1) > 0);
-}
-
-bool volume_mapped(struct volume *v, uint64_t lba, uint64_t nsectors, uint64_t *same)
-{
-    static const uint8_t zeros[512];
-    bool mapped = memcmp(v->bytes + lba * 512, zeros, 512) != 0;
-
-    for (*same = 1; *same < nsectors; ++*same)
-        if ((memcmp(v->bytes + (lba + *same) * 512, zeros, 512) != 0) != mapped)
-            break;
-    return mapped;
-}
-
-uint64_t volume_sectors(const struct volume *v)
-{
-    (void)v;
-    return FIX_SECTORS;
-}
-
-uint32_t volume_block_bytes(const struct volume *v)
-{
-    return v->block_bytes;
-}
-
-const uint8_t *volume_naa(const struct volume *v)
-{
-    (void)v;
-    return (const uint8_t *)"\x30\1\2\3\4\5\6\7";
-}
-
-const char *volume_serial(const struct volume *v)
-{
-    (void)v;
-    return "0123456789abcdef";
-}
-
-/* --- start and stop --- */
 
 static inline int fix_start(void **state)
 {
@@ -196,19 +70,17 @@ static inline int fix_start(void **state)
     fix.main = loop_new("main");
     for (int i = 0; i < 2; i++)
         fix.loops[i] = loop_new(i ? "loop-1" : "loop-0");
+    fake_vms(fix.vms, FIX_VMS);
     for (int i = 0; i < FIX_VMS; i++) {
         struct vm *vm = &fix.vms[i];
-        struct volume *v = &fix.volumes[i];
 
-        snprintf(vm->spec.name, sizeof vm->spec.name, "vm%d", i);
-        snprintf(vm->spec.iqn, sizeof vm->spec.iqn, "iqn.2026-11.test:vm%d", i);
         vm->spec.ndisks = 1;
-        vm->loop = v->loop = fix.loops[i];
-        vm->volumes[0] = v;
-        v->bytes = xcalloc(FIX_SECTORS, 512);
-        v->block_bytes = 512;
-        v->resume.run = fix_resume;
-        v->settle.run = fix_settle;
+        vm->loop = fix.loops[i];
+        vm->volumes[0] = &fix.volumes[i];
+        fake_volume_init(&fix.volumes[i], FIX_SECTORS, 512);
+        fix.posts[i].volume = &fix.volumes[i];
+        fix.posts[i].resume.run = fix_resume;
+        fix.posts[i].settle.run = fix_settle;
     }
     conf.main = fix.main;
     conf.journal = fix_journal;
@@ -243,16 +115,16 @@ static inline void fix_wait(atomic_uint *what, unsigned value)
 /* The disk's bytes, with everything behind us that its loop did until now. */
 static inline uint8_t *disk(int vm)
 {
-    atomic_store(&fix.volumes[vm].settled, 0);
-    loop_post(fix.loops[vm], &fix.volumes[vm].settle);
-    fix_wait(&fix.volumes[vm].settled, 1);
+    atomic_store(&fix.posts[vm].settled, 0);
+    loop_post(fix.loops[vm], &fix.posts[vm].settle);
+    fix_wait(&fix.posts[vm].settled, 1);
     return fix.volumes[vm].bytes;
 }
 
 static inline void fix_unstall(int vm)
 {
     atomic_store(&fix.volumes[vm].stalled, false);
-    loop_post(fix.loops[vm], &fix.volumes[vm].resume);
+    loop_post(fix.loops[vm], &fix.posts[vm].resume);
 }
 
 static inline int fix_stop(void **state)
@@ -275,7 +147,7 @@ static inline int fix_stop(void **state)
     loop_join(fix.main);
     loop_free(&fix.main);
     for (int i = 0; i < FIX_VMS; i++)
-        free(fix.volumes[i].bytes);
+        fake_volume_free(&fix.volumes[i]);
     return 0;
 }
 

@@ -1,4 +1,4 @@
-/* links: target */
+/* links: fake_volumes target */
 /* Initiators that break the rules on purpose: none of it may end the process, or take memory without end.
  */
 #include "target_fixture.h"

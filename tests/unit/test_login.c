@@ -1,4 +1,4 @@
-/* links: target */
+/* links: fake_volumes target */
 /* Logins over a socket: stages, pieces, CHAP, what is refused and how, reinstatement, discovery, and that
  * nothing of it leaves anything behind (fix_stop counts references).
  */

@@ -1,4 +1,4 @@
-/* links: target */
+/* links: fake_volumes target */
 /* Reservations over a socket: two sessions of one VM, unit attentions, aborts, what a logout and a reset end,
  * what is kept over a restart, and parameter lists that are wrong.
  */

@@ -1,4 +1,4 @@
-/* links: target */
+/* links: fake_volumes target */
 /* SCSI over a socket: every way write data can come, residuals, ranges, sense, task management with I/O in
  * the volume, CmdSN order, digests, tiny segments, and Data-Out that is wrong.
  */

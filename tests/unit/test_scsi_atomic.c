@@ -1,4 +1,4 @@
-/* links: target */
+/* links: fake_volumes target */
 /* COMPARE AND WRITE, ORWRITE and WRITE ATOMIC over a socket: what they answer, and that nobody gets between
  * the read and the write, whoever is slow, aborted or gone meanwhile.
  */

@@ -1,4 +1,4 @@
-/* links: target */
+/* links: fake_volumes target */
 /* What initiators ask and set beside the data: MODE SENSE and MODE SELECT with what they change, both formats
  * of sense data, PRE-FETCH, GET LBA STATUS, target port groups, logs, defects, and copies.
  */
