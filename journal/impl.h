@@ -11,6 +11,7 @@
 #include "keyring.h"
 #include "kv.h"
 #include "metric.h"
+#include "rows.h"
 #include "vmlog.h"
 
 #include <pthread.h>
@@ -37,12 +38,15 @@ struct dead_keys {
 /* Something done once in a while, by a thread that waits for it. On its stack. */
 struct control {
     STAILQ_ENTRY(control) entry;
-    enum { CONTROL_META_PUT, CONTROL_META_DELETE, CONTROL_PURGE } what;
+    enum { CONTROL_META_PUT, CONTROL_META_DELETE, CONTROL_PURGE, CONTROL_ROWS, CONTROL_ERASE } what;
     const char *key;
     const void *value;
     size_t n;
-    const uint8_t *id; /* PURGE: the VM */
-    uint64_t batch;    /* lock: set when written */
+    const uint8_t *id;             /* PURGE: the VM */
+    const struct row_change *rows; /* ROWS: n of them */
+    const struct row_range *range; /* ERASE */
+    bool unstable;                 /* who waits is content when it is written */
+    uint64_t batch;                /* lock: set when written */
 };
 
 STAILQ_HEAD(append_list, vmlog_append);
@@ -116,7 +120,7 @@ struct vmlog {
 /* journal.c */
 uint64_t journal_now_ns(void);
 void journal_dead_push(struct journal *, struct dead_keys *); /* takes it */
-void journal_control(struct journal *, struct control *);     /* blocking: until stable */
+void journal_control(struct journal *, struct control *);     /* blocking: until stable (or written) */
 
 /* writer.c, syncer.c */
 void *writer_main(void *journal);

@@ -305,7 +305,7 @@ void journal_control(struct journal *j, struct control *c)
     pthread_mutex_lock(&j->lock);
     STAILQ_INSERT_TAIL(&j->controls, c, entry);
     pthread_cond_signal(&j->wake);
-    while (c->batch == 0 || j->synced < c->batch)
+    while (c->batch == 0 || (!c->unstable && j->synced < c->batch))
         pthread_cond_wait(&j->stable, &j->lock);
     pthread_mutex_unlock(&j->lock);
 }

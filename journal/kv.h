@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum kv_space { KV_META, KV_LOG, KV_DATA, KV_SPACES };
+enum kv_space { KV_META, KV_LOG, KV_DATA, KV_MAP, KV_OBJECT, KV_PLAN, KV_SPACES };
 
 struct kv;
 struct kv_batch; /* belongs to the implementation; outlives close() and open() of its store */

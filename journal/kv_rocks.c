@@ -20,7 +20,7 @@
 
 static const char part[] = "journal";
 
-static const char *const space_names[KV_SPACES] = {"default", "log", "data"};
+static const char *const space_names[KV_SPACES] = {"default", "log", "data", "map", "object", "plan"};
 
 struct kv_rocks {
     struct kv kv;
@@ -206,7 +206,7 @@ static void rocks_free(struct kv *kv)
     free(r);
 }
 
-/* A batch names column families by number (default 0, log 1, data 2: the order in which they are made), so
+/* A batch names column families by number (the order in which they are made: that of enum kv_space), so
  * it stays valid over close() and open(). */
 static struct kv_batch *rocks_batch_new(struct kv *kv)
 {

@@ -118,6 +118,14 @@ static void put_dead(struct journal *j, const struct dead_keys *d)
     }
 }
 
+static void put_row(struct journal *j, const struct row_change *r)
+{
+    if (r->value)
+        put_sealed(j, r->space, r->key, r->key_len, r->value, r->n);
+    else
+        j->kv->ops->batch_delete(j->kv, j->batch, r->space, r->key, r->key_len);
+}
+
 static void put_control(struct journal *j, const struct control *c)
 {
     uint8_t from[RECORD_KEY_BYTES], to[RECORD_KEY_BYTES];
@@ -134,6 +142,14 @@ static void put_control(struct journal *j, const struct control *c)
         record_key_end(to, c->id);
         j->kv->ops->batch_delete_range(j->kv, j->batch, KV_LOG, from, sizeof from, to, sizeof to);
         j->kv->ops->batch_delete_range(j->kv, j->batch, KV_DATA, from, sizeof from, to, sizeof to);
+        break;
+    case CONTROL_ROWS:
+        for (size_t i = 0; i < c->n; i++)
+            put_row(j, &c->rows[i]);
+        break;
+    case CONTROL_ERASE:
+        j->kv->ops->batch_delete_range(j->kv, j->batch, c->range->space, c->range->from, c->range->len,
+                                       c->range->to, c->range->len);
         break;
     }
 }
@@ -313,10 +329,11 @@ static void deliver(struct journal *j, struct haul *h)
         syncer_post(log);
     }
     if (!STAILQ_EMPTY(&h->controls)) {
-        STAILQ_FOREACH (c, &h->controls, entry)
+        STAILQ_FOREACH (c, &h->controls, entry) {
             c->batch = j->written;
+            h->fua |= !c->unstable;
+        }
         pthread_cond_broadcast(&j->stable);
-        h->fua = true; /* who waits for a control wants it stable */
     }
     if (h->fua) {
         j->sync_wanted = j->written;
