@@ -330,6 +330,7 @@ void command_abort(struct command *cmd)
     recv_command_gone(c, cmd);
     if (cmd->io_out) {
         cmd->aborted = true;
+        cmd->aborted_at = ++c->session->device->aborts;
         if (cmd->in_window) {
             cmd->in_window = false;
             c->session->in_window--;

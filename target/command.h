@@ -16,7 +16,6 @@
 #include <sys/queue.h>
 
 struct conn;
-struct reserved;
 struct scsi_op;
 struct shard;
 
@@ -68,7 +67,7 @@ struct command {
     void (*io_done)(struct command *); /* its next step */
     uint64_t at, left;                 /* progress of a command of several I/Os: sectors, or descriptors */
     struct buf *scratch;
-    struct reserved *fence; /* aborted: PREEMPT AND ABORT is answered when its I/O is back */
+    uint64_t aborted_at; /* by the device's count of aborts */
     uint64_t since_ns;
 
     struct out out; /* while SENDING */

@@ -4,7 +4,7 @@
 #include "command.h"
 
 #include "check.h"
-#include "scsi_reserve.h"
+#include "fence.h"
 #include "session.h"
 
 static void io_back(struct command *cmd)
@@ -13,8 +13,7 @@ static void io_back(struct command *cmd)
     if (cmd->aborted) {
         if (cmd->io.op == IO_READ && cmd->io.status == 0)
             io_release(&cmd->io);
-        if (cmd->fence)
-            scsi_reserve_fenced(cmd->fence);
+        fence_passed(cmd);
         command_free(&cmd);
         return;
     }

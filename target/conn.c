@@ -238,6 +238,7 @@ void conn_close(struct conn *c, const char *format, ...)
         recv_command_gone(c, c->rx.into);
     buf_unref(&c->rx.data);
     send_drop(c);
+    tmf_drop(c);
     command_abort_all(c);
     session_end(c);
     login_free(&c->login);

@@ -98,6 +98,8 @@ struct conn {
     struct text_exchange *text;
 
     struct command_table commands;
+    LIST_HEAD(, tmf) tmfs; /* task management functions that wait for aborted writes */
+    unsigned ntmfs;
     uint64_t held_bytes; /* of its commands */
 
     uint64_t last_rx_ns, since_ns;

@@ -32,7 +32,8 @@ struct reserved {
     struct reserve now, after; /* after: what the first of changes will make of it */
     struct reserve_notices notices;
     TAILQ_HEAD(, change) changes; /* the first is being saved */
-    unsigned result, fences;      /* of the first; aborted writes it waits for */
+    unsigned result;              /* of the first */
+    struct fence fence;           /* the first waits for aborted writes */
     bool stored;                  /* the journal has a value */
     struct reserve_save save;
 };
@@ -196,21 +197,18 @@ static bool must_keep(const struct reserve *r)
 
 static void serve(struct reserved *);
 
-/* The aborted writes of that port that are in the volume, whether it is still logged in or not. */
-static void fence(struct reserved *l, const struct shard *shard, const struct reserve_port *p)
+/* The writes of whom the first of changes has removed, whether they are still logged in or not. */
+static bool awaits(const struct fence *f, const struct command *cmd)
 {
-    struct conn *c;
-    struct command *cmd;
+    const struct reserved *l = container_of(f, const struct reserved, fence);
 
-    TAILQ_FOREACH (c, &shard->conns, entry) {
-        if (!c->session || c->session->device != l->device || !session_is(c->session, p))
-            continue;
-        TAILQ_FOREACH (cmd, &c->commands.all, entry)
-            if (cmd->lun == l->lun && cmd->io_out && (cmd->io.op == IO_WRITE || cmd->io.op == IO_ZERO)) {
-                cmd->fence = l;
-                l->fences++;
-            }
-    }
+    if (cmd->lun != l->lun || (cmd->io.op != IO_WRITE && cmd->io.op != IO_ZERO))
+        return false;
+    for (unsigned i = 0; i < l->notices.n; i++)
+        if (l->notices.each[i].what & RESERVE_TELL_ABORT &&
+            session_is(cmd->conn->session, &l->notices.each[i].port))
+            return true;
+    return false;
 }
 
 static void complete(struct reserved *l)
@@ -224,6 +222,14 @@ static void complete(struct reserved *l)
     command_back(cmd);
 }
 
+static void on_fence_opened(struct fence *f)
+{
+    struct reserved *l = container_of(f, struct reserved, fence);
+
+    complete(l);
+    serve(l);
+}
+
 /* What came of the first change. false: it waits for writes. */
 static bool finish(struct reserved *l, unsigned result)
 {
@@ -234,25 +240,16 @@ static bool finish(struct reserved *l, unsigned result)
         l->now = l->after;
         l->stored = must_keep(&l->now);
         notify(l->device, l->lun, &l->notices);
-        for (unsigned i = 0; i < l->notices.n; i++)
-            if (l->notices.each[i].what & RESERVE_TELL_ABORT)
-                fence(l, c->shard, &l->notices.each[i].port);
         if (l->notices.n)
             log_info(c->ctx, "reservations of LUN %d changed by %s: %u registered, type %u", l->lun,
                      c->session->initiator, l->now.n, l->now.type);
     }
-    if (l->fences)
+    l->fence.awaits = awaits;
+    l->fence.opened = on_fence_opened;
+    if (result == RESERVE_GOOD && l->notices.n && fence_raise(&l->fence, l->device, c->shard))
         return false;
     complete(l);
     return true;
-}
-
-void scsi_reserve_fenced(struct reserved *l)
-{
-    if (--l->fences)
-        return;
-    complete(l);
-    serve(l);
 }
 
 static void on_saved(struct reserve_save *save)

@@ -11,7 +11,6 @@
 
 struct command;
 struct device;
-struct reserved;
 struct shard;
 
 /* What came of a change, besides enum reserve_result. */
@@ -28,8 +27,6 @@ void scsi_reserve_load(struct device *, const struct shard *);
 bool scsi_reserve_conflicts(const struct command *);
 /* The same for another LUN that it reaches. */
 bool scsi_reserve_conflicts_on(const struct command *, int lun, enum reserve_class);
-/* A write that PREEMPT AND ABORT waits for has come back from its volume. */
-void scsi_reserve_fenced(struct reserved *);
 /* Gives back what the device has. */
 void scsi_reserve_free(struct device *);
 

@@ -29,6 +29,7 @@ static struct device *device_get(struct shard *s, struct vm *vm)
     memcpy(d->name, name, sizeof d->name);
     TAILQ_INIT(&d->sessions);
     range_init(&d->ranges);
+    TAILQ_INIT(&d->fences);
     TAILQ_INSERT_TAIL(&s->devices, d, entry);
     scsi_reserve_load(d, s);
     d->m_sessions =
@@ -290,20 +291,34 @@ static void session_serve(struct conn *c, bool in_order)
     }
 }
 
-/* Keep it until the numbers before it have come. */
-static void session_hold(struct conn *c, uint32_t cmd_sn)
+/* A place in the order; NULL: the same number twice, and the first one counts. */
+static struct held *held_new(struct session *s, uint32_t cmd_sn)
 {
-    struct session *s = c->session;
     struct held *h, *after = NULL;
 
     TAILQ_FOREACH (h, &s->held, entry) {
         if (h->cmd_sn == cmd_sn)
-            return; /* the same number twice: the first one counts */
+            return NULL;
         if ((int32_t)(cmd_sn - h->cmd_sn) > 0)
             after = h;
     }
     h = xcalloc(1, sizeof *h);
     h->cmd_sn = cmd_sn;
+    if (after)
+        TAILQ_INSERT_AFTER(&s->held, after, h, entry);
+    else
+        TAILQ_INSERT_HEAD(&s->held, h, entry);
+    s->nheld++;
+    return h;
+}
+
+/* Keep it until the numbers before it have come. */
+static void session_hold(struct conn *c, uint32_t cmd_sn)
+{
+    struct held *h = held_new(c->session, cmd_sn);
+
+    if (!h)
+        return;
     memcpy(h->bhs, c->rx.bhs, BHS_BYTES);
     if ((h->bhs[0] & ISCSI_OPCODE_MASK) == ISCSI_SCSI_COMMAND) {
         unsigned before = c->commands.n;
@@ -316,11 +331,14 @@ static void session_hold(struct conn *c, uint32_t cmd_sn)
         h->data_len = c->rx.data_len;
         c->rx.data = NULL;
     }
-    if (after)
-        TAILQ_INSERT_AFTER(&s->held, after, h, entry);
-    else
-        TAILQ_INSERT_HEAD(&s->held, h, entry);
-    s->nheld++;
+}
+
+void session_skip(struct conn *c, uint32_t cmd_sn)
+{
+    struct held *h = held_new(c->session, cmd_sn);
+
+    if (h)
+        h->bhs[0] = ISCSI_SCSI_COMMAND;
 }
 
 /* The numbers that have come into order; a logout among them is the last. */
@@ -371,6 +389,8 @@ void session_pdu(struct conn *c)
     }
     if (c->rx.bhs[0] & ISCSI_IMMEDIATE) {
         session_serve(c, true);
+        buf_unref(&c->rx.data);
+        session_release(c); /* of what ABORT TASK has skipped */
         return;
     }
     if ((int32_t)(cmd_sn - s->exp_cmd_sn) < 0 || (int32_t)(cmd_sn - s->max_cmd_sn) > 0) {

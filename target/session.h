@@ -8,6 +8,7 @@
 #define ISTHMUS_SESSION_H
 
 #include "conn.h"
+#include "fence.h"
 #include "range.h"
 
 /* Commands are counted by what they are. */
@@ -51,6 +52,8 @@ struct device {
     bool going;                                /* its VM is being deleted */
     struct timer going_timer;                  /* what has not logged out by then is closed */
     struct range_table ranges;
+    struct fence_list fences;
+    uint64_t aborts; /* of commands in the volume, so far */
     struct mode mode[VM_DISKS_MAX];
     struct metric *m_sessions, *m_commands[OP_KINDS], *m_read_bytes, *m_written_bytes, *m_errors;
     struct metric *m_seconds[OP_ZERO]; /* read, write, flush */
@@ -107,6 +110,8 @@ void session_vm_going(struct shard *, struct vm *);
 
 /* A complete PDU in full feature phase: in order, held or dropped by CmdSN. */
 void session_pdu(struct conn *);
+/* No request with this number in the window will come: ABORT TASK says so. */
+void session_skip(struct conn *, uint32_t cmd_sn);
 /* ExpCmdSN and MaxCmdSN into a PDU that leaves. */
 void session_stamp(struct session *, uint8_t *bhs);
 uint32_t session_ttt(struct session *);
@@ -118,6 +123,7 @@ void session_unreserve(struct device *, int lun, const struct session *);
 
 /* Single PDUs: tmf.c, nop.c, text.c. The request is in conn->rx. */
 void tmf_request(struct conn *);
+void tmf_drop(struct conn *); /* those that wait: the connection is closed */
 void nop_out(struct conn *);
 void nop_tick(struct conn *); /* every second, from the connection's timer */
 void text_request(struct conn *);

@@ -1,37 +1,134 @@
 /* target/tmf.c - task management: abort, clear and reset. On the VM's loop.
  *
- * An aborted command is never answered; if its I/O is in the volume it is dropped when it comes back, and
- * the function is answered at once. Responses that were queued before stay before it in the queue. ACA and
- * task reassignment are not supported and say so.
+ * An aborted command is never answered; if its I/O is in the volume it is dropped when it comes back. The
+ * function is answered when no write that it aborted is in the volume any more (RFC 7143 4.2.3.3, SAM-5 7.1):
+ * what is read then stays. It does not wait for reads: they may be waiting for an outage of the WAN to end.
+ * Responses that were queued before stay before it in the queue. ACA and task reassignment are not supported
+ * and say so.
  */
+#include "check.h"
 #include "log.h"
+#include "mem.h"
 #include "session.h"
 #include "wire.h"
 
 static const char part[] = "target";
+enum { TMFS_MAX = 32 }; /* of a connection that wait */
 
-static void respond(struct conn *c, enum tmf_response response)
+/* A function whose answer waits until what it aborted has left the volume. */
+struct tmf {
+    LIST_ENTRY(tmf) entry; /* conn->tmfs */
+    struct fence fence;
+    struct conn *conn;
+    uint32_t itt;
+    int lun;       /* whose commands; -1: all */
+    bool one, own; /* a single task of this session; all of this session */
+    uint32_t task; /* that one */
+    bool close_after;
+};
+
+static void answer(struct conn *c, uint32_t itt, enum tmf_response response, bool close_after)
 {
-    struct out *o = out_new(ISCSI_TASK_MANAGEMENT_RESPONSE, ISCSI_FINAL, get32(c->rx.bhs + AT_ITT), 0);
+    struct out *o = out_new(ISCSI_TASK_MANAGEMENT_RESPONSE, ISCSI_FINAL, itt, 0);
 
     o->bhs[AT_RESPONSE] = (uint8_t)response;
+    o->close_after = close_after;
     send_out(c, &o);
 }
 
-static enum tmf_response abort_task(struct conn *c)
+static void respond(struct conn *c, enum tmf_response response)
+{
+    answer(c, get32(c->rx.bhs + AT_ITT), response, false);
+}
+
+/* A read that comes back is dropped and nobody sees it; all else may still change something. */
+static bool awaits(const struct fence *f, const struct command *cmd)
+{
+    const struct tmf *t = container_of(f, const struct tmf, fence);
+
+    if (cmd->io.op == IO_READ || (t->own && cmd->conn != t->conn))
+        return false;
+    return t->one ? cmd->itt == t->task : t->lun < 0 || cmd->lun == t->lun;
+}
+
+static void tmf_free(struct tmf **pt)
+{
+    struct tmf *t = *pt;
+
+    *pt = NULL;
+    LIST_REMOVE(t, entry);
+    t->conn->ntmfs--;
+    free(t);
+}
+
+static void opened(struct fence *f)
+{
+    struct tmf *t = container_of(f, struct tmf, fence);
+
+    answer(t->conn, t->itt, TMF_COMPLETE, t->close_after);
+    conn_post_turn(t->conn);
+    tmf_free(&t);
+}
+
+/* FUNCTION COMPLETE, now or when nothing that `like` tells of is in the volume any more. */
+static void complete(struct conn *c, struct tmf like)
+{
+    struct tmf *t = xmalloc(sizeof *t);
+
+    *t = like;
+    t->conn = c;
+    t->itt = get32(c->rx.bhs + AT_ITT);
+    t->fence.awaits = awaits;
+    t->fence.opened = opened;
+    LIST_INSERT_HEAD(&c->tmfs, t, entry);
+    c->ntmfs++;
+    if (fence_raise(&t->fence, c->session->device, c->shard))
+        return;
+    answer(c, t->itt, TMF_COMPLETE, t->close_after);
+    tmf_free(&t);
+}
+
+void tmf_drop(struct conn *c)
+{
+    struct tmf *t;
+
+    while ((t = LIST_FIRST(&c->tmfs))) {
+        fence_drop(&t->fence, c->session->device);
+        tmf_free(&t);
+    }
+}
+
+/* Whether an earlier function has aborted it, but it may still change something. */
+static bool is_leaving(struct conn *c, uint32_t itt)
+{
+    struct command *cmd;
+
+    TAILQ_FOREACH (cmd, &c->commands.all, entry)
+        if (cmd->itt == itt && cmd->aborted && cmd->io.op != IO_READ)
+            return true;
+    return false;
+}
+
+static void abort_task(struct conn *c, int lun)
 {
     struct session *s = c->session;
     uint32_t itt = get32(c->rx.bhs + AT_REFERENCED_TASK_TAG), ref = get32(c->rx.bhs + AT_REF_CMD_SN);
     struct command *cmd = command_find(c, itt);
 
-    if (cmd && cmd->state != COMMAND_SENDING) {
-        command_abort(cmd);
-        return TMF_COMPLETE;
+    if (cmd ? cmd->state == COMMAND_SENDING : !is_leaving(c, itt)) {
+        /* A number still to come counts as received and aborted (RFC 7143 11.5.1); all else is answered. */
+        if (!cmd && (int32_t)(ref - s->exp_cmd_sn) >= 0 && (int32_t)(ref - s->max_cmd_sn) <= 0 &&
+            (int32_t)(ref - get32(c->rx.bhs + AT_CMD_SN)) < 0) {
+            session_skip(c, ref);
+            respond(c, TMF_COMPLETE);
+        } else {
+            respond(c, TMF_NO_TASK);
+        }
+        return;
     }
-    /* A number still to come counts as aborted (RFC 7143 11.5.1); anything else is not there any more. */
-    if (!cmd && (int32_t)(ref - s->exp_cmd_sn) >= 0 && (int32_t)(ref - s->max_cmd_sn) <= 0)
-        return TMF_COMPLETE;
-    return TMF_NO_TASK;
+    if (cmd)
+        command_abort(cmd);
+    complete(c, (struct tmf){.lun = lun, .own = true, .one = true, .task = itt});
 }
 
 /* Every session's commands for the LUN (-1: all). A unit attention tells of it: everybody after a reset
@@ -79,38 +176,40 @@ void tmf_request(struct conn *c)
     has_lun = lun >= 0 && (unsigned)lun < d->vm->spec.ndisks;
     log_info(c->ctx, "task management function %u, lun %d, task %08x", function, lun,
              get32(c->rx.bhs + AT_REFERENCED_TASK_TAG));
+    if (c->ntmfs >= TMFS_MAX) {
+        respond(c, TMF_REJECTED);
+        return;
+    }
+    if (!has_lun && function >= TMF_ABORT_TASK && function <= TMF_LOGICAL_UNIT_RESET &&
+        function != TMF_CLEAR_ACA) {
+        respond(c, TMF_NO_LUN);
+        return;
+    }
     switch (function) {
     case TMF_ABORT_TASK:
-        respond(c, has_lun ? abort_task(c) : TMF_NO_LUN);
+        abort_task(c, lun);
         return;
     case TMF_ABORT_TASK_SET:
-        if (has_lun)
-            command_abort_lun(c, lun);
-        respond(c, has_lun ? TMF_COMPLETE : TMF_NO_LUN);
+        command_abort_lun(c, lun);
+        complete(c, (struct tmf){.lun = lun, .own = true});
         return;
     case TMF_CLEAR_TASK_SET:
-        if (has_lun)
-            clear(c, lun, UA_CLEARED);
-        respond(c, has_lun ? TMF_COMPLETE : TMF_NO_LUN);
+        clear(c, lun, UA_CLEARED);
+        complete(c, (struct tmf){.lun = lun});
         return;
     case TMF_LOGICAL_UNIT_RESET:
-        if (has_lun)
-            clear(c, lun, UA_RESET);
-        respond(c, has_lun ? TMF_COMPLETE : TMF_NO_LUN);
+        clear(c, lun, UA_RESET);
+        complete(c, (struct tmf){.lun = lun});
         return;
     case TMF_TARGET_WARM_RESET:
         clear(c, -1, UA_RESET);
-        respond(c, TMF_COMPLETE);
+        complete(c, (struct tmf){.lun = -1});
         return;
-    case TMF_TARGET_COLD_RESET: {
-        struct out *o = out_new(ISCSI_TASK_MANAGEMENT_RESPONSE, ISCSI_FINAL, get32(c->rx.bhs + AT_ITT), 0);
-
+    case TMF_TARGET_COLD_RESET:
         clear(c, -1, UA_RESET);
         cold_reset(c);
-        o->close_after = true;
-        send_out(c, &o);
+        complete(c, (struct tmf){.lun = -1, .close_after = true});
         return;
-    }
     case TMF_CLEAR_ACA:
         respond(c, TMF_NOT_SUPPORTED);
         return;

@@ -366,6 +366,29 @@ static inline void data_out(struct client *c, uint32_t itt, uint32_t ttt, uint32
     pdu_send(c, bhs, data, len);
 }
 
+static inline void tmf_send(struct client *c, uint8_t function, uint32_t task, uint32_t ref_cmd_sn)
+{
+    uint8_t bhs[48] = {ISCSI_TASK_MANAGEMENT | ISCSI_IMMEDIATE, (uint8_t)(0x80 | function)};
+
+    put32(bhs + AT_ITT, c->itt++);
+    put32(bhs + AT_REFERENCED_TASK_TAG, task);
+    put32(bhs + AT_CMD_SN, c->cmd_sn);
+    put32(bhs + AT_REF_CMD_SN, ref_cmd_sn);
+    pdu_send(c, bhs, NULL, 0);
+}
+
+static inline int tmf_recv(struct client *c)
+{
+    assert_int_equal(pdu_recv(c), ISCSI_TASK_MANAGEMENT_RESPONSE);
+    return c->bhs[AT_RESPONSE];
+}
+
+static inline int tmf(struct client *c, uint8_t function, uint32_t task, uint32_t ref_cmd_sn)
+{
+    tmf_send(c, function, task, ref_cmd_sn);
+    return tmf_recv(c);
+}
+
 /* The answer of a command: SCSI Response, or Data-In PDUs gathered in out (out_len: how many bytes) whose
  * last one has the status. Returns the status; sense 0xKKAACC or 0, and the residual (negative: underflow).
  */

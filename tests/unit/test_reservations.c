@@ -126,17 +126,6 @@ static void bye(struct client *c)
     client_free(&c);
 }
 
-static void tmf(struct client *c, uint8_t function)
-{
-    uint8_t bhs[48] = {ISCSI_TASK_MANAGEMENT | ISCSI_IMMEDIATE, (uint8_t)(0x80 | function)};
-
-    put32(bhs + AT_ITT, c->itt++);
-    put32(bhs + AT_CMD_SN, c->cmd_sn);
-    pdu_send(c, bhs, NULL, 0);
-    assert_int_equal(pdu_recv(c), ISCSI_TASK_MANAGEMENT_RESPONSE);
-    assert_int_equal(c->bhs[2], 0);
-}
-
 static void the_old_kind(void **state)
 {
     struct client *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
@@ -172,7 +161,7 @@ static void the_old_kind(void **state)
     for (uint8_t function = 5; function <= 6; function++) { /* LUN reset, target warm reset */
         assert_int_equal(plain(a, 0x16), GOOD);
         assert_int_equal(access_(b, 0x28), CONFLICTED);
-        tmf(b, function);
+        assert_int_equal(tmf(b, function, 0, 0), TMF_COMPLETE);
         assert_int_equal(access_(b, 0x28), CHECK_OF(RESET));
         assert_int_equal(access_(b, 0x28), GOOD);
         assert_int_equal(plain(a, 0x00), CHECK_OF(RESET));
@@ -229,7 +218,7 @@ static void sessions_come_and_go(void **state)
     assert_int_equal(pr(a, RESERVE_REGISTER, 0, 0, 0xa, 0), GOOD);
     assert_int_equal(pr(a, RESERVE_RESERVE, 3, 0xa, 0, 0), GOOD);
     bye(a);
-    tmf(b, 6);
+    assert_int_equal(tmf(b, TMF_TARGET_WARM_RESET, 0, 0), TMF_COMPLETE);
     assert_int_equal(plain(b, 0x00), CHECK_OF(RESET));
     assert_int_equal(access_(b, 0x28), CONFLICTED);
     bye(b);

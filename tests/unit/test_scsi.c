@@ -1,6 +1,6 @@
 /* links: fake_volumes target */
-/* SCSI over a socket: every way write data can come, residuals, ranges, sense, task management with I/O in
- * the volume, CmdSN order, digests, tiny segments, and Data-Out that is wrong.
+/* SCSI over a socket: every way write data can come, residuals, ranges, sense, CmdSN order, digests,
+ * tiny segments, and Data-Out that is wrong.
  */
 #include "target_fixture.h"
 
@@ -206,76 +206,6 @@ static void short_allocation_lengths(void **state)
             assert_true(a.out_len <= length);
             assert_int_equal(a.residual, (int64_t)a.out_len - 255);
         }
-    client_free(&c);
-}
-
-static void tmf_send(struct client *c, uint8_t function, uint32_t task, uint32_t ref_cmd_sn)
-{
-    uint8_t bhs[48] = {ISCSI_TASK_MANAGEMENT | ISCSI_IMMEDIATE, (uint8_t)(0x80 | function)};
-
-    put32(bhs + AT_ITT, c->itt++);
-    put32(bhs + AT_REFERENCED_TASK_TAG, task);
-    put32(bhs + AT_CMD_SN, c->cmd_sn);
-    put32(bhs + AT_REF_CMD_SN, ref_cmd_sn);
-    pdu_send(c, bhs, NULL, 0);
-}
-
-static int tmf(struct client *c, uint8_t function, uint32_t task, uint32_t ref_cmd_sn)
-{
-    tmf_send(c, function, task, ref_cmd_sn);
-    assert_int_equal(pdu_recv(c), ISCSI_TASK_MANAGEMENT_RESPONSE);
-    return c->bhs[AT_RESPONSE];
-}
-
-static void aborts_while_the_io_is_in_the_volume(void **state)
-{
-    struct client *c = session_new(0, 1, ""), *other = session_new(0, 2, "");
-    uint32_t first = c->itt, sn = c->cmd_sn;
-    struct answer a;
-
-    (void)state;
-    atomic_store(&fix.volumes[0].stalled, true);
-    for (uint32_t i = 0; i < 10; i++)
-        command_send(c, F | R, 4096, rw10(0x28, i * 8, 8), 10, NULL, 0);
-    command_send(c, F | W, 512, rw10(0x2a, 99, 1), 10, pattern, 512);
-    command_send(other, F | R, 512, rw10(0x28, 0, 1), 10, NULL, 0);
-    fix_wait(&fix.volumes[0].nparked, 12);
-    assert_int_equal(tmf(c, TMF_ABORT_TASK, first + 3, sn + 3), TMF_COMPLETE);
-    assert_int_equal(tmf(c, TMF_ABORT_TASK, first + 3, sn + 3), TMF_NO_TASK);
-    assert_int_equal(tmf(c, TMF_ABORT_TASK, 4711, sn), TMF_NO_TASK);
-    assert_int_equal(tmf(c, 0x7f, 0, 0), TMF_REJECTED);
-    assert_int_equal(tmf(c, TMF_CLEAR_ACA, 0, 0), TMF_NOT_SUPPORTED);
-    assert_int_equal(tmf(c, TMF_TASK_REASSIGN, first, 0), TMF_NO_REASSIGN);
-    assert_int_equal(tmf(c, TMF_LOGICAL_UNIT_RESET, 0, 0), TMF_COMPLETE);
-    fix_unstall(0);
-    fix_wait(&fix.volumes[0].held, 0); /* dropped, and given back */
-    for (int i = 0; i < 2; i++) {
-        struct client *who = i ? other : c;
-
-        command_send(who, F | R, 512, rw10(0x28, 0, 1), 10, NULL, 0);
-        a = answer_recv(who, NULL);
-        assert_int_equal(a.sense, 0x062903);
-        command_send(who, F | R, 512, rw10(0x28, 0, 1), 10, NULL, 0);
-        assert_int_equal(answer_recv(who, NULL).status, 0);
-    }
-    client_free(&c);
-    client_free(&other);
-}
-
-static void an_aborted_write_takes_no_more_data(void **state)
-{
-    struct client *c = session_new(0, 1, "ImmediateData=No|");
-    uint32_t itt = c->itt, ttt;
-
-    (void)state;
-    command_send(c, F | W, 4096, rw10(0x2a, 0, 8), 10, NULL, 0);
-    assert_int_equal(pdu_recv(c), ISCSI_R2T);
-    ttt = get32(c->bhs + AT_TTT);
-    assert_int_equal(tmf(c, TMF_ABORT_TASK, itt, c->cmd_sn - 1), TMF_COMPLETE);
-    data_out(c, itt, ttt, 0, 0, true, pattern, 4096); /* was on its way: not a word */
-    command_send(c, F | R, 512, rw10(0x28, 0, 1), 10, NULL, 0);
-    assert_int_equal(answer_recv(c, NULL).status, 0);
-    assert_int_equal(atomic_load(&fix.volumes[0].writes), 0);
     client_free(&c);
 }
 
@@ -533,8 +463,6 @@ int main(void)
         STORY(residuals),
         STORY(ranges_and_sense),
         STORY(short_allocation_lengths),
-        STORY(aborts_while_the_io_is_in_the_volume),
-        STORY(an_aborted_write_takes_no_more_data),
         STORY(data_out_that_is_wrong),
         STORY(commands_are_put_in_order),
         STORY(what_does_not_belong_is_rejected),

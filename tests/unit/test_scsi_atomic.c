@@ -113,7 +113,6 @@ static void writes_keep_their_place(void **state)
 static void aborted_in_between(void **state)
 {
     struct client *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
-    uint8_t bhs[48] = {ISCSI_TASK_MANAGEMENT | ISCSI_IMMEDIATE, 0x80 | 2}; /* ABORT TASK SET */
 
     (void)state;
     atomic_store(&fix.volumes[0].stalled, true);
@@ -122,11 +121,7 @@ static void aborted_in_between(void **state)
     caw_send(a, LBA, 1, 0, 'c');
     caw_send(b, LBA, 1, 0, 'b');
     write_send(b, LBA, 'w');
-    put32(bhs + AT_ITT, a->itt++);
-    put32(bhs + AT_REFERENCED_TASK_TAG, ISCSI_TAG_NONE);
-    put32(bhs + AT_CMD_SN, a->cmd_sn);
-    pdu_send(a, bhs, NULL, 0);
-    assert_int_equal(pdu_recv(a), ISCSI_TASK_MANAGEMENT_RESPONSE);
+    assert_int_equal(tmf(a, TMF_ABORT_TASK_SET, ISCSI_TAG_NONE, 0), TMF_COMPLETE);
     fix_unstall(0);
     assert_int_equal(answer_recv(b, NULL).sense, 0);
     assert_int_equal(answer_recv(b, NULL).sense, 0);

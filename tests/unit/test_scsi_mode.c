@@ -122,14 +122,10 @@ static void lists_that_are_wrong(void **state)
 static void a_reset_brings_defaults(void **state)
 {
     struct client *c = session_new(0, 1, "");
-    uint8_t bhs[48] = {ISCSI_TASK_MANAGEMENT | ISCSI_IMMEDIATE, 0x80 | 5}; /* LOGICAL UNIT RESET */
 
     (void)state;
     assert_int_equal(select_byte(c, CACHING, 2, 0), 0);
-    put32(bhs + AT_ITT, c->itt++);
-    put32(bhs + AT_CMD_SN, c->cmd_sn);
-    pdu_send(c, bhs, NULL, 0);
-    assert_int_equal(pdu_recv(c), ISCSI_TASK_MANAGEMENT_RESPONSE);
+    assert_int_equal(tmf(c, TMF_LOGICAL_UNIT_RESET, 0, 0), TMF_COMPLETE);
     assert_int_equal(ASK(c, NULL, 0x00).sense, 0x062903);
     assert_int_equal(sense_byte(c, CACHING, 2), 4);
     client_free(&c);
