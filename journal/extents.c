@@ -143,6 +143,18 @@ static void release(struct extents *x, struct record *r, uint32_t offset, uint32
     free(r);
 }
 
+static void drop(struct extents *x, struct extent *e)
+{
+    struct record *r = e->record;
+    uint32_t offset = e->offset, n = e->nsectors;
+
+    RB_REMOVE(extent_tree, &x->tree, e);
+    free(e);
+    x->count--;
+    x->cost -= EXTENT_COST;
+    release(x, r, offset, n);
+}
+
 /* Takes [lba, end) out of every extent. */
 static void cut(struct extents *x, uint64_t lba, uint64_t end)
 {
@@ -165,10 +177,8 @@ static void cut(struct extents *x, uint64_t lba, uint64_t end)
             e->nsectors = (uint32_t)(e_end - to);
             e->lba = to;
         } else {
-            RB_REMOVE(extent_tree, &x->tree, e);
-            free(e);
-            x->count--;
-            x->cost -= EXTENT_COST;
+            drop(x, e);
+            continue;
         }
         release(x, r, offset, (uint32_t)(to - from));
     }
@@ -194,6 +204,39 @@ void extents_apply(struct extents *x, enum record_type type, uint64_t seq, uint6
     e->offset = 0;
     e->nsectors = nsectors;
     release(x, old, old_offset, old_nsectors);
+}
+
+void extents_forget(struct extents *x, uint64_t seq, uint64_t lba, uint32_t nsectors)
+{
+    struct extent *e = find(x, lba), *next;
+
+    for (; e && e->lba < lba + nsectors; e = next) {
+        next = RB_NEXT(extent_tree, &x->tree, e);
+        if (e->record->seq == seq)
+            drop(x, e);
+    }
+}
+
+void extents_forget_through(struct extents *x, uint64_t seq)
+{
+    struct extent *e, *next;
+
+    for (e = RB_MIN(extent_tree, &x->tree); e; e = next) {
+        next = RB_NEXT(extent_tree, &x->tree, e);
+        if (e->record->seq <= seq)
+            drop(x, e);
+    }
+}
+
+void extents_each(const struct extents *x, void (*each)(void *arg, const struct extents_one *), void *arg)
+{
+    struct extent *e;
+
+    RB_FOREACH (e, extent_tree, (struct extent_tree *)&x->tree) {
+        struct extents_one one = {e->record->type, e->record->seq, e->lba, e->nsectors, e->offset};
+
+        each(arg, &one);
+    }
 }
 
 static void piece_of(struct vmlog_piece *p, const struct extent *e, uint64_t lba, uint64_t end)

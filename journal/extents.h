@@ -25,6 +25,19 @@ void extents_free(struct extents **);
 /* The record becomes the newest content of its range; seq is higher than any before. */
 void extents_apply(struct extents *, enum record_type, uint64_t seq, uint64_t lba, uint32_t nsectors);
 
+/* What is left of this record in [lba, lba + nsectors) goes; newer content stays. */
+void extents_forget(struct extents *, uint64_t seq, uint64_t lba, uint32_t nsectors);
+/* Every record up to this one goes. */
+void extents_forget_through(struct extents *, uint64_t seq);
+
+/* Each extent, by place. */
+struct extents_one {
+    enum record_type type;
+    uint64_t seq, lba;
+    uint32_t nsectors, offset; /* sectors from the record's first */
+};
+void extents_each(const struct extents *, void (*each)(void *arg, const struct extents_one *), void *arg);
+
 /* As vmlog_pieces. */
 unsigned extents_pieces(const struct extents *, uint64_t lba, uint32_t nsectors, struct vmlog_piece *,
                         unsigned max, uint32_t *covered);

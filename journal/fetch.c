@@ -56,19 +56,28 @@ static int fetch_piece(struct part_read *r, const struct vmlog *log, const struc
     return 0;
 }
 
-static void fetch_run(struct work *w)
+int fetch_pieces(struct vmlog *log, const struct vmlog_piece *pieces, uint8_t *const *to, unsigned n,
+                 unsigned *failed)
 {
-    struct vmlog_fetch *f = container_of(w, struct vmlog_fetch, in.work);
-    struct journal *j = f->in.log->journal;
+    struct journal *j = log->journal;
     struct part_read r = {.j = j, .opener = keyring_take(j->keys)};
+    int err = 0;
 
     pthread_rwlock_rdlock(&j->db_lock);
-    for (unsigned i = 0; i < f->n && f->status == 0; i++) {
-        f->status = fetch_piece(&r, f->in.log, &f->pieces[i], f->to[i], i ? &f->pieces[i - 1] : NULL);
-        f->in.failed = i;
+    for (unsigned i = 0; i < n && err == 0; i++) {
+        err = fetch_piece(&r, log, &pieces[i], to[i], i ? &pieces[i - 1] : NULL);
+        *failed = i;
     }
     pthread_rwlock_unlock(&j->db_lock);
     keyring_give(j->keys, r.opener);
+    return err;
+}
+
+static void fetch_run(struct work *w)
+{
+    struct vmlog_fetch *f = container_of(w, struct vmlog_fetch, in.work);
+
+    f->status = fetch_pieces(f->in.log, f->pieces, f->to, f->n, &f->in.failed);
 }
 
 /* A key is removed only after the index has let go of it: missing while the index still points to it means

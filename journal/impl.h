@@ -24,10 +24,12 @@ enum {
     DEAD_EAGER = 16 /* as many dead_keys are worth a batch of their own; fewer wait for the next write */
 };
 
-/* Keys to be removed, of one VM. Owned by the writer once queued. */
+/* Keys to be removed, of one VM: n of them, and all of records up to `through` (0: none). Owned by the writer
+ * once queued. */
 struct dead_keys {
     STAILQ_ENTRY(dead_keys) entry;
     uint8_t id[VMLOG_ID_BYTES];
+    uint64_t through;
     unsigned n;
     struct {
         uint64_t seq;
@@ -105,7 +107,12 @@ struct vmlog {
     struct append_list unstable; /* visible, fua, not synced */
     struct flush_list flushes;
     struct dead_keys *dead; /* being filled */
-    unsigned out;           /* appends, flushes and fetches not done */
+    unsigned out;           /* appends, flushes, fetches and cuts not done */
+    uint64_t trimmed;       /* records up to this one are gone, or going, as a range */
+    uint64_t frozen;        /* a cut is open: what it needs is held (0: none) */
+    struct dead_list held;  /* keys that were superseded meanwhile, */
+    uint64_t held_bytes;    /* and what is given back for them at its end */
+    uint64_t oldest_ns;     /* when the first record after the newest cut became visible (0: none is there) */
     struct metric *m_written, *m_records;
 
     /* lock */
@@ -116,6 +123,15 @@ struct vmlog {
     uint64_t sync_wanted;
     TAILQ_ENTRY(vmlog) sync_entry;
 };
+
+/* vmlog.c */
+void vmlog_dead_submit(struct vmlog *);
+struct dead_keys *vmlog_dead_new(const struct vmlog *);
+
+/* fetch.c: blocking. The content of pieces, one after the other; *failed: the piece that the status is about.
+ */
+int fetch_pieces(struct vmlog *, const struct vmlog_piece *, uint8_t *const *to, unsigned n,
+                 unsigned *failed);
 
 /* journal.c */
 uint64_t journal_now_ns(void);

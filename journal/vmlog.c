@@ -23,28 +23,41 @@ enum { STALL_POLL_MS = 20 };
 
 /* --- superseded -----------------------------------------------------------------------------------------*/
 
-static void dead_submit(struct vmlog *log)
+struct dead_keys *vmlog_dead_new(const struct vmlog *log)
+{
+    struct dead_keys *d = xmalloc(sizeof *d);
+
+    memcpy(d->id, log->id, sizeof d->id);
+    d->n = 0;
+    d->through = 0;
+    return d;
+}
+
+void vmlog_dead_submit(struct vmlog *log)
 {
     if (!log->dead)
         return;
-    journal_dead_push(log->journal, log->dead);
+    if (log->frozen)
+        STAILQ_INSERT_TAIL(&log->held, log->dead, entry);
+    else
+        journal_dead_push(log->journal, log->dead);
     log->dead = NULL;
 }
 
 static void on_dead(void *arg, uint64_t seq, uint32_t number)
 {
     struct vmlog *log = arg;
-    struct dead_keys *d = log->dead;
+    struct dead_keys *d;
 
-    if (!d) {
-        d = log->dead = xmalloc(sizeof *d);
-        memcpy(d->id, log->id, sizeof d->id);
-        d->n = 0;
-    }
+    if (seq <= log->trimmed)
+        return;
+    if (!log->dead)
+        log->dead = vmlog_dead_new(log);
+    d = log->dead;
     d->keys[d->n].seq = seq;
     d->keys[d->n++].number = number;
     if (d->n == DEAD_MAX)
-        dead_submit(log);
+        vmlog_dead_submit(log);
 }
 
 static struct extents *disk_of(struct vmlog *log, uint8_t disk)
@@ -95,8 +108,12 @@ static void make_visible(struct vmlog *log, struct vmlog_append *a, uint64_t now
     extents_apply(x, a->type, a->seq, a->lba, a->nsectors);
     after = extents_cost(x);
     CHECK(before + a->in.cost >= after);
-    if (before + a->in.cost > after)
+    if (log->frozen)
+        log->held_bytes += before + a->in.cost - after;
+    else if (before + a->in.cost > after)
         space_give(log->journal, before + a->in.cost - after);
+    if (!log->oldest_ns)
+        log->oldest_ns = a->in.since_ns;
     log->last = a->seq;
     log->last_batch = a->in.batch;
     if (a->type == RECORD_WRITE)
@@ -160,7 +177,7 @@ static void on_complete(struct task *t)
     }
     finish_unstable(log, synced, now);
     log->running = false;
-    dead_submit(log);
+    vmlog_dead_submit(log);
     metric_set(log->m_records, records_of(log));
     if (wanted > synced) {
         pthread_mutex_lock(&j->lock);
@@ -423,6 +440,7 @@ int vmlog_open(struct vmlog **lp, struct journal *j, struct loop *loop, const ui
     STAILQ_INIT(&log->unstable);
     STAILQ_INIT(&log->flushes);
     STAILQ_INIT(&log->finished);
+    STAILQ_INIT(&log->held);
     log->m_written = metric_new(METRIC_COUNTER, "isthmus_journal_written_bytes_total",
                                 "Payload written to the journal.", "vm=\"%s\"", vm);
     log->m_records =
@@ -432,8 +450,10 @@ int vmlog_open(struct vmlog **lp, struct journal *j, struct loop *loop, const ui
         vmlog_free(log, false);
         return err;
     }
-    dead_submit(log);
+    vmlog_dead_submit(log);
     log->numbered = log->last;
+    if (records_of(log))
+        log->oldest_ns = journal_now_ns();
     for (int i = 0; i < VMLOG_DISKS; i++)
         if (log->disks[i])
             space_add(j, extents_cost(log->disks[i]));

@@ -103,9 +103,22 @@ static void put_append(struct journal *j, const struct vmlog_append *a)
     put_sealed(j, KV_LOG, key, RECORD_KEY_BYTES, header, sizeof header);
 }
 
+static void put_dead_range(struct journal *j, const struct dead_keys *d)
+{
+    uint8_t from[RECORD_KEY_BYTES], to[RECORD_KEY_BYTES];
+
+    record_key(from, d->id, 0);
+    record_key(to, d->id, d->through + 1);
+    j->kv->ops->batch_delete_range(j->kv, j->batch, KV_LOG, from, sizeof from, to, sizeof to);
+    j->kv->ops->batch_delete_range(j->kv, j->batch, KV_DATA, from, sizeof from, to, sizeof to);
+}
+
 static void put_dead(struct journal *j, const struct dead_keys *d)
 {
     uint8_t key[RECORD_PART_KEY_BYTES];
+
+    if (d->through)
+        put_dead_range(j, d);
 
     for (unsigned i = 0; i < d->n; i++) {
         if (d->keys[i].number == EXTENTS_HEADER) {

@@ -1,0 +1,175 @@
+/* links: journal */
+/* A cut holds still what the guest goes on to overwrite; once it is committed the journal lets go of it.
+ */
+#include "journal_fixture.h"
+
+#include "cut.h"
+
+struct open_cut {
+    struct cut cut;
+    sem_t closed;
+    bool committed;
+};
+
+static void open_it(struct fixture *f, void *arg)
+{
+    cut_open(arg, f->log);
+}
+
+static void on_closed(struct cut *c)
+{
+    sem_post(&container_of(c, struct open_cut, cut)->closed);
+}
+
+static void close_it(struct fixture *f, void *arg)
+{
+    struct open_cut *o = arg;
+
+    (void)f;
+    cut_close(&o->cut, o->committed, on_closed);
+}
+
+static void cut_begin(struct fixture *f, struct open_cut *o)
+{
+    sem_init(&o->closed, 0, 0);
+    on_loop(f, open_it, &o->cut);
+    cut_sort(&o->cut);
+}
+
+static void cut_end(struct fixture *f, struct open_cut *o, bool committed)
+{
+    o->committed = committed;
+    on_loop(f, close_it, o);
+    while (sem_wait(&o->closed) < 0)
+        ;
+    sem_destroy(&o->closed);
+}
+
+/* The cut's content over zeros. */
+static void expect_cut(const struct open_cut *o, const uint8_t *model, uint32_t nsectors)
+{
+    CLEANUP_FREE uint8_t *disk = xcalloc(nsectors, 512);
+    uint64_t before = 0;
+
+    for (size_t i = 0; i < o->cut.n; i++) {
+        const struct cut_extent *e = &o->cut.extents[i];
+
+        assert_true(e->seq >= before && e->seq <= o->cut.seq);
+        before = e->seq;
+        if (!e->zero)
+            assert_int_equal(cut_read(&o->cut, e, disk + e->lba * 512), 0);
+    }
+    assert_memory_equal(disk, model, (size_t)nsectors * 512);
+}
+
+enum { AREA = 8192 };
+
+static void random_puts(struct fixture *f, unsigned n, unsigned tag)
+{
+    for (unsigned i = 0; i < n; i++) {
+        uint32_t sectors = 1 + (uint32_t)rand() % (i % 20 == 0 ? 1500 : 40);
+
+        put(f, (uint64_t)rand() % (AREA - sectors), sectors, rand() % 8 ? tag + i + 1 : 0);
+    }
+}
+
+static void overwriting_does_not_touch_it(void **state)
+{
+    struct fixture *f = fixture_new();
+    CLEANUP_FREE uint8_t *then = xmalloc(AREA * 512);
+    struct open_cut o;
+    uint64_t bytes;
+
+    (void)state;
+    srand(21);
+    fixture_open(f);
+    random_puts(f, 200, 0);
+    memcpy(then, f->model, AREA * 512);
+    cut_begin(f, &o);
+    assert_int_equal(o.cut.seq, 200);
+    random_puts(f, 300, 1000);
+    put(f, 0, AREA, 77); /* nothing of the cut is newest any more */
+    flush(f);
+    expect_cut(&o, then, AREA);
+    cut_end(f, &o, false);
+    expect_model(f, 0, AREA);
+    bytes = journal_bytes(f->journal);
+    assert_in_range(bytes, AREA * 512, AREA * 512 + 4096); /* what was held has been given back */
+    fixture_close(f);
+    fixture_open(f);
+    expect_model(f, 0, AREA);
+    fixture_close(f);
+    fixture_free(f);
+}
+
+static void absent_where_committed(struct fixture *f, uint64_t lba, uint32_t n)
+{
+    CLEANUP_FREE uint8_t *out = xmalloc((size_t)n * 512);
+    unsigned absent;
+
+    assert_int_equal(get(f, lba, n, out, &absent), 0);
+    assert_int_equal(absent, n);
+}
+
+static void resume_at(struct fixture *f, void *arg)
+{
+    cut_resume(f->log, *(uint64_t *)arg);
+}
+
+static void what_is_committed_goes(void **state)
+{
+    struct fixture *f = fixture_new();
+    struct open_cut o;
+    uint64_t seq;
+
+    (void)state;
+    srand(22);
+    fixture_open(f);
+    random_puts(f, 200, 0);
+    cut_begin(f, &o);
+    put(f, 100, 50, 5000);
+    put(f, 4000, 8, 5001);
+    seq = o.cut.seq;
+    cut_end(f, &o, true);
+    expect_model(f, 100, 50);
+    expect_model(f, 4000, 8);
+    absent_where_committed(f, 0, 100);
+    absent_where_committed(f, 150, 3850);
+    assert_in_range(journal_bytes(f->journal), 58 * 512, 58 * 512 + 2048);
+    fixture_close(f);
+    fixture_open(f); /* the range is gone from the disk, too */
+    expect_model(f, 100, 50);
+    absent_where_committed(f, 150, 3850);
+    on_loop(f, resume_at, &seq);
+    assert_int_equal(put(f, 0, 8, 9), seq + 3);
+    fixture_close(f);
+    fixture_free(f);
+}
+
+static void numbers_go_on_above_what_the_store_has(void **state)
+{
+    struct fixture *f = fixture_new();
+    uint64_t seq = 5000;
+
+    (void)state;
+    fixture_open(f);
+    put(f, 0, 8, 1);
+    on_loop(f, resume_at, &seq);
+    absent_where_committed(f, 0, 8);
+    assert_int_equal(journal_bytes(f->journal), 0);
+    assert_int_equal(put(f, 0, 8, 2), 5001);
+    expect_model(f, 0, 8);
+    fixture_close(f);
+    fixture_free(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(overwriting_does_not_touch_it),
+        cmocka_unit_test(what_is_committed_goes),
+        cmocka_unit_test(numbers_go_on_above_what_the_store_has),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
