@@ -69,8 +69,12 @@ declare -A packages=(
     [run]="openssl curl jq procps iproute2 util-linux qemu-system-x86 ipxe-qemu
     debootstrap e2fsprogs parted grub-pc-bin grub2-common zstd"
     [test]="tgt libiscsi-bin nbdkit clang clang-tidy libclang-rt-14-dev cppcheck valgrind shellcheck
-        prometheus ccache"
+        prometheus ccache
+        ceph-mon ceph-osd radosgw ceph-common
+        swift-proxy swift-account swift-container swift-object memcached"
 )
+# Node's own packages hold npm, and cannot live beside Debian's.
+command -v npm >/dev/null || packages[test]+=" nodejs npm"
 
 # packages_missing LIST... -> those not installed, one a line
 packages_missing() {
@@ -145,4 +149,35 @@ image_ensure() {
     fi
     exec {lock}>&-
     [ -e "$image" ]
+}
+
+# --- Azurite, which speaks Azure Blob: for the tests, installed once a machine ---
+
+azurite_version=3.35.0
+azurite_before=2025-11-01 # what it depends on: no newer than this
+
+azurite_path() { printf '%s/azurite-%s\n' "$cache_dir" "$azurite_version"; }
+
+azurite_install() {
+    local dir
+    dir=$(azurite_path)
+    rm -rf "$cache_dir"/azurite-*
+    mkdir -p "$dir.new"
+    (
+        cd "$dir.new"
+        printf '{"private": true}\n' >package.json
+        npm install --no-audit --no-fund --ignore-scripts --before="$azurite_before" "azurite@$azurite_version"
+    ) && mv "$dir.new" "$dir"
+}
+
+# Installs it if it is not there yet; only one process does, the others wait.
+azurite_ensure() {
+    local lock
+    [ ! -e "$(azurite_path)" ] || return 0
+    mkdir -p "$cache_dir"
+    exec {lock}>"$cache_dir/azurite.lock"
+    flock "$lock"
+    [ -e "$(azurite_path)" ] || step "Installing Azurite (once, about half a minute)" azurite_install
+    exec {lock}>&-
+    [ -e "$(azurite_path)" ]
 }
