@@ -1,0 +1,84 @@
+/* journal/commit.h - carries one VM's log into the object store, cut by cut; docs/log.md has the steps.
+ *
+ * A commit begins when the oldest write that the store lacks is age_ms old, when bytes have come together, or
+ * when somebody asks. Objects of a cut are built one after the other on the pool, put several at a time, and
+ * count in order. What fails is tried again for ever, from a new cut; the journal keeps everything until the
+ * store has it.
+ *
+ * Lives on the VM's loop; all calls and callbacks are there. One cut at a time.
+ */
+#ifndef ISTHMUS_COMMIT_H
+#define ISTHMUS_COMMIT_H
+
+#include "cut.h"
+#include "map.h"
+#include "store.h"
+
+struct commit;
+
+/* How many objects all VMs of a loop may have in memory at once. Embedded in its owner; outlives the commits.
+ */
+TAILQ_HEAD(commits, commit);
+struct commit_slots {
+    unsigned free;
+    struct commits waiting;
+};
+void commit_slots_init(struct commit_slots *, unsigned objects);
+
+struct commit_conf {
+    struct loop *loop;
+    struct vmlog *log;
+    struct map *map;
+    struct store *store; /* of this loop */
+    struct commit_slots *slots;
+    struct aead_key master;
+    uint8_t id[VMLOG_ID_BYTES];
+    uint8_t writer[LOGOBJ_WRITER_BYTES]; /* this edge's data directory */
+    const char *vm;                      /* copied */
+    uint64_t epoch;
+    unsigned age_ms;
+    uint64_t bytes;        /* of journal, that start a commit before its age does */
+    uint32_t object_bytes; /* an object is closed when it holds as much; 0: 8 MiB */
+    /* Another edge has written this VM's log: nothing of ours can follow it. Once; the commit stays quiet. */
+    void (*fenced)(void *arg, const struct why *);
+    /* A cut is in the store and in the map. May be NULL. */
+    void (*committed)(void *arg, uint64_t cut);
+    void *arg;
+};
+struct commit *commit_new(const struct commit_conf *);
+
+/* done() when everything that was visible at the call is in the store. status 0; -ECANCELED: it is being
+ * stopped; -ESTALE: fenced. Waits for as long as the store is away. */
+struct commit_wait {
+    void (*done)(struct commit_wait *);
+    int status;
+    struct { /* private */
+        TAILQ_ENTRY(commit_wait) entry;
+        uint64_t seq;
+        struct task task;
+    } in;
+};
+void commit_now(struct commit *, struct commit_wait *);
+
+/* Runs fn on a pool thread while no other change of this VM's map does: between two cuts, in turn with them.
+ * done() afterwards, on the loop. Applied, dropped, forgotten: all who change the map come this way. */
+struct commit_turn {
+    void (*run)(struct commit_turn *);  /* pool thread */
+    void (*done)(struct commit_turn *); /* loop; the turn ends when it returns */
+    struct {                            /* private */
+        TAILQ_ENTRY(commit_turn) entry;
+        struct commit *commit;
+        struct work work;
+    } in;
+};
+void commit_take_turn(struct commit *, struct commit_turn *);
+
+/* Age of the oldest write that the store lacks, 0 if it lacks none; and whether putting fails now, with why.
+ */
+uint64_t commit_lag_ns(const struct commit *);
+bool commit_failing(const struct commit *, struct why *);
+
+/* Ends what is under way (the journal keeps it) and frees; done() later. No call after this. */
+void commit_stop(struct commit *, void (*done)(void *arg), void *arg);
+
+#endif

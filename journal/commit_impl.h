@@ -1,0 +1,109 @@
+/* journal/commit_impl.h - what commit.c (when, and the steps of a cut) and commit_put.c (its objects) share.
+ */
+#ifndef ISTHMUS_COMMIT_IMPL_H
+#define ISTHMUS_COMMIT_IMPL_H
+
+#include "commit.h"
+#include "metric.h"
+
+enum { COMMIT_OUTGOING = 3, COMMIT_KEY_MAX = 64 };
+
+/* One object on its way. */
+struct outgoing {
+    struct commit *commit;
+    enum { OUT_FREE, OUT_BUILDING, OUT_PUTTING, OUT_PUT, OUT_TAKEN, OUT_FAILED } state;
+    struct logobj_built built;
+    char key[COMMIT_KEY_MAX];
+    struct iovec iov[2];
+    struct store_req req;
+};
+
+enum commit_state {
+    COMMIT_IDLE,
+    COMMIT_TURN,    /* somebody else changes the map */
+    COMMIT_SYNCING, /* the cut is open; the journal is being fsynced */
+    COMMIT_MOVING,  /* objects are built, put, applied */
+    COMMIT_CLOSING, /* the cut is being closed */
+};
+
+struct commit {
+    struct commit_conf conf;
+    char *vm;
+    enum commit_state state;
+    struct timer timer;
+    TAILQ_HEAD(, commit_wait) waits;
+    TAILQ_HEAD(, commit_turn) turns;
+    struct cut cut;
+    struct vmlog_flush flush;
+    struct map_state next; /* what the map's state becomes with each object */
+    uint64_t began_ns;
+    uint64_t rest_until_ns; /* after a failure */
+    unsigned rest_ms;       /* the next pause after one */
+    bool failed;            /* this cut is given up: let what is under way end */
+    bool again;             /* it was given up only to begin anew at once */
+    bool fenced;
+    bool failing; /* and the operator was told */
+    struct why why;
+
+    /* objects, in a ring: [first, first + count) */
+    struct outgoing out[COMMIT_OUTGOING];
+    unsigned first, count;
+    bool waiting_for_slot;
+    TAILQ_ENTRY(commit) slot_entry;
+
+    /* building: by the pool while `building` */
+    struct logobj_builder *builder;
+    struct work build;
+    bool building, built_last, sorted;
+    size_t at;          /* the next extent, */
+    uint32_t at_sector; /* and where in it */
+    uint64_t next_first;
+    uint8_t chain[LOGOBJ_TAG_BYTES];
+    int build_status;
+    uint8_t *scratch;
+
+    /* the map: by the pool while `applying` */
+    struct work apply;
+    bool applying;
+    struct map_state apply_state;
+    const struct logobj_head *apply_head;
+    const struct logobj_entry *apply_entries;
+    unsigned apply_n;
+    bool apply_stable;
+    struct map_change *change;
+    int apply_status;
+
+    /* a name that is taken */
+    struct buf *found; /* what is there */
+    struct store_req look;
+    struct work judge;
+    struct logobj_head found_head;
+    struct logobj_index found_index;
+    int found_status;
+    struct why found_why;
+    const char *leftover;
+    bool looking;
+
+    bool stopping, stopped;
+    void (*stop_done)(void *arg);
+    void *stop_arg;
+    struct task stop_task;
+
+    struct metric *m_lag, *m_seconds, *m_objects, *m_guest_bytes, *m_object_bytes, *m_failures, *m_pending;
+};
+
+/* commit.c */
+void commit_fail(struct commit *, int err, const char *what, const struct why *); /* gives the cut up */
+void commit_fence(struct commit *, const struct why *);
+void commit_moved(struct commit *); /* something ended: what can go on does */
+
+/* commit_put.c */
+void commit_object_key(char key[COMMIT_KEY_MAX], const uint8_t id[VMLOG_ID_BYTES], uint64_t first);
+void commit_put_begin(struct commit *);
+void commit_put_advance(struct commit *);
+bool commit_put_idle(const struct commit *); /* nothing of this cut is under way */
+void commit_put_cancel(struct commit *);
+void commit_put_end(struct commit *); /* idle: forget what is left */
+bool commit_put_complete(const struct commit *);
+
+#endif

@@ -1,0 +1,479 @@
+/* journal/commit_put.c - the objects of a cut: built in order, put several at a time, applied to the map in
+ * order.
+ *
+ * Building goes in slices on the pool, so that a large cut does not keep others from reading. A name that is
+ * taken is looked at: ours from before a crash is adopted as it is, and the cut starts again behind it; one
+ * of ours that no object leads to is removed; another edge's is the end of our ownership.
+ */
+#include "check.h"
+#include "commit_impl.h"
+#include "log.h"
+#include "mem.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char part[] = "commit";
+
+enum {
+    SLICE_BYTES = 1 << 20, /* read and built in one piece of work */
+    READ_SECTORS = 2048,   /* read at once */
+    PUT_TIMEOUT_MS = 60000,
+    FRONT_MAX = LOGOBJ_HEAD_BYTES + 24 + LOGOBJ_ENTRIES_MAX * LOGOBJ_ENTRY_BYTES + LOGOBJ_FRAME_OVERHEAD
+};
+
+static struct outgoing *out_at(struct commit *c, unsigned i)
+{
+    return &c->out[(c->first + i) % COMMIT_OUTGOING];
+}
+
+/* --- slots ----------------------------------------------------------------------------------------------*/
+
+static bool take_slot(struct commit *c)
+{
+    struct commit_slots *s = c->conf.slots;
+
+    if (s->free) {
+        s->free--;
+        return true;
+    }
+    if (!c->waiting_for_slot)
+        TAILQ_INSERT_TAIL(&s->waiting, c, slot_entry);
+    c->waiting_for_slot = true;
+    return false;
+}
+
+static void leave_queue(struct commit *c)
+{
+    if (c->waiting_for_slot)
+        TAILQ_REMOVE(&c->conf.slots->waiting, c, slot_entry);
+    c->waiting_for_slot = false;
+}
+
+static void give_slot(struct commit *c)
+{
+    struct commit_slots *s = c->conf.slots;
+    struct commit *next = TAILQ_FIRST(&s->waiting);
+
+    s->free++;
+    if (next && next != c) {
+        leave_queue(next);
+        commit_moved(next);
+    }
+}
+
+static void free_out(struct commit *c, struct outgoing *o)
+{
+    logobj_built_free(&o->built);
+    o->state = OUT_FREE;
+    give_slot(c);
+}
+
+/* --- building -------------------------------------------------------------------------------------------*/
+
+static bool extents_left(const struct commit *c)
+{
+    return c->at < c->cut.n;
+}
+
+/* Adds up to READ_SECTORS of the current extent; 0 or -errno. */
+static int build_some(struct commit *c, uint64_t *bytes)
+{
+    const struct cut_extent *e = &c->cut.extents[c->at];
+    uint32_t left = e->nsectors - c->at_sector;
+    struct logobj_entry entry = {
+        .kind = e->zero ? LOGOBJ_ZERO : LOGOBJ_DATA, .disk = e->disk, .lba = e->lba, .seq = e->seq};
+    int err = 0;
+
+    if (e->zero) {
+        entry.nsectors = e->nsectors;
+        logobj_add(c->builder, &entry, NULL);
+        c->at++;
+        *bytes += 4096; /* it is work, too */
+        return 0;
+    }
+    struct cut_extent some = *e;
+    some.lba += c->at_sector;
+    some.offset += c->at_sector;
+    some.nsectors = left < READ_SECTORS ? left : READ_SECTORS;
+    err = cut_read(&c->cut, &some, c->scratch);
+    if (err)
+        return err;
+    entry.lba = some.lba;
+    entry.nsectors = some.nsectors;
+    logobj_add(c->builder, &entry, c->scratch);
+    *bytes += (uint64_t)some.nsectors * 512;
+    c->at_sector += some.nsectors;
+    if (c->at_sector == e->nsectors) {
+        c->at_sector = 0;
+        c->at++;
+    }
+    return 0;
+}
+
+/* Between two records an object may end. */
+static bool object_is_full(const struct commit *c)
+{
+    if (!extents_left(c) || c->at_sector || c->at == 0 ||
+        c->cut.extents[c->at].seq == c->cut.extents[c->at - 1].seq)
+        return false;
+    return logobj_size(c->builder) >= c->conf.object_bytes || logobj_full(c->builder);
+}
+
+static void build_run(struct work *w)
+{
+    struct commit *c = container_of(w, struct commit, build);
+    struct outgoing *o = out_at(c, c->count - 1);
+    uint64_t bytes = 0;
+
+    if (!c->sorted) {
+        cut_sort(&c->cut);
+        c->sorted = true;
+        while (extents_left(c) && c->cut.extents[c->at].seq < c->next_first)
+            c->at++; /* in objects that were adopted */
+    }
+    while (extents_left(c) && !object_is_full(c) && bytes < SLICE_BYTES && c->build_status == 0)
+        c->build_status = build_some(c, &bytes);
+    if (c->build_status)
+        return;
+    if (!extents_left(c))
+        logobj_end(&c->builder, c->cut.seq, true, &o->built);
+    else if (object_is_full(c))
+        logobj_end(&c->builder, c->cut.extents[c->at - 1].seq, false, &o->built);
+}
+
+static void put_object(struct commit *c, struct outgoing *o);
+
+static void build_done(struct work *w)
+{
+    struct commit *c = container_of(w, struct commit, build);
+    struct outgoing *o = out_at(c, c->count - 1);
+
+    if (c->build_status == 0 && c->builder && !c->failed) { /* the next slice */
+        loop_work(c->conf.loop, w);
+        return;
+    }
+    c->building = false;
+    logobj_free(&c->builder);
+    if (c->build_status) {
+        struct why none = {""};
+
+        o->state = OUT_FAILED;
+        commit_fail(c, c->build_status, "the journal cannot be read for a commit", &none);
+    } else if (c->failed) {
+        o->state = OUT_FAILED;
+    } else {
+        c->built_last = o->built.head.ends_cut;
+        c->next_first = o->built.head.last + 1;
+        memcpy(c->chain, o->built.tag, sizeof c->chain);
+        put_object(c, o);
+    }
+    commit_moved(c);
+}
+
+static void build_begin(struct commit *c)
+{
+    struct outgoing *o = out_at(c, c->count);
+    struct logobj_head h = {.first = c->next_first, .epoch = c->conf.epoch};
+
+    memcpy(h.vm, c->conf.id, sizeof h.vm);
+    memcpy(h.chain, c->chain, sizeof h.chain);
+    loop_random(c->conf.loop, h.salt, sizeof h.salt);
+    c->builder = logobj_begin(&c->conf.master, &h, c->conf.writer);
+    c->count++;
+    o->commit = c;
+    o->state = OUT_BUILDING;
+    c->building = true;
+    c->build = (struct work){.run = build_run, .done = build_done};
+    loop_work(c->conf.loop, &c->build);
+}
+
+/* --- applying -------------------------------------------------------------------------------------------*/
+
+static void apply_run(struct work *w)
+{
+    struct commit *c = container_of(w, struct commit, apply);
+
+    c->apply_status = map_apply(c->conf.map, c->apply_head, c->apply_entries, c->apply_n, &c->apply_state,
+                                c->apply_stable, &c->change, &c->why);
+}
+
+static void apply_begin(struct commit *c, const struct logobj_head *head, const struct logobj_entry *entries,
+                        unsigned n, const uint8_t *tag, void (*done)(struct work *))
+{
+    c->apply_state = c->next;
+    c->apply_state.last = head->last;
+    if (head->ends_cut)
+        c->apply_state.committed = head->last;
+    memcpy(c->apply_state.tag, tag, sizeof c->apply_state.tag);
+    c->apply_head = head;
+    c->apply_entries = entries;
+    c->apply_n = n;
+    c->apply_stable = head->ends_cut;
+    c->applying = true;
+    c->apply = (struct work){.run = apply_run, .done = done};
+    loop_work(c->conf.loop, &c->apply);
+}
+
+static bool apply_end(struct commit *c)
+{
+    struct why why = c->why;
+
+    c->applying = false;
+    if (c->apply_status) {
+        commit_fail(c, c->apply_status, "the map cannot be changed", &why);
+        return false;
+    }
+    map_install(c->conf.map, &c->change);
+    c->next = c->apply_state;
+    return true;
+}
+
+static uint64_t data_bytes(const struct logobj_built *b)
+{
+    uint64_t sectors = 0;
+
+    for (unsigned i = 0; i < b->nentries; i++)
+        if (b->entries[i].kind == LOGOBJ_DATA)
+            sectors += b->entries[i].nsectors;
+    return sectors * 512;
+}
+
+static void on_applied(struct work *w)
+{
+    struct commit *c = container_of(w, struct commit, apply);
+    struct outgoing *o = out_at(c, 0);
+
+    if (apply_end(c)) {
+        metric_add(c->m_objects, 1);
+        metric_add(c->m_guest_bytes, data_bytes(&o->built));
+        metric_add(c->m_object_bytes, o->built.head.bytes);
+        c->first = (c->first + 1) % COMMIT_OUTGOING;
+        c->count--;
+        free_out(c, o);
+    }
+    commit_moved(c);
+}
+
+/* --- a name that is taken -------------------------------------------------------------------------------*/
+
+static void look_end(struct commit *c)
+{
+    buf_unref(&c->found);
+    logobj_index_free(&c->found_index);
+    c->looking = false;
+}
+
+static void on_adopted(struct work *w)
+{
+    struct commit *c = container_of(w, struct commit, apply);
+
+    if (apply_end(c)) {
+        log_info(c->vm, "records %" PRIu64 " to %" PRIu64 " were in the object store already",
+                 c->found_head.first, c->found_head.last);
+        c->failed = true; /* what was built behind it does not follow: a new cut goes on there */
+        c->again = true;
+    }
+    look_end(c);
+    commit_moved(c);
+}
+
+static void on_removed(struct store_req *r)
+{
+    struct commit *c = container_of(r, struct commit, look);
+
+    if (r->status)
+        commit_fail(c, r->status, "a leftover object cannot be removed", &r->why);
+    else
+        c->again = true;
+    c->failed = true;
+    look_end(c);
+    commit_moved(c);
+}
+
+static void remove_leftover(struct commit *c, const struct outgoing *o)
+{
+    log_info(c->vm, "object %s is left over from a cut that was never finished: removed", o->key);
+    c->look = (struct store_req){.op = STORE_DELETE, .timeout_ms = PUT_TIMEOUT_MS, .done = on_removed};
+    c->leftover = o->key;
+    c->look.del.keys = &c->leftover;
+    c->look.del.nkeys = 1;
+    store_submit(c->conf.store, &c->look);
+}
+
+static void judge_run(struct work *w)
+{
+    struct commit *c = container_of(w, struct commit, judge);
+    const struct outgoing *o = out_at(c, 0);
+    struct why *why = &c->found_why;
+
+    c->found_status =
+        logobj_head_read(&c->found_head, c->found->data, c->found->len, c->conf.id, o->built.head.first, why);
+    if (c->found_status == 0 && c->found->len < LOGOBJ_HEAD_BYTES + c->found_head.index_bytes)
+        c->found_status = why_set(why, -EBADMSG, "it is shorter than its index");
+    if (c->found_status == 0)
+        c->found_status =
+            logobj_index_read(&c->found_index, &c->conf.master, &c->found_head, c->found->data, why);
+}
+
+static void judge_done(struct work *w)
+{
+    struct commit *c = container_of(w, struct commit, judge);
+    struct outgoing *o = out_at(c, 0);
+    struct why why;
+
+    if (c->failed) {
+        look_end(c);
+    } else if (c->found_status) {
+        why_set(&why, 0, "object %s: %s", o->key, c->found_why.text);
+        commit_fail(c, c->found_status, "an object of this VM's log is not as it should be", &why);
+        look_end(c);
+    } else if (memcmp(c->found_head.salt, o->built.head.salt, AEAD_SALT_BYTES) == 0) {
+        o->state = OUT_PUT; /* it is this very object: the answer had been lost */
+        look_end(c);
+    } else if (memcmp(c->found_index.writer, c->conf.writer, LOGOBJ_WRITER_BYTES) != 0) {
+        why_set(&why, 0,
+                "another edge writes this VM's log (object %s is not ours): this edge stops serving the VM; "
+                "it must run on one edge only",
+                o->key);
+        commit_fence(c, &why);
+        look_end(c);
+    } else if (memcmp(c->found_head.chain, o->built.head.chain, LOGOBJ_TAG_BYTES) != 0) {
+        remove_leftover(c, o);
+        return;
+    } else {
+        apply_begin(c, &c->found_head, c->found_index.entries, c->found_index.nentries, c->found_index.tag,
+                    on_adopted);
+        return;
+    }
+    commit_moved(c);
+}
+
+static void on_looked(struct store_req *r)
+{
+    struct commit *c = container_of(r, struct commit, look);
+
+    if (r->status == 0 && !c->failed) {
+        c->found->len = (uint32_t)r->len;
+        c->judge = (struct work){.run = judge_run, .done = judge_done};
+        loop_work(c->conf.loop, &c->judge);
+        return;
+    }
+    if (r->status)
+        commit_fail(c, r->status, "an object whose name is taken cannot be read", &r->why);
+    look_end(c);
+    commit_moved(c);
+}
+
+/* Only the oldest object on its way: those behind it wait for what it turns out to be. */
+static void look(struct commit *c, struct outgoing *o)
+{
+    c->looking = true;
+    c->found = buf_new(FRONT_MAX);
+    c->look =
+        (struct store_req){.op = STORE_GET, .timeout_ms = PUT_TIMEOUT_MS, .done = on_looked, .key = o->key};
+    c->look.get.buf = c->found->data;
+    c->look.get.cap = FRONT_MAX;
+    store_submit(c->conf.store, &c->look);
+}
+
+/* --- putting --------------------------------------------------------------------------------------------*/
+
+static void on_put(struct store_req *r)
+{
+    struct outgoing *o = container_of(r, struct outgoing, req);
+    struct commit *c = o->commit;
+
+    if (r->status == 0) {
+        o->state = OUT_PUT;
+    } else if (r->status == -EEXIST) {
+        o->state = OUT_TAKEN;
+    } else {
+        o->state = OUT_FAILED;
+        commit_fail(c, r->status, "the object store does not take the log", &r->why);
+    }
+    commit_moved(c);
+}
+
+static void put_object(struct commit *c, struct outgoing *o)
+{
+    commit_object_key(o->key, c->conf.id, o->built.head.first);
+    o->iov[0] = (struct iovec){o->built.front->data, o->built.front->len};
+    o->iov[1] = (struct iovec){o->built.frames->data, o->built.frames->len};
+    o->req = (struct store_req){.op = STORE_PUT, .timeout_ms = PUT_TIMEOUT_MS, .done = on_put, .key = o->key};
+    o->req.put.iov = o->iov;
+    o->req.put.niov = 2;
+    o->req.put.condition = STORE_IF_ABSENT;
+    o->state = OUT_PUTTING;
+    store_submit(c->conf.store, &o->req);
+}
+
+void commit_object_key(char key[COMMIT_KEY_MAX], const uint8_t id[VMLOG_ID_BYTES], uint64_t first)
+{
+    int n = snprintf(key, COMMIT_KEY_MAX, "vms/");
+
+    for (int i = 0; i < VMLOG_ID_BYTES; i++)
+        n += snprintf(key + n, (size_t)(COMMIT_KEY_MAX - n), "%02x", id[i]);
+    snprintf(key + n, (size_t)(COMMIT_KEY_MAX - n), "/log/%016" PRIx64, first);
+}
+
+/* --- all of them ----------------------------------------------------------------------------------------*/
+
+void commit_put_begin(struct commit *c)
+{
+    c->first = c->count = 0;
+    c->at = 0;
+    c->at_sector = 0;
+    c->sorted = c->built_last = false;
+    c->build_status = 0;
+    c->next_first = c->next.last + 1;
+    memcpy(c->chain, c->next.tag, sizeof c->chain);
+    if (!c->scratch)
+        c->scratch = xmalloc(READ_SECTORS * 512);
+}
+
+void commit_put_advance(struct commit *c)
+{
+    struct outgoing *o = c->count ? out_at(c, 0) : NULL;
+
+    if (o && o->state == OUT_PUT && !c->applying)
+        apply_begin(c, &o->built.head, o->built.entries, o->built.nentries, o->built.tag, on_applied);
+    else if (o && o->state == OUT_TAKEN && !c->looking)
+        look(c, o);
+    if (!c->building && !c->built_last && c->count < COMMIT_OUTGOING && take_slot(c))
+        build_begin(c);
+}
+
+bool commit_put_idle(const struct commit *c)
+{
+    if (c->building || c->applying || c->looking)
+        return false;
+    for (unsigned i = 0; i < COMMIT_OUTGOING; i++)
+        if (c->out[i].state == OUT_PUTTING)
+            return false;
+    return true;
+}
+
+void commit_put_cancel(struct commit *c)
+{
+    leave_queue(c);
+    for (unsigned i = 0; i < COMMIT_OUTGOING; i++)
+        if (c->out[i].state == OUT_PUTTING)
+            store_cancel(&c->out[i].req);
+}
+
+void commit_put_end(struct commit *c)
+{
+    leave_queue(c);
+    for (unsigned i = 0; i < COMMIT_OUTGOING; i++)
+        if (c->out[i].state != OUT_FREE)
+            free_out(c, &c->out[i]);
+    c->count = 0;
+}
+
+bool commit_put_complete(const struct commit *c)
+{
+    return c->built_last && c->count == 0 && commit_put_idle(c);
+}
