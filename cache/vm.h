@@ -18,10 +18,10 @@
 enum { VM_NAME_MAX = 63, VM_IQN_MAX = 223, VM_DISKS_MAX = 64, VM_SECRET_MAX = 255 };
 
 struct vm_disk {
-    char onprem[64];  /* the on-prem daemon's name */
-    char disk[64];    /* the disk's name there */
-    uint64_t sectors; /* as last seen */
-    uint32_t block_bytes;
+    char onprem[64];      /* the on-prem daemon's name */
+    char disk[64];        /* the disk's name there */
+    uint64_t sectors;     /* as last seen */
+    uint32_t block_bytes; /* as its initiator sees it: the source's, or 4096 though that has 512 */
 };
 
 /* What a VM is; what the catalog stores. */
@@ -96,8 +96,8 @@ void vms_close(struct vms *, void (*done)(void *arg), void *arg);
 void vms_peer_up(struct vms *, struct peer *);
 void vms_disk_changed(struct vms *, struct peer *, const struct proto_stat *);
 
-/* Main loop. Asks the on-prem daemon for each disk's size, writes the catalog, opens the VM. done() gets the
- * VM or NULL with a sentence. */
+/* Main loop. A disk's block_bytes is 0 (as the source says) or what is wanted. Asks the on-prem daemon for
+ * each disk's size, writes the catalog, opens the VM. done() gets the VM or NULL with a sentence. */
 void vms_create(struct vms *, const struct vm_spec *,
                 void (*done)(void *arg, struct vm *, const struct why *), void *arg);
 /* Main loop. -EBUSY with why while an initiator is logged in and !force. Deletes its log too. */

@@ -103,6 +103,18 @@ static void saved(struct work *w)
 
 static void ask_next(struct vms_creation *c);
 
+/* Larger blocks than the source's can be served, smaller ones cannot. */
+static int check_blocks(const struct vm_disk *d, const struct proto_stat *stat, struct why *why)
+{
+    if (d->block_bytes && d->block_bytes < stat->block_bytes)
+        return why_set(why, -EINVAL, "disk %s:%s has blocks of %u bytes, which cannot be served as %u",
+                       d->onprem, d->disk, stat->block_bytes, d->block_bytes);
+    if (d->block_bytes && stat->bytes % d->block_bytes)
+        return why_set(why, -EINVAL, "disk %s:%s is not a whole number of blocks of %u bytes", d->onprem,
+                       d->disk, d->block_bytes);
+    return 0;
+}
+
 static void on_stat(struct link_call *call)
 {
     struct vms_creation *c = container_of(call, struct vms_creation, call);
@@ -122,13 +134,16 @@ static void on_stat(struct link_call *call)
              stat.bytes / BLOCK_BYTES >= RAM_DISK_BLOCKS_MAX)
         c->status = why_set(&c->why, -EPROTO, "disk %s:%s: %s gave no usable description of it", d->onprem,
                             d->disk, d->onprem);
+    else
+        c->status = check_blocks(d, &stat, &c->why);
     buf_unref(&call->reply);
     if (c->status) {
         finish(c);
         return;
     }
-    d->sectors = stat.bytes / stat.block_bytes * (stat.block_bytes / SECTOR_BYTES);
-    d->block_bytes = stat.block_bytes;
+    if (!d->block_bytes)
+        d->block_bytes = stat.block_bytes;
+    d->sectors = stat.bytes / SECTOR_BYTES;
     c->disk++;
     ask_next(c);
 }
@@ -271,16 +286,16 @@ static void disk_grew(struct vm *vm, unsigned lun, uint64_t sectors)
 
 void vms_disk_changed(struct vms *vms, struct peer *peer, const struct proto_stat *stat)
 {
-    uint64_t sectors = stat->bytes / stat->block_bytes * (stat->block_bytes / SECTOR_BYTES);
     struct vm *vm;
 
     TAILQ_FOREACH (vm, &vms->list, in.entry)
         for (unsigned lun = 0; lun < vm->spec.ndisks; lun++) {
             const struct vm_disk *d = &vm->spec.disks[lun];
+            uint64_t sectors = stat->bytes / d->block_bytes * (d->block_bytes / SECTOR_BYTES);
 
             if (strcmp(d->onprem, peer_name(peer)) != 0 || strcmp(d->disk, stat->name) != 0)
                 continue;
-            if (stat->block_bytes != d->block_bytes || sectors < d->sectors)
+            if (stat->block_bytes > d->block_bytes || sectors < d->sectors)
                 log_error(vm->spec.name,
                           "disk %u (%s:%s) is now %lu sectors with blocks of %u, was %lu with %u: a disk may "
                           "only grow; it is served as it was",

@@ -14,12 +14,13 @@ static const struct command {
     int (*run)(const struct ctl *, struct why *);
     const char *summary, *help;
 } commands[] = {
-    {"vm create", "NAME", "dabcm", ctl_vm_create, "make a VM from disks that stay on-prem",
+    {"vm create", "NAME", "dabcmB", ctl_vm_create, "make a VM from disks that stay on-prem",
      "  --disk ONPREM:DISK        a disk of the on-prem daemon ONPREM; the first is LUN 0; may be repeated\n"
      "  --chap-user USER          the initiator must log in as USER\n"
      "  --chap-secret-file FILE   ... with the secret (12 to 255 bytes) in FILE, of mode 0600\n"
      "  --mutual-user USER        the target proves itself as USER (mutual CHAP)\n"
-     "  --mutual-secret-file FILE\n"},
+     "  --mutual-secret-file FILE\n"
+     "  --block-bytes 512|4096    logical blocks of the disks (default: as their sources have them)\n"},
     {"vm list", NULL, "", ctl_vm_list, "list the VMs of the edge", ""},
     {"vm show", "NAME", "", ctl_vm_show, "show one VM: disks, sessions, hits by tier", ""},
     {"vm delete", "NAME", "f", ctl_vm_delete,
@@ -60,6 +61,7 @@ static const struct option options[] = {
     {"chap-secret-file", required_argument, NULL, 'b'},
     {"mutual-user", required_argument, NULL, 'c'},
     {"mutual-secret-file", required_argument, NULL, 'm'},
+    {"block-bytes", required_argument, NULL, 'B'},
     {"force", no_argument, NULL, 'f'},
     {"name", required_argument, NULL, 'n'},
     {"role", required_argument, NULL, 'r'},
@@ -108,13 +110,13 @@ static void add(const struct command *c, const char **list, unsigned *n, const c
     list[(*n)++] = value;
 }
 
-static unsigned number(const struct command *c, const char *text)
+static unsigned number(const struct command *c, const char *text, const char *what)
 {
     char *end;
     unsigned long n = strtoul(text, &end, 10);
 
     if (*text < '0' || *text > '9' || *end || n > 1000000)
-        misused(c, "'%s' is not a number of days", text);
+        misused(c, "'%s' is not a number of %s", text, what);
     return (unsigned)n;
 }
 
@@ -148,6 +150,9 @@ static void take_option(struct ctl *ctl, const struct command *c, int letter, co
     case 'm':
         ctl->mutual_secret_file = value;
         break;
+    case 'B':
+        ctl->block_bytes = number(c, value, "bytes");
+        break;
     case 'f':
         ctl->force = true;
         break;
@@ -161,7 +166,7 @@ static void take_option(struct ctl *ctl, const struct command *c, int letter, co
         add(c, ctl->sans, &ctl->nsans, value);
         break;
     case 'D':
-        ctl->days = number(c, value);
+        ctl->days = number(c, value, "days");
         break;
     }
 }
@@ -204,7 +209,7 @@ static const struct command *parse(int argc, char **argv, struct ctl *ctl)
             misused(NULL, "the option %s wants a value", argv[optind - 1]);
         } else if (n < 256) {
             values[n] = optarg;
-            letters[n++] = strchr("jSTCdabcmfnrsD", letter);
+            letters[n++] = strchr("jSTCdabcmBfnrsD", letter);
         }
     }
     c = find(argv + optind, argc - optind, &used);

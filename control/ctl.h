@@ -21,7 +21,7 @@ struct ctl {
     unsigned ndisks, nsans;
     const char *chap_user, *chap_secret_file, *mutual_user, *mutual_secret_file;
     const char *name, *role;
-    unsigned days;
+    unsigned days, block_bytes;
     const char *argument; /* the word after the command's own, if it takes one */
 };
 

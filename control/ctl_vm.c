@@ -89,6 +89,8 @@ int ctl_vm_create(const struct ctl *ctl, struct why *why)
     body = json_pack("{ss so}", "name", ctl->argument, "disks", disks);
     if (!body)
         return why_set(why, -EINVAL, "the name is not UTF-8");
+    if (ctl->block_bytes)
+        json_object_set_new(body, "block_bytes", json_integer(ctl->block_bytes));
     err = add_secret(body, "chap", ctl->chap_user, ctl->chap_secret_file, why);
     if (!err)
         err = add_secret(body, "mutual", ctl->mutual_user, ctl->mutual_secret_file, why);

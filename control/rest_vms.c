@@ -71,9 +71,11 @@ static int take_chap(char *user, char *secret, const char *given_user, const cha
 
 static int take_spec(struct vm_spec *spec, json_t *json, struct why *why)
 {
-    static const char *const known[] = {"name",        "disks",       "chap_user",
-                                        "chap_secret", "mutual_user", "mutual_secret"};
-    const char *text[6] = {NULL}, *key;
+    static const char *const known[] = {"name",        "disks",         "chap_user",  "chap_secret",
+                                        "mutual_user", "mutual_secret", "block_bytes"};
+    enum { KNOWN = sizeof known / sizeof *known, DISKS = 1, BLOCK_BYTES_KEY = KNOWN - 1 };
+    const char *text[KNOWN] = {NULL}, *key;
+    json_int_t block_bytes = 0;
     json_t *value, *disks = NULL;
     int err = 0;
     size_t i;
@@ -82,12 +84,14 @@ static int take_spec(struct vm_spec *spec, json_t *json, struct why *why)
         return why_set(why, -EINVAL, "a VM is described by a JSON object");
     json_object_foreach(json, key, value)
     {
-        for (i = 0; i < 6 && strcmp(key, known[i]) != 0; i++)
+        for (i = 0; i < KNOWN && strcmp(key, known[i]) != 0; i++)
             ;
-        if (i == 6)
+        if (i == KNOWN)
             return why_set(why, -EINVAL, "a VM has no property \"%.80s\"", key);
-        if (i == 1)
+        if (i == DISKS)
             disks = value;
+        else if (i == BLOCK_BYTES_KEY)
+            block_bytes = json_integer_value(value) ? json_integer_value(value) : -1;
         else if (!(text[i] = json_string_value(value)))
             return why_set(why, -EINVAL, "\"%s\" is a string", key);
     }
@@ -95,6 +99,8 @@ static int take_spec(struct vm_spec *spec, json_t *json, struct why *why)
         return why_set(why, -EINVAL, "a VM's name is letters, digits, '.', '_' and '-', at most %d",
                        VM_NAME_MAX);
     strcpy(spec->name, text[0]);
+    if (block_bytes && block_bytes != 512 && block_bytes != 4096)
+        return why_set(why, -EINVAL, "\"block_bytes\" is 512 or 4096");
     if (!json_is_array(disks) || json_array_size(disks) < 1 || json_array_size(disks) > VM_DISKS_MAX)
         return why_set(why, -EINVAL, "\"disks\" is a list of 1 to %d disks", VM_DISKS_MAX);
     json_array_foreach(disks, i, value)
@@ -102,6 +108,7 @@ static int take_spec(struct vm_spec *spec, json_t *json, struct why *why)
         err = take_disk(spec, json_string_value(value), why);
         if (err)
             return err;
+        spec->disks[i].block_bytes = (uint32_t)block_bytes;
     }
     err = take_chap(spec->chap_user, spec->chap_secret, text[2], text[3], "chap", why);
     if (!err)

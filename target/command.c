@@ -251,13 +251,16 @@ static bool acceptable(struct conn *c, uint32_t itt, bool immediate, bool write,
     return false;
 }
 
-static int lun_decode(const uint8_t *f)
+/* Peripheral and flat space addressing, and one well-known logical unit (SAM-5 4.7). */
+int command_lun(const uint8_t f[8])
 {
     unsigned method = f[0] >> 6;
 
-    if (method > 1 || get16(f + 2) || get32(f + 4))
-        return -1;
-    return (f[0] & 0x3f) << 8 | f[1];
+    if (get16(f + 2) || get32(f + 4))
+        return LUN_NONE;
+    if (f[0] == 0xc1 && f[1] == 0x01)
+        return LUN_REPORT_LUNS;
+    return method > 1 ? LUN_NONE : (f[0] & 0x3f) << 8 | f[1];
 }
 
 void command_arrived(struct conn *c, bool in_order)
@@ -278,7 +281,7 @@ void command_arrived(struct conn *c, bool in_order)
     cmd->writes = write;
     cmd->unsolicited = !(bhs[1] & ISCSI_FINAL);
     memcpy(cmd->lun_field, bhs + AT_LUN, 8);
-    cmd->lun = cmd->io_lun = lun_decode(cmd->lun_field);
+    cmd->lun = cmd->io_lun = command_lun(cmd->lun_field);
     memcpy(cmd->cdb, bhs + AT_CDB, 16);
     cmd->since_ns = c->last_rx_ns;
     first = c->params.value[KEY_FirstBurstLength];

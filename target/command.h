@@ -20,6 +20,8 @@ struct scsi_op;
 struct shard;
 
 enum command_state { COMMAND_HELD, COMMAND_COLLECT, COMMAND_WAIT, COMMAND_VOLUME, COMMAND_SENDING };
+/* What an address that is no LUN of the VM may be. */
+enum { LUN_NONE = -1, LUN_REPORT_LUNS = -2 /* the well-known logical unit, SPC-4 8.2 */ };
 enum { COMMAND_R2TS = 8, COMMAND_BUCKETS = 64, COMMAND_RECENT = 64, COMMAND_BYTES_MAX = 16 << 20 };
 
 struct r2t {
@@ -36,7 +38,7 @@ struct command {
     uint32_t itt, cmd_sn, edtl;
     bool immediate, reads, writes, aborted, in_window;
     uint8_t lun_field[8];
-    int lun;    /* -1: no such address */
+    int lun;    /* LUN_NONE: no such address */
     int io_lun; /* whose volume io goes to: lun, but for a copy to another disk */
     uint8_t cdb[16];
     const struct scsi_op *op;
@@ -89,6 +91,8 @@ struct command *command_find(struct conn *, uint32_t itt);
 /* Whether Data-Out for this tag may still come though its command has been answered or aborted. */
 bool command_recent(struct conn *, uint32_t itt);
 
+/* The LUN in eight bytes of a PDU. */
+int command_lun(const uint8_t field[8]);
 /* The SCSI Command in conn->rx, its immediate data in rx.data (taken). in_order: its CmdSN has come. */
 void command_arrived(struct conn *, bool in_order);
 /* Its CmdSN has come. */

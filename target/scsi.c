@@ -21,11 +21,11 @@ enum { NACA = 0x04 };
 #define LBA64      LBA32, LBA32
 #define LENGTH32   0xff, 0xff, 0xff, 0xff
 #define CONTROL    0x04
-#define ANY_LUN_UA (SCSI_ANY_LUN | SCSI_NO_ATTENTION)
+#define ANY_LUN_UA (SCSI_ANY_LUN | SCSI_NO_ATTENTION | SCSI_WELL_KNOWN)
 
 const struct scsi_op scsi_ops[] = {
-    OP(0x00, ANY_ACTION, "TEST UNIT READY", OP_OTHER, STATUS, 0, 6, NULL, scsi_test_unit_ready, 0, 0, 0, 0,
-       CONTROL),
+    OP(0x00, ANY_ACTION, "TEST UNIT READY", OP_OTHER, STATUS, SCSI_WELL_KNOWN, 6, NULL, scsi_test_unit_ready,
+       0, 0, 0, 0, CONTROL),
     OP(0x03, ANY_ACTION, "REQUEST SENSE", OP_OTHER, FREE, ANY_LUN_UA, 6, NULL, scsi_request_sense, 0x01, 0, 0,
        0xff, CONTROL),
     OP(0x08, ANY_ACTION, "READ(6)", OP_READ, READS, 0, 6, scsi_read_prepare, scsi_read, 0x1f, 0xff, 0xff,
@@ -189,16 +189,49 @@ void scsi_reply(struct command *cmd, uint32_t allocation_length)
     command_good(cmd);
 }
 
+/* Where the CDB has its count of blocks, or the length of its parameter list. */
+static uint16_t length_at(const uint8_t *cdb)
+{
+    switch (cdb[0]) {
+    case 0x5f: /* PERSISTENT RESERVE OUT */
+        return 5;
+    case 0x89: /* COMPARE AND WRITE */
+        return 13;
+    case 0x9c: /* WRITE ATOMIC */
+        return 12;
+    }
+    switch (cdb[0] >> 5) {
+    case 0:
+        return 4;
+    case 1:
+    case 2:
+        return 7;
+    case 4:
+        return 10;
+    default:
+        return 6;
+    }
+}
+
+void scsi_check_length(struct command *cmd, enum sense_code code)
+{
+    command_check_field(cmd, code, true, length_at(cmd->cdb), -1);
+}
+
 bool scsi_range(struct command *cmd, uint64_t lba, uint64_t count, bool transfers)
 {
     uint64_t blocks = scsi_blocks(cmd);
 
-    if (lba >= blocks || count > blocks - lba) {
-        command_check(cmd, SENSE_LBA_OUT_OF_RANGE);
+    if (lba >= blocks) {
+        command_check_field(cmd, SENSE_LBA_OUT_OF_RANGE, true, cmd->cdb[0] >> 5 ? 2 : 1, -1);
+        return false;
+    }
+    if (count > blocks - lba) {
+        scsi_check_length(cmd, SENSE_LBA_OUT_OF_RANGE);
         return false;
     }
     if (transfers && count > COMMAND_BYTES_MAX / scsi_block_bytes(cmd)) {
-        command_check(cmd, SENSE_INVALID_FIELD_IN_CDB);
+        scsi_check_length(cmd, SENSE_INVALID_FIELD_IN_CDB);
         return false;
     }
     return true;
@@ -228,7 +261,8 @@ static bool report_attention(struct command *cmd, unsigned which)
                       {UA_PREEMPTED, SENSE_RESERVATIONS_PREEMPTED},
                       {UA_RELEASED, SENSE_RESERVATIONS_RELEASED},
                       {UA_MODE, SENSE_MODE_PARAMETERS_CHANGED},
-                      {UA_CAPACITY, SENSE_CAPACITY_CHANGED}};
+                      {UA_CAPACITY, SENSE_CAPACITY_CHANGED},
+                      {UA_LUNS, SENSE_LUNS_CHANGED}};
     uint8_t *pending;
 
     if (cmd->op->flags & SCSI_NO_ATTENTION) /* among them those that work without a LUN */
@@ -255,6 +289,12 @@ static bool hindered(struct command *cmd)
     return report_attention(cmd, ~0u);
 }
 
+/* Some commands work on an address where nothing is. */
+static bool is_there(const struct command *cmd)
+{
+    return scsi_volume(cmd) || cmd->lun == LUN_REPORT_LUNS || (cmd->op && cmd->op->flags & SCSI_ANY_LUN);
+}
+
 bool scsi_prepare(struct command *cmd)
 {
     struct session *s = cmd->conn->session;
@@ -262,15 +302,15 @@ bool scsi_prepare(struct command *cmd)
 
     cmd->op = find(cmd->cdb, &known);
     metric_add(s->device->m_commands[cmd->op ? cmd->op->kind : OP_OTHER], 1);
-    if (!scsi_volume(cmd) && !(cmd->op && cmd->op->flags & SCSI_ANY_LUN)) {
+    if (!is_there(cmd)) {
         command_check(cmd, SENSE_LUN_NOT_SUPPORTED);
         return false;
     }
-    if (!cmd->op) {
-        if (known)
+    if (!cmd->op || (cmd->lun == LUN_REPORT_LUNS && !(cmd->op->flags & SCSI_WELL_KNOWN))) {
+        if (known && cmd->lun >= 0)
             command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, 1, 4);
         else
-            command_check(cmd, SENSE_INVALID_OPCODE);
+            command_check_field(cmd, SENSE_INVALID_OPCODE, true, 0, -1);
         return false;
     }
     if (cmd->cdb[cmd->op->cdb_bytes - 1] & NACA) { /* ACA is not supported (NormACA is 0) */
@@ -278,7 +318,7 @@ bool scsi_prepare(struct command *cmd)
         return false;
     }
     notice_capacity(s);
-    if (hindered(cmd))
+    if (cmd->lun >= 0 && hindered(cmd))
         return false;
     if ((cmd->op->kind == OP_WRITE || cmd->op->kind == OP_ZERO) &&
         session_mode(s, cmd->lun)->software_protect) {

@@ -11,7 +11,8 @@
 #include "session.h"
 
 enum { ANY_ACTION = -1 };
-enum { SCSI_ANY_LUN = 1, SCSI_NO_ATTENTION = 2 }; /* works without a LUN; neither reports nor clears a UA */
+/* Works without a LUN; neither reports nor clears a UA; works on the well-known logical unit. */
+enum { SCSI_ANY_LUN = 1, SCSI_NO_ATTENTION = 2, SCSI_WELL_KNOWN = 4 };
 
 struct scsi_op {
     uint8_t opcode;
@@ -38,6 +39,8 @@ uint64_t scsi_blocks(const struct command *); /* of the disk */
 uint32_t scsi_block_bytes(const struct command *);
 /* Keeps at most the allocation length of what is in command->in, and ends with GOOD. */
 void scsi_reply(struct command *, uint32_t allocation_length);
+/* CHECK CONDITION about the CDB's count of blocks, or its parameter list's length. */
+void scsi_check_length(struct command *, enum sense_code);
 /* lba and count within the disk and count within the transfer limit, or an answer and false. */
 bool scsi_range(struct command *, uint64_t lba, uint64_t count, bool transfers);
 

@@ -113,7 +113,7 @@ void scsi_compare_and_write(struct command *cmd)
         return;
     }
     if (cmd->received < cmd->out_bytes || cmd->edtl != cmd->out_bytes) {
-        command_check(cmd, SENSE_INVALID_INFORMATION_UNIT);
+        scsi_check_length(cmd, SENSE_INVALID_INFORMATION_UNIT);
         return;
     }
     cmd->io =

@@ -20,7 +20,7 @@ uint32_t scsi_copy_prepare(struct command *cmd)
 
     if (n <= HEADER + DESCRIPTORS_MAX)
         return n;
-    command_check_field(cmd, SENSE_PARAMETER_LIST_LENGTH, true, 10, 7);
+    scsi_check_length(cmd, SENSE_PARAMETER_LIST_LENGTH);
     return 0;
 }
 
@@ -64,7 +64,7 @@ static bool check_list(struct command *cmd, const uint8_t *p, uint32_t n)
     uint64_t described = (uint64_t)get16(p + 2) + get32(p + 8);
 
     if (described > DESCRIPTORS_MAX) {
-        command_check(cmd, SENSE_PARAMETER_LIST_LENGTH);
+        scsi_check_length(cmd, SENSE_PARAMETER_LIST_LENGTH);
         return false;
     }
     if (targets(p) > TARGETS_MAX)
@@ -74,7 +74,7 @@ static bool check_list(struct command *cmd, const uint8_t *p, uint32_t n)
     if (get32(p + 12))
         return wrong(cmd, SENSE_INLINE_DATA_LENGTH_EXCEEDED, 12);
     if (described > n - HEADER) {
-        command_check(cmd, SENSE_PARAMETER_LIST_LENGTH);
+        scsi_check_length(cmd, SENSE_PARAMETER_LIST_LENGTH);
         return false;
     }
     if (!check_targets(cmd, p))
@@ -241,7 +241,7 @@ void scsi_copy(struct command *cmd)
         return;
     }
     if (n < HEADER) {
-        command_check(cmd, SENSE_PARAMETER_LIST_LENGTH);
+        scsi_check_length(cmd, SENSE_PARAMETER_LIST_LENGTH);
         return;
     }
     if (!check_list(cmd, cmd->data->data, n))

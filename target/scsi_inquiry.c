@@ -10,7 +10,12 @@
 
 #include <stdio.h>
 
-enum { EVPD = 0x01, PAGE_MAX = 1024, NO_DEVICE = 0x7f /* peripheral qualifier 011b, type 1Fh */ };
+enum {
+    EVPD = 0x01,
+    PAGE_MAX = 1024,
+    NO_DEVICE = 0x7f /* peripheral qualifier 011b, type 1Fh */,
+    WELL_KNOWN = 0x1e
+};
 enum { STANDARD_BYTES = 96, TPGS_IMPLICIT = 0x10, THIRD_PARTY_COPY = 0x08 };
 
 /* Code sets, associations and designator types of page 83h. */
@@ -20,13 +25,18 @@ enum { T10_VENDOR = 1, NAA = 3, RELATIVE_TARGET_PORT = 4, TARGET_PORT_GROUP = 5,
 
 static const char vendor[] = "ISTHMUS ", product[] = "edge disk       ", revision[] = "0001";
 
+static uint8_t peripheral(const struct command *cmd)
+{
+    return cmd->lun == LUN_REPORT_LUNS ? WELL_KNOWN : scsi_volume(cmd) ? 0 : NO_DEVICE;
+}
+
 static void standard(struct command *cmd)
 {
     static const uint16_t versions[] = {0x00a0 /* SAM-5 */, 0x0960 /* iSCSI */, 0x0460 /* SPC-4 */,
                                         0x04c0 /* SBC-3 */};
     uint8_t *p = command_in(cmd, STANDARD_BYTES);
 
-    p[0] = scsi_volume(cmd) ? 0 : NO_DEVICE;
+    p[0] = peripheral(cmd);
     p[2] = 0x06; /* SPC-4 */
     p[3] = 0x12; /* HISUP, response data format 2 */
     p[4] = STANDARD_BYTES - 5;
@@ -72,16 +82,18 @@ static uint8_t *name_designator(uint8_t *p, uint8_t kind, const char *name)
 
 static uint32_t page_identification(struct command *cmd, uint8_t *p)
 {
-    const struct volume *v = scsi_volume(cmd);
+    const struct volume *v = scsi_volume(cmd); /* NULL: the well-known logical unit has no name of its own */
     const struct vm *vm = cmd->conn->session->vm;
     const uint8_t port[4] = {0, 0, 0, RELATIVE_TARGET_PORT_ID}, group[4] = {0, 0, 0, TARGET_PORT_GROUP_ID};
     char t10[25], name[VM_IQN_MAX + 16];
     uint8_t *at = p;
 
-    snprintf(t10, sizeof t10, "%s%s", vendor, volume_serial(v));
     snprintf(name, sizeof name, "%s,t,0x%04x", vm->spec.iqn, TARGET_PORT_GROUP_ID);
-    at = designator(at, BINARY, OF_LUN, NAA, volume_naa(v), 8);
-    at = designator(at, ASCII, OF_LUN, T10_VENDOR, t10, 24);
+    if (v) {
+        snprintf(t10, sizeof t10, "%s%s", vendor, volume_serial(v));
+        at = designator(at, BINARY, OF_LUN, NAA, volume_naa(v), 8);
+        at = designator(at, ASCII, OF_LUN, T10_VENDOR, t10, 24);
+    }
     at = designator(at, BINARY, OF_PORT | PIV, RELATIVE_TARGET_PORT, port, 4);
     at = designator(at, BINARY, OF_PORT | PIV, TARGET_PORT_GROUP, group, 4);
     at = name_designator(at, OF_PORT | PIV, name);
@@ -135,19 +147,31 @@ static uint32_t page_list(struct command *cmd, uint8_t *p);
 /* In ascending order, as page 00h shows them. */
 static const struct {
     uint8_t code;
+    bool well_known; /* the well-known logical unit has it too */
     uint32_t (*write)(struct command *, uint8_t *);
 } pages[] = {
-    {0x00, page_list},      {0x80, page_serial}, {0x83, page_identification},  {0x86, page_extended},
-    {0x8f, scsi_copy_page}, {0xb0, page_limits}, {0xb1, page_characteristics}, {0xb2, page_provisioning},
+    {0x00, true, page_list},
+    {0x80, false, page_serial},
+    {0x83, true, page_identification},
+    {0x86, false, page_extended},
+    {0x8f, false, scsi_copy_page},
+    {0xb0, false, page_limits},
+    {0xb1, false, page_characteristics},
+    {0xb2, false, page_provisioning},
 };
+
+static bool has_page(const struct command *cmd, unsigned i)
+{
+    return cmd->lun >= 0 || pages[i].well_known;
+}
 
 static uint32_t page_list(struct command *cmd, uint8_t *p)
 {
     uint32_t n = 0;
 
-    (void)cmd;
     for (unsigned i = 0; i < sizeof pages / sizeof *pages; i++)
-        p[n++] = pages[i].code;
+        if (has_page(cmd, i))
+            p[n++] = pages[i].code;
     return n;
 }
 
@@ -157,9 +181,10 @@ static bool vital_product_data(struct command *cmd)
         uint8_t *p;
         uint32_t n;
 
-        if (pages[i].code != cmd->cdb[2])
+        if (pages[i].code != cmd->cdb[2] || !has_page(cmd, i))
             continue;
         p = command_in(cmd, PAGE_MAX);
+        p[0] = peripheral(cmd);
         p[1] = pages[i].code;
         n = pages[i].write(cmd, p + 4);
         put16(p + 2, (uint16_t)n);
@@ -173,7 +198,7 @@ void scsi_inquiry(struct command *cmd)
 {
     bool evpd = cmd->cdb[1] & EVPD;
 
-    if (evpd && !scsi_volume(cmd)) {
+    if (evpd && !scsi_volume(cmd) && cmd->lun != LUN_REPORT_LUNS) {
         command_check(cmd, SENSE_LUN_NOT_SUPPORTED);
         return;
     }

@@ -19,7 +19,7 @@ void scsi_request_sense(struct command *cmd)
 {
     struct sense none = {.code = SENSE_NONE};
 
-    if (!scsi_volume(cmd))
+    if (!scsi_volume(cmd) && cmd->lun != LUN_REPORT_LUNS)
         none.code = SENSE_LUN_NOT_SUPPORTED;
     cmd->in_len = sense_write(&none, cmd->cdb[1] & DESCRIPTOR_SENSE, command_in(cmd, SENSE_BYTES_MAX));
     scsi_reply(cmd, cmd->cdb[4]);
@@ -36,12 +36,16 @@ void scsi_report_luns(struct command *cmd)
         command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, 2, 7);
         return;
     }
-    p = command_in(cmd, 8 + 8 * VM_DISKS_MAX);
+    p = command_in(cmd, 8 + 8 * (VM_DISKS_MAX + 1));
+    if (cmd->cdb[2] != ALL_BUT_WELL_KNOWN)
+        put16(p + 8 + 8 * n++, 0xc101); /* this is what it reports to */
     for (unsigned lun = 0; cmd->cdb[2] != WELL_KNOWN && lun < vm->spec.ndisks; lun++)
         if (vm->volumes[lun])
             put16(p + 8 + 8 * n++, (uint16_t)lun);
     put32(p, 8 * n);
     cmd->in_len = 8 + 8 * n;
+    for (unsigned lun = 0; lun < VM_DISKS_MAX; lun++) /* now it knows (SPC-4 6.33) */
+        cmd->conn->session->attention[lun] &= (uint8_t)~UA_LUNS;
     scsi_reply(cmd, allocation);
 }
 

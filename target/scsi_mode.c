@@ -94,7 +94,7 @@ void scsi_mode_sense(struct command *cmd)
     unsigned how = cdb[2] >> 6;
 
     if (how == SAVED) {
-        command_check(cmd, SENSE_SAVING_PARAMETERS_NOT_SUPPORTED);
+        command_check_field(cmd, SENSE_SAVING_PARAMETERS_NOT_SUPPORTED, true, 2, 7);
         return;
     }
     p = command_in(cmd, 256);
@@ -143,7 +143,7 @@ static bool wrong(struct command *cmd, uint32_t at, int bit)
 
 static bool too_short(struct command *cmd)
 {
-    command_check(cmd, SENSE_PARAMETER_LIST_LENGTH);
+    scsi_check_length(cmd, SENSE_PARAMETER_LIST_LENGTH);
     return false;
 }
 

@@ -111,7 +111,7 @@ uint32_t scsi_persist_out_prepare(struct command *cmd)
         return 0;
     }
     if (n < LIST_BYTES || n > LIST_MAX) {
-        command_check(cmd, SENSE_PARAMETER_LIST_LENGTH);
+        scsi_check_length(cmd, SENSE_PARAMETER_LIST_LENGTH);
         return 0;
     }
     return n;
@@ -150,7 +150,7 @@ static bool parse_move(struct command *cmd, struct reserve_request *q)
     q->aptpl = p[AT_MOVE_OPTIONS] & MOVE_APTPL;
     q->unregister = p[AT_MOVE_OPTIONS] & MOVE_UNREG;
     if (get32(p + 20) != cmd->out_bytes - LIST_BYTES) {
-        command_check(cmd, SENSE_PARAMETER_LIST_LENGTH);
+        scsi_check_length(cmd, SENSE_PARAMETER_LIST_LENGTH);
         return false;
     }
     if (get16(p + AT_MOVE_PORT) != RELATIVE_PORT)
@@ -171,7 +171,7 @@ static bool parse_others(struct command *cmd, struct reserve_request *q)
     if (names_ports && q->action != RESERVE_REGISTER)
         return bad_field(cmd, AT_OPTIONS, 3);
     if (names_ports ? n < LIST_BYTES + 4 || get32(p + LIST_BYTES) != n - LIST_BYTES - 4 : n != LIST_BYTES) {
-        command_check(cmd, SENSE_PARAMETER_LIST_LENGTH);
+        scsi_check_length(cmd, SENSE_PARAMETER_LIST_LENGTH);
         return false;
     }
     return !names_ports || parse_ports(cmd, q, LIST_BYTES + 4, n - LIST_BYTES - 4);
@@ -189,7 +189,7 @@ static bool parse(struct command *cmd, struct reserve_request *q)
 
     memset(q, 0, sizeof *q);
     if (cmd->received < cmd->out_bytes) {
-        command_check(cmd, SENSE_PARAMETER_LIST_LENGTH);
+        scsi_check_length(cmd, SENSE_PARAMETER_LIST_LENGTH);
         return false;
     }
     q->action = (enum reserve_action)cmd->op->action;
@@ -225,7 +225,7 @@ static void answer(struct command *cmd)
         bad_field(cmd, LIST_BYTES, -1);
         break;
     case RESERVE_BAD_RELEASE:
-        command_check(cmd, SENSE_INVALID_RELEASE);
+        command_check_field(cmd, SENSE_INVALID_RELEASE, true, 2, -1); /* scope and type */
         break;
     case RESERVE_FULL:
         command_check(cmd, SENSE_REGISTRANTS_FULL);

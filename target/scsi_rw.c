@@ -208,7 +208,7 @@ void scsi_verify(struct command *cmd)
         return;
     }
     if (cmd->received < wanted) {
-        command_check(cmd, SENSE_INVALID_FIELD_IN_CDB);
+        scsi_check_length(cmd, SENSE_INVALID_FIELD_IN_CDB);
         return;
     }
     set_io(cmd, IO_READ, r);

@@ -28,7 +28,7 @@ uint32_t scsi_unmap_prepare(struct command *cmd)
         return 0;
     }
     if (n && n < UNMAP_HEADER) {
-        command_check(cmd, SENSE_PARAMETER_LIST_LENGTH);
+        scsi_check_length(cmd, SENSE_PARAMETER_LIST_LENGTH);
         return 0;
     }
     return n;
@@ -49,7 +49,9 @@ static bool unmap_check(struct command *cmd, uint32_t count)
         uint32_t n = get32(d + 8);
 
         if (lba > blocks || n > blocks - lba) {
-            command_check(cmd, SENSE_LBA_OUT_OF_RANGE);
+            size_t at = UNMAP_HEADER + i * UNMAP_DESCRIPTOR + (lba > blocks ? 0u : 8u);
+
+            command_check_field(cmd, SENSE_LBA_OUT_OF_RANGE, false, (uint16_t)at, -1);
             return false;
         }
         total += n;
@@ -93,7 +95,7 @@ void scsi_unmap(struct command *cmd)
         return;
     }
     if (cmd->received < UNMAP_HEADER) {
-        command_check(cmd, SENSE_PARAMETER_LIST_LENGTH);
+        scsi_check_length(cmd, SENSE_PARAMETER_LIST_LENGTH);
         return;
     }
     described = get16(cmd->data->data + 2);
@@ -195,7 +197,7 @@ void scsi_write_same(struct command *cmd)
 
     if (!no_data_out(cmd) &&
         (cmd->received < block || cmd->edtl != block)) { /* one block, no more, no less */
-        command_check(cmd, SENSE_INVALID_INFORMATION_UNIT);
+        scsi_check_length(cmd, SENSE_INVALID_INFORMATION_UNIT);
         return;
     }
     if (no_data_out(cmd) || all_zero(cmd->data->data, block)) {

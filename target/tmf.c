@@ -166,7 +166,7 @@ void tmf_request(struct conn *c)
     unsigned function = c->rx.bhs[AT_FLAGS] & 0x7f;
     const uint8_t *f = c->rx.bhs + AT_LUN;
     struct device *d = c->session->device;
-    int lun = f[0] >> 6 > 1 || get16(f + 2) || get32(f + 4) ? -1 : (f[0] & 0x3f) << 8 | f[1];
+    int lun = command_lun(f);
     bool has_lun;
 
     if (!d) {

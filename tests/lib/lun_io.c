@@ -8,7 +8,7 @@
  *                                         "read N errors N longest_ms N"
  *
  * URL as libiscsi has it, iscsi://[user%secret@]host[:port]/iqn/lun. A lost connection is made again by
- * libiscsi. INITIATOR names the initiator. Exit status 1 with a sentence when the target refuses.
+ * libiscsi. INITIATOR names the initiator; BLOCK=4096 is for a LUN whose sectors are that long. Exit status 1 with a sentence when the target refuses.
  */
 #include <inttypes.h>
 #include <iscsi/iscsi.h>
@@ -19,10 +19,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SECTOR = 512, CHUNK_SECTORS = 128 };
+enum { BLOCK_MAX = 4096, CHUNK_SECTORS = 128 };
 
 static struct iscsi_context *iscsi;
 static int lun;
+static uint32_t block = 512; /* bytes of a sector of this LUN */
 
 static _Noreturn void die(const char *what)
 {
@@ -70,11 +71,11 @@ static void login(const char *url_text)
 /* NULL when the target says it failed: the reason is in iscsi_get_error(). */
 static struct scsi_task *read_chunk(uint64_t lba, uint32_t sectors)
 {
-    struct scsi_task *task = iscsi_read16_sync(iscsi, lun, lba, sectors * SECTOR, SECTOR, 0, 0, 0, 0, 0);
+    struct scsi_task *task = iscsi_read16_sync(iscsi, lun, lba, sectors * block, (int)block, 0, 0, 0, 0, 0);
 
     if (task == NULL)
         die("read");
-    if (task->status == SCSI_STATUS_GOOD && task->datain.size == (int)(sectors * SECTOR))
+    if (task->status == SCSI_STATUS_GOOD && task->datain.size == (int)(sectors * block))
         return task;
     scsi_free_scsi_task(task);
     return NULL;
@@ -88,7 +89,7 @@ static void do_read(uint64_t lba, uint64_t sectors)
 
         if (task == NULL)
             die("read");
-        if (fwrite(task->datain.data, SECTOR, n, stdout) != n)
+        if (fwrite(task->datain.data, block, n, stdout) != n)
             exit(1);
         scsi_free_scsi_task(task);
         lba += n;
@@ -98,14 +99,14 @@ static void do_read(uint64_t lba, uint64_t sectors)
 
 static void do_write(uint64_t lba, const char *how)
 {
-    static unsigned char chunk[CHUNK_SECTORS * SECTOR];
+    static unsigned char chunk[CHUNK_SECTORS * BLOCK_MAX];
     size_t n;
 
-    while ((n = fread(chunk, 1, sizeof chunk, stdin)) > 0) {
-        uint32_t sectors = (uint32_t)((n + SECTOR - 1) / SECTOR);
+    while ((n = fread(chunk, 1, CHUNK_SECTORS * block, stdin)) > 0) {
+        uint32_t sectors = (uint32_t)((n + block - 1) / block);
 
-        memset(chunk + n, 0, sectors * SECTOR - n);
-        check(iscsi_write16_sync(iscsi, lun, lba, chunk, sectors * SECTOR, SECTOR, 0, 0,
+        memset(chunk + n, 0, sectors * block - n);
+        check(iscsi_write16_sync(iscsi, lun, lba, chunk, sectors * block, (int)block, 0, 0,
                                  strcmp(how, "fua") == 0, 0, 0),
               "write");
         lba += sectors;
@@ -166,9 +167,11 @@ static int usage(void)
 
 int main(int argc, char **argv)
 {
-    const char *verb = argc > 2 ? argv[1] : "";
+    const char *verb = argc > 2 ? argv[1] : "", *sector = getenv("BLOCK");
     int status = 0;
 
+    if (sector != NULL)
+        block = number(sector) == BLOCK_MAX ? BLOCK_MAX : 512;
     if (strcmp(verb, "read") == 0 && argc == 5) {
         login(argv[2]);
         do_read(number(argv[3]), number(argv[4]));
@@ -176,10 +179,10 @@ int main(int argc, char **argv)
         login(argv[2]);
         do_write(number(argv[3]), argc == 5 ? argv[4] : "");
     } else if (strcmp(verb, "zero") == 0 && argc == 5) {
-        static unsigned char zeros[SECTOR];
+        static unsigned char zeros[BLOCK_MAX];
 
         login(argv[2]);
-        check(iscsi_writesame16_sync(iscsi, lun, number(argv[3]), zeros, SECTOR, (uint32_t)number(argv[4]), 0,
+        check(iscsi_writesame16_sync(iscsi, lun, number(argv[3]), zeros, block, (uint32_t)number(argv[4]), 0,
                                      1, 0, 0),
               "write same");
     } else if (strcmp(verb, "size") == 0 && argc == 3) {

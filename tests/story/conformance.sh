@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The field's own suite, iscsi-test-cu --dataloss, every test in a process of its own, with two paths, against
 # an edge whose disk is on-prem. tests/conformance/exceptions names the tests that are wrong themselves. Ends
-# with "passed N failed N skipped N". CONFORMANCE='Suite[.Test]...' runs a part.
+# with "passed N failed N skipped N". CONFORMANCE='Suite[.Test]...' runs a part, BLOCK_BYTES=4096 gives it a 4Kn
+# disk, SIZE=5T a large one.
 . "$(dirname "$0")/../lib/story.sh"
 
 needs iscsi-test-cu
@@ -13,8 +14,11 @@ while read -r name reason; do
     esac
 done <"$root/tests/conformance/exceptions"
 
-truncate -s 100M disk.img
-usual_cast "$stage/disk.img"
+truncate -s "${SIZE:-100M}" disk.img
+onprem_conf disk1 "file:$stage/disk.img"
+edge_start
+onprem_start
+vm_create vm1 disk1 --block-bytes "${BLOCK_BYTES:-512}"
 mapfile -t tests < <(iscsi-test-cu -l | sed -n 's/^ *ALL\.\([^. ]*\.[^ ]*\) *$/\1/p')
 [ "${#tests[@]}" -ge 200 ] || failed "iscsi-test-cu lists ${#tests[@]} tests"
 

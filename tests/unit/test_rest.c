@@ -282,11 +282,12 @@ static void test_a_vm_from_creation_to_deletion(void **state)
     assert_int_equal(
         api("POST", "/v1/vms",
             "{\"name\":\"vm1\",\"disks\":[\"dc1:vm1-root\",\"dc1:vm1-data\"],\"chap_user\":\"u\","
-            "\"chap_secret\":\"topsecret-123\"}"),
+            "\"chap_secret\":\"topsecret-123\",\"block_bytes\":4096}"),
         201);
     assert_says("\"iqn\": \"iqn.2026-11.test:vm1\"");
     assert_int_equal(last_spec.ndisks, 2);
     assert_string_equal(last_spec.disks[1].disk, "vm1-data");
+    assert_int_equal(last_spec.disks[1].block_bytes, 4096);
     assert_string_equal(last_spec.chap_secret, "topsecret-123");
     assert_int_equal(api("POST", "/v1/vms", "{\"name\":\"vm1\",\"disks\":[\"dc1:x\"]}"), 409);
     assert_says("there is a VM vm1 already");
@@ -336,6 +337,8 @@ static void test_malformed_vms_are_refused(void **state)
         {"{\"name\":\"a\",\"disks\":[\"nocolon\"]}", "a disk is ONPREM:DISK"},
         {"{\"name\":\"a\",\"disks\":[\"a:b:c\"]}", "a disk is ONPREM:DISK"},
         {"{\"name\":\"a\",\"disks\":[\"d:d\"],\"colour\":\"red\"}", "no property"},
+        {"{\"name\":\"a\",\"disks\":[\"d:d\"],\"block_bytes\":1024}", "512 or 4096"},
+        {"{\"name\":\"a\",\"disks\":[\"d:d\"],\"block_bytes\":\"4096\"}", "512 or 4096"},
         {"{\"name\":\"a\",\"disks\":[\"d:d\"],\"chap_user\":\"u\"}", "come together"},
         {"{\"name\":\"a\",\"disks\":[\"d:d\"],\"chap_user\":\"u\",\"chap_secret\":\"short\"}", "12 to 255"},
         {"{\"name\":\"a\",\"disks\":[\"d:d\"],\"mutual_user\":\"u\",\"mutual_secret\":\"0123456789ab\"}",
