@@ -43,7 +43,7 @@ store_answers() {
     for name in ${store_processes[$1]}; do
         alive "$name" || failed "$name ended: $(tail -n 5 "$stage/$name.log")"
     done
-    curl -sk -o /dev/null --max-time 5 "${endpoint[$1]}/"
+    curl -sk -o /dev/null --max-time 5 "${endpoint[$1]}/healthcheck"
 }
 
 # The CA that signed the stores' TLS certificates is $stage/tls/ca.pem.
@@ -210,10 +210,18 @@ swift_start() {
     for server in account container object proxy; do
         store_process "$name" "$name.$server" "swift-$server-server" "$dir/etc/$server-server.conf"
     done
-    wait_for 60 "swift to answer" swift_healthy "$name"
+    wait_for 60 "swift to answer" swift_healthy "$name" "${ports[@]}"
     swift_bucket "$name" isthmus
 }
-swift_healthy() { store_answers "$1" && curl -fs "${endpoint[$1]}/healthcheck"; }
+# The proxy would shun a server that did not answer its first request: they must be there before.
+swift_healthy() {
+    local name=$1 port
+    shift
+    store_answers "$name" && curl -fs "${endpoint[$name]}/healthcheck" || return
+    for port in "$@"; do
+        [ -n "$(ss -Htln "sport = :$port")" ] || return
+    done
+}
 
 # Made through Swift's own API: the access key holds a colon, and curl would split it there.
 swift_bucket() {
