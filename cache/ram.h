@@ -44,6 +44,10 @@ void tier_ram_stop(struct tier *, void (*idle)(void *arg), void *arg);
  * Called on the loop in commit order, before the write is answered. Never fails, never waits. */
 void tier_ram_written(struct tier *, uint64_t lba, uint32_t nsectors, const uint8_t *data);
 
+/* Nobody waits for this read, which read() has not answered, any more: its done() comes soon, with -ECANCELED if
+ * it had not come back already. What is on its way for it arrives all the same. */
+void tier_ram_cancel(struct tier *, struct block_req *);
+
 /* Loop thread only. unref of the last reference returns the page. */
 struct block *block_ref(struct block *);
 void block_unref(struct block *);

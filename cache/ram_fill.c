@@ -33,6 +33,20 @@ void fill_attach(struct fill *f, struct wait *w)
     }
 }
 
+void fill_detach(struct fill *f, struct wait *w)
+{
+    struct wait_node *n;
+
+    SLIST_FOREACH (n, &f->waits, entry)
+        if (n->wait == w)
+            break;
+    if (!n)
+        return;
+    SLIST_REMOVE(&f->waits, n, wait_node, entry);
+    free(n);
+    w->nodes--; /* its reader is not told of anything yet: it stays */
+}
+
 /* Where a fill and a reader overlap, as offsets in the fill; false if the reader wants nothing of it any
  * more. */
 static bool overlap(const struct fill *f, const struct wait *w, uint32_t *from, uint32_t *to)

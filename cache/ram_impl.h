@@ -172,6 +172,7 @@ struct slot *policy_victim(struct ram *); /* out of its queue; some must be idle
 /* ---- ram_fill.c: requests to the next tier */
 struct fill *fill_new(struct tier_ram *, uint64_t first, uint32_t count, enum tier_class); /* room reserved */
 void fill_attach(struct fill *, struct wait *);
+void fill_detach(struct fill *, struct wait *); /* if it is attached */
 void fill_submit(struct fill *);
 void fill_supersede(struct ram *, struct slot *filling, struct slot *by); /* a whole block was written */
 struct overlay *fill_overlay(struct slot *filling);

@@ -237,6 +237,32 @@ bool ram_read_missing(struct tier_ram *rt, struct block_req *r)
     return finished;
 }
 
+/* The fills keep what they are at: others may wait for it, and it has been paid for. */
+void tier_ram_cancel(struct tier *t, struct block_req *r)
+{
+    struct wait *w = r->tier_private;
+    struct ram *m = w->tier->ram;
+
+    CHECK(&w->tier->tier == t && w->req == r && !w->submitting);
+    if (w->finished)
+        return;
+    if (w->queued) {
+        STAILQ_REMOVE(&m->memory, w, wait, entry);
+        w->queued = false;
+        ram_wake(m); /* who stood behind it */
+    }
+    for (uint32_t i = 0; i < r->count; i++) {
+        struct slot *s = r->blocks[i] ? NULL : index_find(m, w->tier->key + r->first + i);
+
+        if (s && s->state == SLOT_FILLING)
+            fill_detach(s->u.fill, w);
+    }
+    w->status = -ECANCELED;
+    w->remaining = 1;
+    wait_account(m, w, 1);
+    ram_deliver_later(m);
+}
+
 void ram_promote_waiting(struct wait *w)
 {
     struct ram *m = w->tier->ram;

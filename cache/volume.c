@@ -231,6 +231,12 @@ bool volume_submit(struct volume *v, struct io *io)
     return false;
 }
 
+void volume_cancel(struct io *io)
+{
+    CHECK(io->op == IO_READ);
+    tier_ram_cancel(io->volume->top, &io->req);
+}
+
 int io_iov(const struct io *io, uint32_t from, uint32_t n, struct iovec *iov, int max)
 {
     uint64_t at = io->lba % BLOCK_SECTORS * SECTOR_BYTES + from;

@@ -65,6 +65,9 @@ void volume_grow(struct volume *, uint64_t sectors);
 /* true: answered already, done() will not come (a read whose blocks are all in memory). false: done() comes,
  * never before this has returned. */
 bool volume_submit(struct volume *, struct io *);
+/* Nobody waits for this read any more, which is not answered yet: done() comes soon, with -ECANCELED if it had
+ * not come back already. Only reads: what a write has begun is finished. */
+void volume_cancel(struct io *);
 /* Fills iov with the bytes [from, from + n) of a finished read, neighbours in memory joined; returns how many
  * iovecs. max must be at least n / 4096 + 2. */
 int io_iov(const struct io *, uint32_t from, uint32_t n, struct iovec *iov, int max);

@@ -338,6 +338,8 @@ void command_abort(struct command *cmd)
             cmd->in_window = false;
             c->session->in_window--;
         }
+        if (cmd->io.op == IO_READ)
+            volume_cancel(&cmd->io);
         return;
     }
     command_free(&cmd);

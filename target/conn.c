@@ -139,6 +139,24 @@ static void conn_attach(struct conn *c)
     event_add(c->readable, NULL);
 }
 
+/* Who connects and says nothing may not keep others out: of too many that have not logged in yet the one
+ * that is here for longest has to go. */
+static void logins_limit(struct shard *s)
+{
+    unsigned most = s->target->conf.max_connections / 2 / s->target->conf.nloops, n = 0;
+    struct conn *c, *oldest = NULL;
+
+    TAILQ_FOREACH (c, &s->conns, entry) {
+        if (c->state != CONN_SECURITY && c->state != CONN_OPERATIONAL)
+            continue;
+        n++;
+        if (!oldest)
+            oldest = c;
+    }
+    if (n > most)
+        conn_close(oldest, "%u connections have not logged in yet, the most allowed", most);
+}
+
 static void conn_detach(struct conn *c)
 {
     event_free(c->readable);
@@ -164,6 +182,7 @@ static void on_moved(struct task *t)
         login_start(c);
     else
         login_moved(c);
+    logins_limit(c->shard);
     if (!conn_open(c))
         return;
     send_run(c);
@@ -234,6 +253,7 @@ void conn_close(struct conn *c, const char *format, ...)
     conn_detach(c);
     close(c->fd);
     c->fd = -1;
+    atomic_fetch_sub(&c->target->nopen, 1);
     if (c->rx.into)
         recv_command_gone(c, c->rx.into);
     buf_unref(&c->rx.data);

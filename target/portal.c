@@ -25,6 +25,8 @@
 static const char part[] = "target";
 
 enum { BACKLOG = 256, ACCEPTS_A_TURN = 64, STOP_MS = 2000, FULL_PAUSE_MS = 200 };
+/* Connections whose last commands are still in a volume are not open any more, but they are memory. */
+enum { DRAINING_TIMES = 4 };
 /* TCP finds out that a peer is gone, whatever iSCSI it speaks. */
 enum { KEEP_IDLE_S = 30, KEEP_INTERVAL_S = 10, KEEP_COUNT = 3, USER_TIMEOUT_MS = 60000 };
 
@@ -110,9 +112,10 @@ static void take(struct portal *p, int fd, const struct sockaddr_storage *from)
     char peer[64], portal[64];
 
     address_text(from, peer);
-    if (atomic_load(&t->nconns) >= t->conf.max_connections) {
-        log_warn(NULL, "connection from %s refused: %u are open, the most allowed", peer,
-                 t->conf.max_connections);
+    if (atomic_load(&t->nopen) >= t->conf.max_connections ||
+        atomic_load(&t->nconns) >= t->conf.max_connections * DRAINING_TIMES) {
+        log_warn(NULL, "connection from %s refused: %u are open, %u closed ones wait for their commands",
+                 peer, atomic_load(&t->nopen), atomic_load(&t->nconns) - atomic_load(&t->nopen));
         close(fd);
         return;
     }
@@ -123,6 +126,7 @@ static void take(struct portal *p, int fd, const struct sockaddr_storage *from)
     address_text(&ours, portal);
     tune(fd);
     atomic_fetch_add(&t->nconns, 1);
+    atomic_fetch_add(&t->nopen, 1);
     conn_accept(&t->shards[t->next_shard++ % t->conf.nloops], fd, peer, portal);
 }
 

@@ -51,6 +51,7 @@ struct target {
     unsigned next_shard;                /* round robin of new connections */
 
     atomic_uint nconns;    /* open or draining: any loop */
+    atomic_uint nopen;     /* of these with a socket */
     atomic_uint last_conn; /* ids */
     atomic_uint last_tsih;
 

@@ -85,11 +85,14 @@ struct session *session_find(struct shard *sh, struct vm *vm, uint16_t tsih)
 unsigned session_count(struct shard *sh, struct vm *vm)
 {
     struct device *d;
+    struct session *s;
+    unsigned n = 0;
 
     TAILQ_FOREACH (d, &sh->devices, entry)
-        if (d->vm == vm && d->nsessions)
-            return d->nsessions;
-    return 0;
+        if (d->vm == vm)
+            TAILQ_FOREACH (s, &d->sessions, peer)
+                n++;
+    return n;
 }
 
 static void on_going_timer(struct timer *t)

@@ -43,7 +43,8 @@ static struct fixture {
     atomic_uint stopped;
 } fix;
 
-static struct journal *fix_journal; /* before fix_start: where reservations are kept */
+static struct journal *fix_journal;  /* before fix_start: where reservations are kept */
+static unsigned fix_max_connections; /* the same: 0 is the target's own choice */
 
 /* --- start and stop --- */
 
@@ -84,6 +85,7 @@ static inline int fix_start(void **state)
     }
     conf.main = fix.main;
     conf.journal = fix_journal;
+    conf.max_connections = fix_max_connections;
     if (target_start(&fix.target, &conf, &why))
         fail_msg("%s", why.text);
     fix.port = target_port(fix.target, 0);

@@ -285,6 +285,41 @@ static void the_same_port_logs_in_again(void **state)
     client_free(&other);
 }
 
+static int start_small(void **state)
+{
+    fix_max_connections = 20;
+    return fix_start(state);
+}
+
+static int stop_small(void **state)
+{
+    fix_max_connections = 0;
+    return fix_stop(state);
+}
+
+/* Connections that are closed, but whose writes are still in the volume: more of them than may be open, and
+ * more than a VM may have sessions. */
+static void who_is_gone_keeps_nobody_out(void **state)
+{
+    enum { GONE = 75 };
+    static const uint8_t zeros[512];
+    struct client *c;
+
+    (void)state;
+    atomic_store(&fix.volumes[1].stalled, true);
+    for (unsigned i = 0; i < GONE; i++) {
+        c = session_new(1, (uint8_t)i, "");
+        command_send(c, F | W, 512, rw10(0x2a, i, 1), 10, zeros, 512);
+        fix_wait(&fix.volumes[1].nparked, i + 1);
+        client_free(&c);
+    }
+    c = session_new(1, 200, "");
+    fix_unstall(1);
+    command_send(c, F | R, 512, rw10(0x28, 0, 1), 10, NULL, 0);
+    assert_int_equal(answer_recv(c, NULL).status, 0);
+    client_free(&c);
+}
+
 static void discovery(void **state)
 {
     struct client *c = client_new(1);
@@ -356,6 +391,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(more_text_than_a_login_may_have, fix_start, fix_stop),
         cmocka_unit_test_setup_teardown(chap, fix_start, fix_stop),
         cmocka_unit_test_setup_teardown(the_same_port_logs_in_again, fix_start, fix_stop),
+        cmocka_unit_test_setup_teardown(who_is_gone_keeps_nobody_out, start_small, stop_small),
         cmocka_unit_test_setup_teardown(discovery, fix_start, fix_stop),
         cmocka_unit_test_setup_teardown(nobody_waits_for_those_who_say_nothing, fix_start, fix_stop),
         cmocka_unit_test_setup_teardown(status_lists_sessions, fix_start, fix_stop),
