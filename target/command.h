@@ -22,7 +22,7 @@ struct shard;
 enum command_state { COMMAND_HELD, COMMAND_COLLECT, COMMAND_WAIT, COMMAND_VOLUME, COMMAND_SENDING };
 /* What an address that is no LUN of the VM may be. */
 enum { LUN_NONE = -1, LUN_REPORT_LUNS = -2 /* the well-known logical unit, SPC-4 8.2 */ };
-enum { COMMAND_R2TS = 8, COMMAND_BUCKETS = 64, COMMAND_RECENT = 64, COMMAND_BYTES_MAX = 16 << 20 };
+enum { COMMAND_R2TS = 8, COMMAND_BUCKETS = 64, COMMAND_RECENT = 256, COMMAND_BYTES_MAX = 16 << 20 };
 
 struct r2t {
     uint32_t ttt, offset, len, got, data_sn;
@@ -82,7 +82,7 @@ struct command_table {
     struct command_list all;
     STAILQ_HEAD(, command) waiting; /* for memory, in order */
     unsigned n, nimmediate;
-    uint32_t recent[COMMAND_RECENT]; /* tags answered while their Data-Out may still come */
+    uint32_t recent[COMMAND_RECENT]; /* tags answered while their Data-Out may still come: a window of them */
     unsigned next_recent, nrecent;
 };
 

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 static const char part[] = "main";
 
@@ -54,6 +55,17 @@ static void parse_options(int argc, char **argv, struct options *o)
     }
 }
 
+/* A shell starts programs with 1,024 files at most: fewer than connections may be open. */
+static void take_files(void)
+{
+    struct rlimit r;
+
+    if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+        r.rlim_cur = r.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &r);
+    }
+}
+
 static void on_signal(evutil_socket_t signo, short what, void *arg)
 {
     (void)what;
@@ -83,6 +95,7 @@ int main(int argc, char **argv)
     }
     log_set_level(cfg_getstr(cfg, "log_level"));
     signal(SIGPIPE, SIG_IGN);
+    take_files();
     loop = loop_new("main");
     if (edge_start(&edge, loop, cfg, &why) < 0) {
         log_error(NULL, "%s", why.text);

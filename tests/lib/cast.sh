@@ -66,6 +66,11 @@ vm_create() {
 # url VM -> what libiscsi's tools take
 url() { printf 'iscsi://127.0.0.1:3260/%s:%s/0\n' "$iqn" "$1"; }
 
+# play CASE [options]: a case of `practice` (tests/lib/practice.c) against vm1, or the VM in $play_vm.
+play() {
+    practice "$1" 127.0.0.1:3260 "$iqn:${play_vm:-vm1}" --edge "${pids[edge]}" "${@:2}"
+}
+
 # disk_make FILE MIB: content that is neither zeros nor compressible, the same every time.
 disk_make() {
     openssl enc -aes-128-ctr -K 00112233445566778899aabbccddeeff -iv 0 -in /dev/zero 2>/dev/null |

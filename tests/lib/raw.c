@@ -207,6 +207,8 @@ int raw_recv(struct raw *c)
 
         if (r)
             return r;
+        if (c->watch)
+            c->watch(c);
         take_numbers(c, opcode);
         if (c->show_pings || opcode != ISCSI_NOP_IN || get32(c->bhs + AT_TTT) == ISCSI_TAG_NONE)
             return opcode;

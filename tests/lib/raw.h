@@ -37,7 +37,9 @@ struct raw {
     bool header_digest, data_digest;
     bool immediate, initial_r2t; /* agreed on, as the numbers are; segment: what the target takes */
     uint32_t segment, first_burst, max_burst;
-    bool show_pings; /* else a NOP-In that asks for an answer has one, and is not shown */
+    bool show_pings;             /* else a NOP-In that asks for an answer has one, and is not shown */
+    void (*watch)(struct raw *); /* or NULL: sees every PDU before its numbers are taken up */
+    void *watch_arg;
 
     uint8_t bhs[BHS_BYTES]; /* the PDU that came last */
     uint8_t *data;          /* its segment, and a NUL */

@@ -1,0 +1,514 @@
+/* practice_crowd.c - cases about many, idle, silent and greedy initiators, and about who is kept out by them.
+ */
+#include "practice.h"
+
+#include "mem.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+static void files_raise(void)
+{
+    struct rlimit r;
+
+    getrlimit(RLIMIT_NOFILE, &r);
+    r.rlim_cur = r.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &r);
+}
+
+/* A session that is there already, and a new one: both are served within a second. */
+static void innocent(struct raw *c, const char *when)
+{
+    uint64_t since = now_ms();
+    struct raw *fresh;
+
+    read_good(c, any(1000), 8);
+    fresh = session_of("iqn.2026-11.org.isthmus.test:innocent", play.iqn, 99, "", LOGIN_SUCCESS);
+    session_ready(fresh);
+    read_good(fresh, any(1000), 8);
+    session_ends(&fresh);
+    WANT(now_ms() - since < 1000 * play.slowness, "%s: a login and two reads took %u ms", when,
+         (unsigned)(now_ms() - since));
+}
+
+/* A thousand connections that say nothing, and as many that stop in the middle of their login. */
+void case_idle_crowd(void)
+{
+    unsigned n = play.count ? play.count : 1000;
+    struct raw **crowd = xcalloc(2 * n, sizeof *crowd), *c;
+
+    files_raise();
+    c = session_new(1, "");
+    for (unsigned i = 0; i < 2 * n; i++) {
+        crowd[i] = raw_connect(play.address, play.port, (uint8_t)i);
+        WANT(crowd[i], "connection %u is not accepted", i);
+        if (i % 2) {
+            struct raw_pdu p;
+
+            raw_login_header(crowd[i], &p, RAW_TO_FULL);
+            raw_write(crowd[i], p.bhs, 20);
+        }
+        if (i % 100 == 99)
+            innocent(c, "among idle connections");
+    }
+    innocent(c, "among idle connections");
+    for (unsigned i = 0; i < 2 * n; i++)
+        raw_free(&crowd[i]);
+    free(crowd);
+    session_ends(&c);
+}
+
+/* Logins without end: how many a second is told, not judged; others are served meanwhile, no memory stays. */
+void case_logins(void)
+{
+    unsigned n = play.count ? play.count : 3000;
+    struct raw *c = session_new(1, "");
+    uint64_t since = now_ms();
+    long before = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        struct raw *s = session_of("iqn.2026-11.org.isthmus.test:comes-and-goes", play.iqn, (uint8_t)i, "",
+                                   LOGIN_SUCCESS);
+
+        if (i % 2)
+            session_ends(&s);
+        else
+            session_reset(&s);
+        if (i == n / 3)
+            before = edge_rss_kib();
+        if (i % 500 == 0)
+            innocent(c, "among logins");
+    }
+    told("%u logins a second, %ld KiB more in the end", (unsigned)(n * 1000ull / (now_ms() - since + 1)),
+         edge_rss_kib() - before);
+    WANT(play.slowness > 1 || edge_rss_kib() - before < 4096, "the edge has %ld KiB more",
+         edge_rss_kib() - before);
+    session_ends(&c);
+}
+
+/* --count VMs IQN1, IQN2, ... log in at the same moment, while another login stands still half-way and reads
+ * of another VM are in a backend that does not answer. */
+void case_logins_at_once(void)
+{
+    unsigned n = play.count ? play.count : 50;
+    struct raw **all = xcalloc(n, sizeof *all), *half = raw_connect(play.address, play.port, 1), *c;
+    char text[400], wire[400];
+    struct raw_pdu p;
+    uint64_t since, took;
+
+    files_raise();
+    snprintf(text, sizeof text, "%s1", play.iqn);
+    c = session_of("iqn.2026-11.org.isthmus.test:waits", text, 3, "", LOGIN_SUCCESS);
+    session_ready(c);
+    if (play.backend) {
+        stall();
+        read_send(c, 1 << 16, 64);
+    }
+    WANT(half, "no connection");
+    snprintf(text, sizeof text, "InitiatorName=iqn.2026-11.org.isthmus.test:half|TargetName=%s1|", play.iqn);
+    WANT(raw_login(half, 0x00, text) == 0, "the first step of a login in two"); /* and no second one */
+    for (unsigned i = 0; i < n; i++) {
+        all[i] = raw_connect(play.address, play.port, 2);
+        WANT(all[i], "connection %u is not accepted", i);
+    }
+    since = now_ms();
+    for (unsigned i = 0; i < n; i++) {
+        snprintf(text, sizeof text,
+                 "InitiatorName=iqn.2026-11.org.isthmus.test:vm%u|TargetName=%s%u|SessionType=Normal|", i,
+                 play.iqn, i + 1);
+        raw_login_header(all[i], &p, RAW_TO_FULL);
+        p.data = wire;
+        p.len = raw_text(wire, text);
+        raw_send(all[i], &p);
+    }
+    for (unsigned i = 0; i < n; i++)
+        WANT(raw_recv(all[i]) == ISCSI_LOGIN_RESPONSE && get16(all[i]->bhs + AT_LOGIN_STATUS) == 0,
+             "login %u of %u at once: status %04x", i, n, get16(all[i]->bhs + AT_LOGIN_STATUS));
+    took = now_ms() - since;
+    told("%u logins at once in %u ms", n, (unsigned)took);
+    WANT(took < 1000 * play.slowness, "%u logins at once took %u ms", n, (unsigned)took);
+    for (unsigned i = 0; i < n; i++)
+        raw_free(&all[i]);
+    free(all);
+    raw_free(&half);
+    if (play.backend)
+        resume();
+    session_reset(&c);
+}
+
+/* Megabytes asked for, pings sent, and nothing read: what is kept for such a session has a bound. */
+void case_never_reads(void)
+{
+    struct raw *c = session_new(1, ""), *deaf[8];
+    long before;
+    unsigned sent = 0;
+    uint8_t *ping = xcalloc(1, 8192);
+
+    read_good(c, 0, 2048); /* in the cache */
+    before = edge_rss_kib();
+    for (unsigned i = 0; i < 8; i++) {
+        deaf[i] = session_new((uint8_t)(10 + i), "");
+        deaf[i]->timeout_ms = 300;
+        for (unsigned j = 0; j < 100; j++)
+            read_send(deaf[i], 0, 2048);
+        for (unsigned j = 0; j < 20000; j++, sent++) {
+            struct raw_pdu p;
+
+            raw_request_header(deaf[i], &p, ISCSI_NOP_OUT | ISCSI_IMMEDIATE);
+            p.data = ping;
+            p.len = 8192;
+            if (!raw_send(deaf[i], &p))
+                break; /* it takes no more: that is right */
+        }
+    }
+    WANT(sent < 8 * 20000, "the target takes pings without end");
+    innocent(c, "among sessions that read nothing");
+    told("%ld KiB more for 8 sessions", edge_rss_kib() - before);
+    WANT(play.slowness > 1 || edge_rss_kib() - before < 64 << 10, "the edge has %ld KiB more",
+         edge_rss_kib() - before);
+    for (unsigned i = 0; i < 8; i++)
+        session_reset(&deaf[i]);
+    free(ping);
+    innocent(c, "after them");
+    session_ends(&c);
+}
+
+/* The line flaps in the middle of Data-Out, over and over: nothing of the half-received writes stays. */
+void case_resets_of_the_line(void)
+{
+    unsigned n = play.count ? play.count : 1000;
+    uint8_t *data = xcalloc(1, 65536);
+    long before = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        struct raw *c = session_of("iqn.2026-11.org.isthmus.test:flaps", play.iqn, (uint8_t)i,
+                                   "ImmediateData=No|", LOGIN_SUCCESS);
+        struct raw_pdu p;
+        struct raw_answer a;
+
+        session_ready(c);
+        for (unsigned j = 0; j < 4; j++)
+            raw_command(c, RAW_WRITE | ISCSI_FINAL, 262144, raw_cdb10(0x2a, j * 512, 512), 10, NULL, 0);
+        a = raw_answer(c, NULL, 0);
+        WANT(a.opcode == ISCSI_R2T, "PDU %d instead of an R2T", a.opcode);
+        raw_data_out(c, a.itt, raw_r2t(c).ttt, 0, 0, false, data, 16384);
+        raw_data_out_header(c, &p, a.itt, raw_r2t(c).ttt, 1, 16384, false);
+        put24(p.bhs + AT_DATA_SEGMENT_LENGTH, 65536);
+        raw_write(c, p.bhs, BHS_BYTES);
+        raw_write(c, data, any(65536));
+        session_reset(&c);
+        if (i == n / 3)
+            before = edge_rss_kib();
+    }
+    free(data);
+    told("%ld KiB more in the end", edge_rss_kib() - before);
+    WANT(play.slowness > 1 || edge_rss_kib() - before < 4096, "the edge has %ld KiB more",
+         edge_rss_kib() - before);
+}
+
+/* Ten sessions ask to write more than the target gives memory for: what is asked for by R2T is bounded, every
+ * session has something, and when some go away the others get on until all is written. */
+void case_more_writers_than_memory(void)
+{
+    enum { SESSIONS = 10, WRITES = 120, BYTES = 256 << 10, LOOP_BYTES = 256 << 20 };
+    uint8_t *data = xcalloc(1, BYTES);
+    struct raw *c[SESSIONS];
+    uint64_t asked = 0;
+    struct raw_r2t *r2ts = xcalloc(WRITES, sizeof *r2ts);
+    unsigned got = 0, good = 0;
+    long before = edge_rss_kib();
+
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        c[i] = session_new((uint8_t)(1 + i), "ImmediateData=No|MaxBurstLength=262144|");
+        for (unsigned j = 0; j < WRITES; j++)
+            raw_command(c[i], RAW_WRITE | ISCSI_FINAL, BYTES, raw_cdb10(0x2a, j * 512, 512), 10, NULL, 0);
+    }
+    for (unsigned i = SESSIONS; i-- > 0;) { /* the last one to come is the first to be looked at */
+        unsigned mine = 0;
+
+        raw_ping(c[i], NULL, 0);
+        while (raw_recv(c[i]) == ISCSI_R2T) {
+            asked += raw_r2t(c[i]).len;
+            mine++;
+            if (i == SESSIONS - 1)
+                r2ts[got++] = raw_r2t(c[i]);
+        }
+        WANT((c[i]->bhs[0] & ISCSI_OPCODE_MASK) == ISCSI_NOP_IN && mine, "session %u has nothing: PDU %02x",
+             i, c[i]->bhs[0]);
+    }
+    WANT(asked <= LOOP_BYTES + SESSIONS * BYTES && asked >= LOOP_BYTES / 2, "%u MiB are asked for at once",
+         (unsigned)(asked >> 20));
+    WANT(play.slowness > 1 || edge_rss_kib() - before < (LOOP_BYTES >> 10) + (64 << 10),
+         "%ld KiB more memory", edge_rss_kib() - before);
+    for (unsigned i = 0; i < SESSIONS - 1; i++)
+        session_reset(&c[i]);
+    while (good < WRITES) {
+        struct raw_answer a;
+
+        for (unsigned i = 0; i < got; i++)
+            for (uint32_t at = 0; at < BYTES; at += 65536)
+                raw_data_out(c[SESSIONS - 1], r2ts[i].itt, r2ts[i].ttt, at / 65536, at, at + 65536 == BYTES,
+                             data, 65536);
+        got = 0;
+        a = raw_answer(c[SESSIONS - 1], NULL, 0);
+        if (a.opcode == ISCSI_R2T)
+            r2ts[got++] = raw_r2t(c[SESSIONS - 1]);
+        else if (a.opcode == ISCSI_SCSI_RESPONSE && a.status == 0 && a.residual == 0)
+            good++;
+        else
+            broken("write %u of %d: PDU %d, status %02x", good, WRITES, a.opcode, a.status);
+    }
+    told("%u MiB asked for at once", (unsigned)(asked >> 20));
+    session_ends(&c[SESSIONS - 1]);
+    free(data);
+    free(r2ts);
+}
+
+/* --- silence --- */
+
+/* Until the target closes the connection; -1 when it is still open after that time. */
+static int silence_ms(struct raw *c, unsigned most_ms)
+{
+    uint64_t since = now_ms();
+
+    c->show_pings = true;
+    c->timeout_ms = (int)most_ms;
+    for (;;) {
+        int opcode = raw_recv(c);
+
+        if (opcode == RAW_CLOSED)
+            return (int)(now_ms() - since);
+        if (opcode == RAW_SILENT || now_ms() - since > most_ms)
+            return -1;
+        WANT(opcode == ISCSI_NOP_IN, "PDU %d into the silence", opcode);
+    }
+}
+
+/* An initiator that knows NOP says nothing any more, with reads in the backend: it is closed, and the reads
+ * come back to nobody. */
+void case_silent_with_io(void)
+{
+    struct raw *c = session_new(1, ""), *other = session_new(2, "");
+    int took;
+
+    session_quiet(c, "at first");
+    stall();
+    for (unsigned i = 0; i < 64; i++)
+        read_send(c, play.at + i * 512, 64);
+    took = silence_ms(c, 25000 * play.slowness);
+    WANT(took >= 10000, "a silent session was closed after %d ms", took);
+    told("closed after %d ms", took);
+    resume();
+    session_quiet(other, "after the backend is back");
+    session_ready(other);
+    for (unsigned i = 0; i < 64; i++)
+        read_good(other, play.at + i * 512, 64);
+    session_reset(&c);
+    session_ends(&other);
+}
+
+/* A slow line: for 20 seconds no PDU is complete and no ping answered, but bytes come. That is no silence. */
+void case_slow_sender(void)
+{
+    struct raw *c = session_new(1, "ImmediateData=No|");
+    uint8_t *data = xcalloc(1, 65536);
+    struct raw_answer a;
+    struct raw_pdu p;
+
+    session_quiet(c, "at first");
+    raw_command(c, RAW_WRITE | ISCSI_FINAL, 65536, raw_cdb10(0x2a, 0, 128), 10, NULL, 0);
+    WANT(raw_recv(c) == ISCSI_R2T, "no R2T");
+    raw_data_out_header(c, &p, raw_r2t(c).itt, raw_r2t(c).ttt, 0, 0, true);
+    put24(p.bhs + AT_DATA_SEGMENT_LENGTH, 65536);
+    raw_write(c, p.bhs, BHS_BYTES);
+    for (unsigned i = 0; i < 64; i++) {
+        pause_ms(300);
+        WANT(raw_write(c, data + i * 1024, 1024), "closed in the middle of its data");
+    }
+    a = raw_answer(c, NULL, 0);
+    WANT(a.opcode == ISCSI_SCSI_RESPONSE && a.status == 0, "a slow write: PDU %d", a.opcode);
+    free(data);
+    session_ends(&c);
+}
+
+/* Boot firmware answers no ping and idles while its guest thinks: it is not taken for dead. Pings show the
+ * next StatSN and have a LUN (the watch and this look at it). */
+void case_deaf_to_pings(void)
+{
+    static const uint8_t lun0[8];
+    struct raw *c = session_new(1, "");
+    unsigned pings = 0;
+    uint64_t until = now_ms() + 22000;
+
+    c->show_pings = true;
+    c->timeout_ms = 1000;
+    while (now_ms() < until) {
+        int opcode = raw_recv(c);
+
+        WANT(opcode == RAW_SILENT || opcode == ISCSI_NOP_IN, "an idle session gets PDU %d", opcode);
+        if (opcode != ISCSI_NOP_IN)
+            continue;
+        WANT(get32(c->bhs + AT_TTT) != ISCSI_TAG_NONE && memcmp(c->bhs + AT_LUN, lun0, 8) == 0 && c->len == 0,
+             "a ping that is none");
+        pings++;
+    }
+    WANT(pings, "no ping in 22 seconds");
+    c->timeout_ms = 20000;
+    read_good(c, 0, 8);
+    session_ends(&c);
+}
+
+/* Pings are answered within a second while the session has a queue of reads. */
+void case_ping_under_load(void)
+{
+    struct raw *c = session_new(1, "");
+    uint64_t longest = 0;
+    unsigned reads = 0;
+
+    read_good(c, 0, 512);
+    for (unsigned i = 0; i < 200; i++) {
+        uint64_t since = now_ms();
+        uint32_t itt;
+        bool answered = false;
+
+        for (unsigned j = 0; j < 16; j++)
+            read_send(c, 0, 512);
+        itt = raw_ping(c, "echo", 4);
+        for (unsigned left = 17; left;) {
+            int opcode = raw_recv(c);
+
+            if (opcode == ISCSI_NOP_IN) {
+                WANT(get32(c->bhs + AT_ITT) == itt && c->len == 4, "a ping's answer with %u bytes", c->len);
+                longest = now_ms() - since > longest ? now_ms() - since : longest;
+                answered = true;
+                left--;
+            } else {
+                WANT(opcode == ISCSI_DATA_IN, "PDU %d", opcode);
+                left -= c->bhs[AT_FLAGS] & ISCSI_DATA_STATUS;
+                reads += c->bhs[AT_FLAGS] & ISCSI_DATA_STATUS;
+            }
+        }
+        WANT(answered, "a ping was not answered");
+    }
+    told("the longest of 200 took %u ms, among %u reads", (unsigned)longest, reads);
+    WANT(longest < 1000 * play.slowness, "a ping took %u ms", (unsigned)longest);
+    session_ends(&c);
+}
+
+/* --- reservations --- */
+
+/* RESERVE(6), and then it waits to be cut off. */
+void case_holds_reservation(void)
+{
+    struct raw *c = session_of("iqn.2026-11.org.isthmus.test:holder", play.iqn, 1, "", LOGIN_SUCCESS);
+
+    session_ready(c);
+    session_quiet(c, "at first");
+    WANT(raw_exchange(c, "\x16\0\0\0\0\0", 6, NULL, 0, NULL, 0).status == 0, "RESERVE(6) is refused");
+    told("ready");
+    c->timeout_ms = 600000;
+    while (raw_recv(c) >= 0)
+        ;
+}
+
+static int write_status(struct raw *c)
+{
+    static const uint8_t zeros[512];
+
+    return raw_exchange(c, raw_cdb10(0x2a, 0, 1), 10, zeros, 512, NULL, 0).status;
+}
+
+/* Somebody holds a reservation who has lost its power: another initiator logs in at once, and is let in when
+ * the target has found out. */
+void case_wants_reservation(void)
+{
+    struct raw *c = session_of("iqn.2026-11.org.isthmus.test:next", play.iqn, 1, "", LOGIN_SUCCESS);
+    uint64_t since = now_ms();
+
+    while (write_status(c) == 2) /* unit attentions */
+        ;
+    WANT(write_status(c) == 0x18, "the reservation does not keep others out");
+    while (write_status(c) == 0x18) {
+        WANT(now_ms() - since < 40000, "the reservation of one without power stands after 40 s");
+        pause_ms(100);
+    }
+    told("let in after %u ms", (unsigned)(now_ms() - since));
+    WANT(write_status(c) == 0, "a write fails");
+    session_ends(&c);
+}
+
+static int reserve_out(struct raw *c, uint8_t action, uint8_t type, uint64_t key, uint64_t service_key)
+{
+    uint8_t cdb[10] = {0x5f, action, type}, list[24] = {0};
+
+    put32(cdb + 5, sizeof list);
+    put64(list, key);
+    put64(list + 8, service_key);
+    return raw_exchange(c, cdb, 10, list, sizeof list, NULL, 0).status;
+}
+
+/* A registration is of an initiator port, which is name and ISID: it is there after a new login with the same
+ * ISID; another ISID is another port, which registers for itself and preempts. */
+void case_new_isid(void)
+{
+    struct raw *c = session_new(1, "");
+
+    WANT(reserve_out(c, 0, 0, 0, 0x1111) == 0 && reserve_out(c, 1, 1, 0x1111, 0) == 0,
+         "REGISTER and RESERVE are refused");
+    session_reset(&c);
+    c = session_new(1, "");
+    WANT(write_status(c) == 0, "the same port has lost its reservation by a new login");
+    session_reset(&c);
+    c = session_new(2, "");
+    WANT(write_status(c) == 0x18, "another port writes under a reservation");
+    WANT(reserve_out(c, 0, 0, 0, 0x2222) == 0 && reserve_out(c, 4, 1, 0x2222, 0x1111) == 0,
+         "the other port cannot register and preempt");
+    WANT(write_status(c) == 0, "a write after PREEMPT is refused");
+    WANT(reserve_out(c, 3, 0, 0x2222, 0) == 0, "CLEAR is refused");
+    session_ends(&c);
+}
+
+/* --- discovery --- */
+
+/* SendTargets=All with segments of 512 bytes: --count targets, each once, each with an address. */
+void case_all_targets(void)
+{
+    struct raw *c = raw_connect(play.address, play.port, 1);
+    unsigned targets = 0, addresses = 0, pieces = 0;
+    char *all = xcalloc(1, 1 << 20), *p;
+    uint32_t n = 0;
+
+    WANT(c && raw_login(c, RAW_TO_FULL,
+                        "InitiatorName=iqn.2026-11.org.isthmus.test:looks|SessionType=Discovery|"
+                        "MaxRecvDataSegmentLength=512|") == 0,
+         "no discovery session");
+    watch_begin(c);
+    raw_text_request(c, ISCSI_FINAL, ISCSI_TAG_NONE, "SendTargets=All|");
+    for (;;) {
+        WANT(raw_recv(c) == ISCSI_TEXT_RESPONSE && c->len <= 512 && n + c->len < 1 << 20,
+             "piece %u of %u bytes", pieces, c->len);
+        memcpy(all + n, c->data, c->len);
+        n += c->len;
+        pieces++;
+        if (!(c->bhs[AT_FLAGS] & ISCSI_CONTINUE))
+            break;
+        WANT(get32(c->bhs + AT_TTT) != ISCSI_TAG_NONE && !(c->bhs[AT_FLAGS] & ISCSI_FINAL),
+             "there is more, but no tag to ask for it");
+        raw_text_request(c, ISCSI_FINAL, get32(c->bhs + AT_TTT), "");
+        c->itt--; /* one exchange, one tag */
+    }
+    WANT(c->bhs[AT_FLAGS] & ISCSI_FINAL && get32(c->bhs + AT_TTT) == ISCSI_TAG_NONE,
+         "the last piece is not final");
+    for (p = all; p < all + n; p += strlen(p) + 1) {
+        targets += !strncmp(p, "TargetName=", 11);
+        addresses += !strncmp(p, "TargetAddress=", 14);
+    }
+    told("%u targets, %u addresses in %u pieces", targets, addresses, pieces);
+    WANT(targets == play.count && addresses >= targets && pieces > 1, "%u targets, %u addresses", targets,
+         addresses);
+    free(all);
+    watch_end(c);
+    raw_free(&c);
+}
