@@ -1,8 +1,6 @@
 /* cache/tier_journal.c - one read: look up -> base -> overlay -> answer.
  *
- *   look up   which sectors are in the log (vmlog_pieces)
- *   base      runs of blocks of which the log lacks sectors are read from the next tier
- *   overlay   zeros are laid in at once; data comes back from RocksDB on a pool thread (vmlog_fetch)
+ *   An overlay (overlay.h) whose data comes back from RocksDB on a pool thread (vmlog_fetch).
  *
  * A record may be superseded and removed between look-up and overlay (-ENOENT): the read starts again. What
  * is written meanwhile is not seen here; the RAM tier above lays it over (ram.h, tier_ram_written).
@@ -12,6 +10,7 @@
 #include "log.h"
 #include "mem.h"
 #include "metric.h"
+#include "overlay.h"
 #include "vmlog.h"
 
 #include <errno.h>
@@ -28,24 +27,14 @@ struct tier_journal {
     struct metric *hits, *misses, *read_bytes, *read_seconds;
 };
 
-struct base_read {
-    struct block_req req;
-    struct journal_read *read;
-    bool answered;
-};
-
 struct journal_read {
+    struct overlay overlay;
     struct tier_journal *tier;
-    struct block_req *req; /* who asked */
     struct task again;
     uint64_t since_ns;
-    struct base_read *base; /* runs to read below */
-    unsigned nbase, base_left;
     struct vmlog_piece *data; /* what to fetch, each within one block, */
     uint8_t **to;             /* and where it goes */
     unsigned ndata;
-    struct vmlog_piece *zero;
-    unsigned nzero;
     struct vmlog_fetch fetch;
     bool starting; /* still in journal_tier_read: answer through true, not done() */
     bool answered;
@@ -55,19 +44,17 @@ static void start(struct journal_read *r);
 
 static void forget(struct journal_read *r)
 {
-    free(r->base);
+    overlay_end(&r->overlay);
     free(r->data);
     free(r->to);
-    free(r->zero);
-    r->base = NULL;
-    r->data = r->zero = NULL;
+    r->data = NULL;
     r->to = NULL;
-    r->nbase = r->base_left = r->ndata = r->nzero = 0;
+    r->ndata = 0;
 }
 
 static void answer(struct journal_read *r, int status)
 {
-    struct block_req *req = r->req;
+    struct block_req *req = r->overlay.req;
 
     metric_observe_ns(r->tier->read_seconds, loop_now_ns(r->tier->tier.loop) - r->since_ns);
     req->status = status;
@@ -80,34 +67,6 @@ static void answer(struct journal_read *r, int status)
     req->done(req);
 }
 
-/* A page that a lower tier left untouched because it is zero gets real zeros, to be written over in part. */
-static void materialize(struct block *b)
-{
-    if (b->zero)
-        memset(b->data, 0, BLOCK_BYTES);
-    b->zero = false;
-}
-
-static struct block *block_of(const struct journal_read *r, uint64_t lba)
-{
-    return r->req->blocks[lba / BLOCK_SECTORS - r->req->first];
-}
-
-static void lay_zeros(struct journal_read *r)
-{
-    for (unsigned i = 0; i < r->nzero; i++) {
-        struct block *b = block_of(r, r->zero[i].lba);
-
-        if (r->zero[i].nsectors == BLOCK_SECTORS) {
-            b->zero = true;
-            continue;
-        }
-        materialize(b);
-        memset(b->data + r->zero[i].lba % BLOCK_SECTORS * SECTOR_BYTES, 0,
-               r->zero[i].nsectors * SECTOR_BYTES);
-    }
-}
-
 static void on_again(struct task *t)
 {
     start(container_of(t, struct journal_read, again));
@@ -116,6 +75,7 @@ static void on_again(struct task *t)
 static void on_fetched(struct vmlog_fetch *f)
 {
     struct journal_read *r = container_of(f, struct journal_read, fetch);
+    const struct block_req *req = r->overlay.req;
 
     if (f->status == -ENOENT) {
         forget(r);
@@ -125,107 +85,54 @@ static void on_fetched(struct vmlog_fetch *f)
     }
     if (f->status)
         log_error(r->tier->vm, "disk %u: blocks %lu+%u cannot be read back from the journal: %s",
-                  r->tier->disk, r->req->first, r->req->count, strerror(-f->status));
+                  r->tier->disk, req->first, req->count, strerror(-f->status));
     answer(r, f->status ? -EIO : 0);
 }
 
-static void overlay(struct journal_read *r)
+static void on_based(struct overlay *o)
 {
-    lay_zeros(r);
+    struct journal_read *r = container_of(o, struct journal_read, overlay);
+
+    if (o->status) {
+        answer(r, o->status);
+        return;
+    }
+    overlay_lay_zeros(o);
     if (!r->ndata) {
         answer(r, 0);
         return;
     }
     for (unsigned i = 0; i < r->ndata; i++)
-        materialize(block_of(r, r->data[i].lba));
+        overlay_open_block(o, r->data[i].lba);
     metric_add(r->tier->read_bytes, (uint64_t)r->ndata * BLOCK_BYTES);
     r->fetch = (struct vmlog_fetch){.pieces = r->data, .to = r->to, .n = r->ndata, .done = on_fetched};
     vmlog_fetch(r->tier->log, &r->fetch);
 }
 
-static void base_done(struct journal_read *r, int status)
-{
-    if (status && !r->req->status)
-        r->req->status = status;
-    if (--r->base_left)
-        return;
-    if (r->req->status)
-        answer(r, r->req->status);
-    else
-        overlay(r);
-}
-
-static void on_base(struct block_req *req)
-{
-    struct base_read *b = container_of(req, struct base_read, req);
-
-    b->answered = true;
-    base_done(b->read, req->status);
-}
-
-static void read_base(struct journal_read *r)
-{
-    r->base_left = r->nbase + 1; /* one for this function: answers that come at once must not end it early */
-    for (unsigned i = 0; i < r->nbase; i++)
-        if ((r->base[i].answered = tier_read(r->tier->tier.next, &r->base[i].req)))
-            base_done(r, r->base[i].req.status);
-    base_done(r, 0);
-}
-
-/* Cuts a piece at block boundaries and keeps it with its kind. */
-static void keep_piece(struct journal_read *r, struct vmlog_piece p)
+/* Cuts a piece at block boundaries. */
+static void keep_data(struct journal_read *r, struct vmlog_piece p)
 {
     while (p.nsectors) {
-        uint32_t in_block = (uint32_t)(p.lba % BLOCK_SECTORS);
-        uint32_t n = p.nsectors < BLOCK_SECTORS - in_block ? p.nsectors : BLOCK_SECTORS - in_block;
-        struct vmlog_piece cut = p;
+        uint32_t n = overlay_cut(p.lba, p.nsectors);
 
-        cut.nsectors = n;
-        if (p.kind == PIECE_ZERO) {
-            r->zero[r->nzero++] = cut;
-        } else {
-            r->to[r->ndata] = block_of(r, p.lba)->data + in_block * SECTOR_BYTES;
-            r->data[r->ndata++] = cut;
-        }
+        r->to[r->ndata] = overlay_place(&r->overlay, p.lba);
+        r->data[r->ndata] = p;
+        r->data[r->ndata++].nsectors = n;
         p.lba += n;
         p.part_sector += n;
         p.nsectors -= n;
     }
 }
 
-/* Adds the blocks that an absent piece touches to the runs to be read below. */
-static void keep_base(struct journal_read *r, const struct vmlog_piece *p)
-{
-    uint64_t first = p->lba / BLOCK_SECTORS, end = (p->lba + p->nsectors - 1) / BLOCK_SECTORS + 1;
-    struct block_req *last = r->nbase ? &r->base[r->nbase - 1].req : NULL;
-
-    if (last && first < last->first + last->count)
-        first = last->first + last->count; /* the block is in the run already */
-    if (first >= end)
-        return;
-    if (last && first == last->first + last->count) {
-        last->count += (uint32_t)(end - first);
-        return;
-    }
-    r->base[r->nbase] = (struct base_read){.read = r};
-    r->base[r->nbase++].req = (struct block_req){.first = first,
-                                                 .count = (uint32_t)(end - first),
-                                                 .class = r->req->class,
-                                                 .blocks = &r->req->blocks[first - r->req->first],
-                                                 .done = on_base};
-}
-
 static void look_up(struct journal_read *r)
 {
     struct vmlog_piece pieces[64];
-    uint64_t lba = r->req->first * BLOCK_SECTORS;
-    uint32_t left = r->req->count * BLOCK_SECTORS, covered;
-    size_t most = left; /* every sector a piece of its own */
+    uint64_t lba = r->overlay.req->first * BLOCK_SECTORS;
+    uint32_t left = r->overlay.req->count * BLOCK_SECTORS, covered;
 
-    r->base = xcalloc(r->req->count, sizeof *r->base);
-    r->data = xcalloc(most, sizeof *r->data);
-    r->to = xcalloc(most, sizeof *r->to);
-    r->zero = xcalloc(most, sizeof *r->zero);
+    /* At most: every sector a piece of its own. */
+    r->data = xcalloc(left, sizeof *r->data);
+    r->to = xcalloc(left, sizeof *r->to);
     while (left) {
         unsigned n = vmlog_pieces(r->tier->log, r->tier->disk, lba, left, pieces,
                                   sizeof pieces / sizeof *pieces, &covered);
@@ -233,9 +140,11 @@ static void look_up(struct journal_read *r)
         CHECK(covered && covered <= left);
         for (unsigned i = 0; i < n; i++)
             if (pieces[i].kind == PIECE_ABSENT)
-                keep_base(r, &pieces[i]);
+                overlay_absent(&r->overlay, pieces[i].lba, pieces[i].nsectors);
+            else if (pieces[i].kind == PIECE_ZERO)
+                overlay_zero(&r->overlay, pieces[i].lba, pieces[i].nsectors);
             else
-                keep_piece(r, pieces[i]);
+                keep_data(r, pieces[i]);
         lba += covered;
         left -= covered;
     }
@@ -243,12 +152,13 @@ static void look_up(struct journal_read *r)
 
 static void start(struct journal_read *r)
 {
-    r->req->status = 0;
-    for (uint32_t i = 0; i < r->req->count; i++)
-        r->req->blocks[i]->zero = false;
+    struct block_req *req = r->overlay.req;
+
+    req->status = 0;
+    overlay_begin(&r->overlay, &r->tier->tier, req);
     look_up(r);
-    metric_add(r->ndata || r->nzero ? r->tier->hits : r->tier->misses, r->req->count);
-    read_base(r);
+    metric_add(r->ndata || r->overlay.nzero ? r->tier->hits : r->tier->misses, req->count);
+    overlay_read(&r->overlay, on_based);
 }
 
 static bool journal_tier_read(struct tier *t, struct block_req *req)
@@ -257,7 +167,7 @@ static bool journal_tier_read(struct tier *t, struct block_req *req)
     bool answered;
 
     r->tier = container_of(t, struct tier_journal, tier);
-    r->req = req;
+    r->overlay.req = req;
     r->since_ns = loop_now_ns(t->loop);
     req->tier_private = r;
     r->starting = true;
@@ -300,17 +210,15 @@ static uint32_t journal_tier_alike(struct tier *t, uint64_t first, uint32_t coun
     while (alike < covered / BLOCK_SECTORS &&
            whole_block(pieces, n, &i, (first + alike) * BLOCK_SECTORS) == here)
         alike++;
-    return alike;
+    return here ? alike : tier_alike(t->next, first, alike);
 }
 
 static void journal_tier_promote(struct tier *t, struct block_req *req)
 {
     struct journal_read *r = req->tier_private;
 
-    req->class = TIER_DEMAND;
-    for (unsigned i = 0; i < r->nbase; i++)
-        if (!r->base[i].answered)
-            tier_promote(t->next, &r->base[i].req);
+    (void)t;
+    overlay_promote(&r->overlay);
 }
 
 static void journal_tier_free(struct tier *t)

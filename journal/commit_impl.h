@@ -6,14 +6,14 @@
 #include "commit.h"
 #include "metric.h"
 
-enum { COMMIT_OUTGOING = 3, COMMIT_KEY_MAX = 64 };
+enum { COMMIT_OUTGOING = 3 };
 
 /* One object on its way. */
 struct outgoing {
     struct commit *commit;
     enum { OUT_FREE, OUT_BUILDING, OUT_PUTTING, OUT_PUT, OUT_TAKEN, OUT_FAILED } state;
     struct logobj_built built;
-    char key[COMMIT_KEY_MAX];
+    char key[MAP_NAME_MAX];
     struct iovec iov[2];
     struct store_req req;
 };
@@ -98,7 +98,6 @@ void commit_fence(struct commit *, const struct why *);
 void commit_moved(struct commit *); /* something ended: what can go on does */
 
 /* commit_put.c */
-void commit_object_key(char key[COMMIT_KEY_MAX], const uint8_t id[VMLOG_ID_BYTES], uint64_t first);
 void commit_put_begin(struct commit *);
 void commit_put_advance(struct commit *);
 bool commit_put_idle(const struct commit *); /* nothing of this cut is under way */

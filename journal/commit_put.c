@@ -399,7 +399,7 @@ static void on_put(struct store_req *r)
 
 static void put_object(struct commit *c, struct outgoing *o)
 {
-    commit_object_key(o->key, c->conf.id, o->built.head.first);
+    map_object_name(o->key, c->conf.id, o->built.head.first);
     o->iov[0] = (struct iovec){o->built.front->data, o->built.front->len};
     o->iov[1] = (struct iovec){o->built.frames->data, o->built.frames->len};
     o->req = (struct store_req){.op = STORE_PUT, .timeout_ms = PUT_TIMEOUT_MS, .done = on_put, .key = o->key};
@@ -408,15 +408,6 @@ static void put_object(struct commit *c, struct outgoing *o)
     o->req.put.condition = STORE_IF_ABSENT;
     o->state = OUT_PUTTING;
     store_submit(c->conf.store, &o->req);
-}
-
-void commit_object_key(char key[COMMIT_KEY_MAX], const uint8_t id[VMLOG_ID_BYTES], uint64_t first)
-{
-    int n = snprintf(key, COMMIT_KEY_MAX, "vms/");
-
-    for (int i = 0; i < VMLOG_ID_BYTES; i++)
-        n += snprintf(key + n, (size_t)(COMMIT_KEY_MAX - n), "%02x", id[i]);
-    snprintf(key + n, (size_t)(COMMIT_KEY_MAX - n), "/log/%016" PRIx64, first);
 }
 
 /* --- all of them ----------------------------------------------------------------------------------------*/

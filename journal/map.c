@@ -8,6 +8,8 @@
 #include "wire.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 static const char part[] = "map";
@@ -139,6 +141,15 @@ void map_sums(struct map *m, uint64_t *live_bytes, uint64_t *object_bytes, unsig
     *object_bytes = m->object_bytes;
     *nobjects = m->nobjects;
     pthread_mutex_unlock(&m->lock);
+}
+
+void map_object_name(char name[MAP_NAME_MAX], const uint8_t id[VMLOG_ID_BYTES], uint64_t first)
+{
+    int n = snprintf(name, MAP_NAME_MAX, "vms/");
+
+    for (int i = 0; i < VMLOG_ID_BYTES; i++)
+        n += snprintf(name + n, (size_t)(MAP_NAME_MAX - n), "%02x", id[i]);
+    snprintf(name + n, (size_t)(MAP_NAME_MAX - n), "/log/%016" PRIx64, first);
 }
 
 /* --- which blocks it knows ------------------------------------------------------------------------------*/
