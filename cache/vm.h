@@ -7,6 +7,7 @@
 #ifndef ISTHMUS_VM_H
 #define ISTHMUS_VM_H
 
+#include "commit.h"
 #include "journal.h"
 #include "link.h"
 #include "proto.h"
@@ -42,6 +43,9 @@ struct vm {
     struct loop *loop; /* where it lives: fixed when it is opened */
     struct volume *volumes[VM_DISKS_MAX];
     struct vmlog *log;
+    struct map *map;                 /* what the object store has of it */
+    struct commit *commit;           /* carries the log there; belongs to vm->loop */
+    atomic_bool fenced;              /* another edge has it: sessions must close, new logins are refused */
     atomic_uint sessions;            /* for status and placing */
     atomic_uint refs;                /* the catalog's and one for each session */
     atomic_bool deleting;            /* sessions must close, new logins are refused */
@@ -77,12 +81,18 @@ struct vms;
 struct vms_conf {
     struct journal *journal;
     struct link *link;
-    struct loop *main;   /* the link's and the catalog's loop */
-    struct loop **loops; /* where VMs are pinned, balanced by number */
-    struct ram **rams;   /* one for each of loops */
+    struct loop *main;          /* the link's and the catalog's loop */
+    struct loop **loops;        /* where VMs are pinned, balanced by number */
+    struct ram **rams;          /* one for each of loops */
+    struct store **stores;      /* one for each of loops, */
+    struct commit_slots *slots; /* and this */
     unsigned nloops;
+    struct aead_key master;              /* at rest: seals log objects, too */
+    uint8_t writer[LOGOBJ_WRITER_BYTES]; /* this edge's data directory */
+    unsigned commit_age_ms;
+    uint64_t commit_bytes;
     const char *iqn_prefix; /* "iqn.2026-11.org.isthmus" : IQN of a VM is prefix:name */
-    /* On vm->loop, once, when a VM is being deleted: log its sessions out (target). May be NULL. */
+    /* On vm->loop, when a VM is being deleted or was fenced: log its sessions out (target). May be NULL. */
     void (*going)(struct vm *);
     const char *tiers; /* "" or extra tiers between journal and onprem, as "delay:50ms" */
 };

@@ -1,6 +1,7 @@
 /* cache/vm_life.c - a VM's log and volumes, opened and closed on the loop it is pinned to.
  *
- *    log (blocking) ──► volumes (vm->loop) ──► in the catalog ──► volumes closed (vm->loop) ──► log closed
+ *    log, map (blocking) ──► volumes, commit (vm->loop) ──► in the catalog
+ *    ──► volumes closed (vm->loop) ──► commit stopped ──► log, map closed
  */
 #include "vm_life.h"
 #include "check.h"
@@ -9,6 +10,7 @@
 #include "ram.h"
 #include "readahead.h"
 #include "tier_journal.h"
+#include "tier_object.h"
 #include "tier_wrap.h"
 #include "vm_spec.h"
 
@@ -57,7 +59,14 @@ void vm_free(struct vm *vm)
 
 int vm_open_log(struct vm *vm, struct why *why)
 {
-    return vmlog_open(&vm->log, vm->in.vms->conf.journal, vm->loop, vm->spec.id, vm->spec.name, why);
+    struct journal *journal = vm->in.vms->conf.journal;
+    int rc = vmlog_open(&vm->log, journal, vm->loop, vm->spec.id, vm->spec.name, why);
+
+    if (rc == 0)
+        rc = map_open(&vm->map, journal, vm->spec.id, vm->spec.name, why);
+    if (rc == 0)
+        cut_resume(vm->log, map_state(vm->map)->committed);
+    return rc;
 }
 
 static int open_volume(struct vm *vm, unsigned lun, struct why *why)
@@ -74,7 +83,15 @@ static int open_volume(struct vm *vm, unsigned lun, struct why *why)
         readahead_free(&readahead);
         return -EINVAL;
     }
-    t = tier_journal_new(vm->loop, wrapped, vm->log, (uint8_t)lun, vm->spec.name);
+    t = tier_object_new(&(struct tier_object_conf){.loop = vm->loop,
+                                                   .next = wrapped,
+                                                   .map = vm->map,
+                                                   .store = conf->stores[loop_index(vm)],
+                                                   .master = &conf->master,
+                                                   .id = vm->spec.id,
+                                                   .disk = (uint8_t)lun,
+                                                   .vm = vm->spec.name});
+    t = tier_journal_new(vm->loop, t, vm->log, (uint8_t)lun, vm->spec.name);
     t = tier_ram_new(conf->rams[loop_index(vm)], t, lun, (d->sectors + BLOCK_SECTORS - 1) / BLOCK_SECTORS,
                      readahead, vm->spec.name);
     vm->volumes[lun] = volume_new(&(struct volume_conf){.loop = vm->loop,
@@ -88,12 +105,46 @@ static int open_volume(struct vm *vm, unsigned lun, struct why *why)
     return 0;
 }
 
+/* The commit has said why in the log. */
+static void on_fenced(void *arg, const struct why *why)
+{
+    struct vm *vm = arg;
+
+    (void)why;
+    atomic_store(&vm->fenced, true);
+    if (vm->in.vms->conf.going)
+        vm->in.vms->conf.going(vm);
+}
+
+static void start_commit(struct vm *vm)
+{
+    const struct vms_conf *conf = &vm->in.vms->conf;
+    struct commit_conf c = {.loop = vm->loop,
+                            .log = vm->log,
+                            .map = vm->map,
+                            .store = conf->stores[loop_index(vm)],
+                            .slots = &conf->slots[loop_index(vm)],
+                            .master = conf->master,
+                            .vm = vm->spec.name,
+                            .age_ms = conf->commit_age_ms,
+                            .bytes = conf->commit_bytes,
+                            .fenced = on_fenced,
+                            .arg = vm};
+
+    memcpy(c.id, vm->spec.id, sizeof c.id);
+    memcpy(c.writer, conf->writer, sizeof c.writer);
+    vm->commit = commit_new(&c);
+    explicit_bzero(&c.master, sizeof c.master);
+}
+
 int vm_open_volumes(struct vm *vm, struct why *why)
 {
     int rc = 0;
 
     for (unsigned lun = 0; lun < vm->spec.ndisks && rc == 0; lun++)
         rc = open_volume(vm, lun, why);
+    if (rc == 0)
+        start_commit(vm);
     return rc;
 }
 
@@ -104,16 +155,28 @@ static void on_back(struct task *t)
     vm->in.closed(vm);
 }
 
+static void on_commit_stopped(void *arg)
+{
+    struct vm *vm = arg;
+
+    vm->commit = NULL;
+    if (vm->log)
+        vmlog_close(&vm->log);
+    map_close(&vm->map);
+    vm->in.task.run = on_back;
+    loop_post(vm->in.vms->conf.main, &vm->in.task);
+}
+
 static void volume_closed(void *arg)
 {
     struct vm *vm = arg;
 
     if (--vm->in.volumes_left)
         return;
-    if (vm->log)
-        vmlog_close(&vm->log);
-    vm->in.task.run = on_back;
-    loop_post(vm->in.vms->conf.main, &vm->in.task);
+    if (vm->commit)
+        commit_stop(vm->commit, on_commit_stopped, vm);
+    else
+        on_commit_stopped(vm);
 }
 
 static void on_close(struct task *t)
@@ -173,6 +236,8 @@ int vm_erase(struct vms *vms, const struct vm_spec *spec, struct why *why)
     char key[VM_KEY_MAX], prefix[VM_VALUE_PREFIX_MAX];
     int rc = vmlog_delete(e.journal, spec->id, why);
 
+    if (rc == 0)
+        rc = map_delete(e.journal, spec->id, why);
     vm_key(spec, key);
     vm_value_prefix(spec, prefix);
     if (rc == 0)

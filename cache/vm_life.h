@@ -30,7 +30,7 @@ void vms_cancel_creations(struct vms *);
 struct vm *vm_new(struct vms *, const struct vm_spec *);
 void vm_free(struct vm *); /* closed or never opened */
 
-/* Blocking: reads the log back. */
+/* Blocking: reads log and map back. */
 int vm_open_log(struct vm *, struct why *);
 /* Builds the tiers and volumes. On vm->loop, or before the loops run. */
 int vm_open_volumes(struct vm *, struct why *);

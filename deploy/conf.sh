@@ -24,6 +24,7 @@ edge_iscsi=0.0.0.0:3260
 edge_ram=256M
 edge_loops=0
 edge_journal=1G
+edge_store='' # more lines for the store section
 
 edge_conf() {
     pki_make
@@ -49,6 +50,9 @@ cache {
 }
 journal {
     max = "$edge_journal"
+}
+store {
+    $edge_store
 }
 control {
     listen = "127.0.0.1:7261"

@@ -1,6 +1,6 @@
 /* target/edge.c - who starts whom:
  *
- *   pool ► journal ► loops, rams ► link ► VMs (catalog) ► loops run ► target ► http, rest
+ *   pool ► journal ► loops, rams, stores ► link ► VMs (catalog) ► loops run ► target ► http, rest
  *
  * and edge_stop() goes back: target (initiators logged out), VMs, link, http, then the main loop ends.
  */
@@ -12,6 +12,7 @@
 #include "mem.h"
 #include "ram.h"
 #include "rest.h"
+#include "store_conf.h"
 #include "target.h"
 #include "tier_wrap.h"
 #include "vm.h"
@@ -25,6 +26,7 @@
 
 static const char part[] = "edge";
 
+enum { COMMIT_OBJECTS = 6 /* log objects in memory, each loop */ };
 enum { LOOPS_MAX = 64, PORTALS_MAX = 16, POOL_THREADS = 4, STOP_MS = 10000 };
 #define RAM_LOOP_MIN (64ull << 20) /* four of the largest reads */
 
@@ -35,7 +37,11 @@ struct edge {
     struct loop *loops[LOOPS_MAX];
     char loop_names[LOOPS_MAX][16];
     struct ram *rams[LOOPS_MAX];
+    struct store *stores[LOOPS_MAX];
+    struct commit_slots slots[LOOPS_MAX];
     unsigned nloops;
+    struct aead_key master;
+    uint8_t writer[LOGOBJ_WRITER_BYTES];
     struct link *link;
     struct vms *vms;
     struct target *target;
@@ -53,6 +59,28 @@ static unsigned cores(void)
     return n < LOOPS_MAX ? (unsigned)n : LOOPS_MAX;
 }
 
+static int on_writer(void *arg, const char *key, const void *value, size_t n)
+{
+    struct edge *e = arg;
+
+    (void)key;
+    if (n != sizeof e->writer)
+        return -EBADMSG;
+    memcpy(e->writer, value, n);
+    return 1;
+}
+
+/* Who we are in the store's objects: made with the data directory. */
+static int know_writer(struct edge *e, struct why *why)
+{
+    int rc = journal_meta_each(e->journal, "writer", on_writer, e, why);
+
+    if (rc)
+        return rc > 0 ? 0 : rc;
+    loop_random(e->main, e->writer, sizeof e->writer);
+    return journal_meta_put(e->journal, "writer", e->writer, sizeof e->writer, why);
+}
+
 static int open_journal(struct edge *e, struct why *why)
 {
     const char *data = cfg_getstr(e->cfg, "data");
@@ -67,9 +95,10 @@ static int open_journal(struct edge *e, struct why *why)
         rc = aead_key_load(cfg_getstr(e->cfg, "key"), &conf.key, why);
     if (rc == 0)
         rc = journal_open(&e->journal, &conf, why);
+    e->master = conf.key;
     explicit_bzero(&conf.key, sizeof conf.key);
     free(path);
-    return rc;
+    return rc ? rc : know_writer(e, why);
 }
 
 static int make_loops(struct edge *e, struct why *why)
@@ -87,6 +116,29 @@ static int make_loops(struct edge *e, struct why *why)
         snprintf(e->loop_names[i], sizeof e->loop_names[i], "vm%u", i);
         e->loops[i] = loop_new(e->loop_names[i]);
         e->rams[i] = ram_new(e->loops[i], ram / e->nloops);
+    }
+    return 0;
+}
+
+/* Each loop has its own connections to the store. */
+static int open_stores(struct edge *e, struct why *why)
+{
+    cfg_t *section = cfg_getsec(e->cfg, "store");
+    CLEANUP_FREE char *embedded = xasprintf("dir:%s/store", cfg_getstr(e->cfg, "data"));
+    struct store_conf conf;
+    int rc = store_conf_read(section, &conf, why);
+
+    if (rc)
+        return rc;
+    if (!*conf.url) {
+        conf.url = embedded;
+        log_info(NULL, "no store is configured: VMs' logs go to the directory %s", embedded + strlen("dir:"));
+    }
+    for (unsigned i = 0; i < e->nloops; i++) {
+        commit_slots_init(&e->slots[i], COMMIT_OBJECTS);
+        e->stores[i] = store_open_plain(e->loops[i], &conf, why);
+        if (!e->stores[i])
+            return -EINVAL;
     }
     return 0;
 }
@@ -139,12 +191,23 @@ static int open_vms(struct edge *e, struct why *why)
                             .main = e->main,
                             .loops = e->loops,
                             .rams = e->rams,
+                            .stores = e->stores,
+                            .slots = e->slots,
                             .nloops = e->nloops,
+                            .master = e->master,
+                            .commit_age_ms = (unsigned)cfg_getint(e->cfg, "store|commit_age") * 1000,
+                            .commit_bytes = conf_bytes(e->cfg, "store|commit_bytes"),
                             .iqn_prefix = cfg_getstr(e->cfg, "iscsi|iqn_prefix"),
                             .going = target_vm_going,
                             .tiers = cfg_getstr(e->cfg, "cache|tiers")};
     int rc = tier_wrap_check(conf.tiers, why);
 
+    memcpy(conf.writer, e->writer, sizeof conf.writer);
+    if (rc == 0 && (conf.commit_age_ms < 1000 || conf.commit_age_ms > 30000))
+        rc = why_set(why, -EINVAL, "store commit_age must be 1 to 30 seconds, not %u",
+                     conf.commit_age_ms / 1000);
+    if (rc == 0 && conf.commit_bytes < (1 << 20))
+        rc = why_set(why, -EINVAL, "store commit_bytes must be at least 1M");
     return rc ? rc : vms_open(&e->vms, &conf, why);
 }
 
@@ -224,6 +287,8 @@ int edge_start(struct edge **out, struct loop *main, cfg_t *cfg, struct why *why
     if (rc == 0)
         rc = make_loops(e, why);
     if (rc == 0)
+        rc = open_stores(e, why);
+    if (rc == 0)
         rc = open_link(e, why);
     if (rc == 0)
         rc = open_vms(e, why);
@@ -292,6 +357,7 @@ void edge_free(struct edge **edge)
     for (unsigned i = 0; i < e->nloops; i++) {
         loop_join(e->loops[i]);
         ram_free(&e->rams[i]);
+        store_free(&e->stores[i]);
         loop_free(&e->loops[i]);
     }
     journal_close(&e->journal);

@@ -1,6 +1,7 @@
 /* target/edge_conf.c - the table of what edge.conf may hold. docs/operating.md says what each means.
  */
 #include "edge_conf.h"
+#include "store_conf.h"
 
 int edge_conf_load(cfg_t **cfg, const char *path, struct why *why)
 {
@@ -21,6 +22,12 @@ int edge_conf_load(cfg_t **cfg, const char *path, struct why *why)
     };
     cfg_opt_t cache[] = {CONF_SIZE("ram", "1G"), CFG_STR("tiers", "", CFGF_NONE), CFG_END()};
     cfg_opt_t journal[] = {CONF_SIZE("max", "8G"), CFG_END()};
+    cfg_opt_t store[] = {
+        CONF_COUNT("commit_age", 10),
+        CONF_SIZE("commit_bytes", "64M"),
+        STORE_CONF_OPTIONS,
+        CFG_END(),
+    };
     cfg_opt_t control[] = {
         CONF_ADDRESS("listen", "127.0.0.1:7261"),
         CONF_REQUIRED("token_file"),
@@ -38,6 +45,7 @@ int edge_conf_load(cfg_t **cfg, const char *path, struct why *why)
         CFG_SEC("link", link, CFGF_NONE),
         CFG_SEC("cache", cache, CFGF_NONE),
         CFG_SEC("journal", journal, CFGF_NONE),
+        CFG_SEC("store", store, CFGF_NONE),
         CFG_SEC("control", control, CFGF_NONE),
         CFG_SEC("http", http, CFGF_NONE),
         CFG_END(),

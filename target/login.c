@@ -222,6 +222,10 @@ static void admit(struct conn *c)
             login_fail(c, LOGIN_TARGET_REMOVED, "the VM is being deleted");
             return;
         }
+        if (atomic_load(&l->vm->fenced)) {
+            login_fail(c, LOGIN_TARGET_REMOVED, "another edge has taken the VM over");
+            return;
+        }
         if (session_count(c->shard, l->vm) >= conf->max_sessions_per_vm) {
             login_fail(c, LOGIN_OUT_OF_RESOURCES, "it has %u sessions, the most allowed",
                        conf->max_sessions_per_vm);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Whatever instruction the edge is killed at, every write it acknowledged is there when it is started again.
-# ROUNDS says how often (25).
+# ROUNDS says how often (25). Commits to the object store go on all the time.
 . "$(dirname "$0")/../lib/story.sh"
 rounds=${ROUNDS:-25}
 sectors=16384
@@ -21,6 +21,7 @@ play_round() {
     edge_start
 }
 
+edge_store="commit_age = 1 commit_bytes = 1M"
 verify-load prepare source.img "$sectors"
 checksum=$(sha256sum <source.img)
 usual_cast "$stage/source.img"
