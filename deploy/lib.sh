@@ -65,7 +65,7 @@ step() {
 
 declare -A packages=(
     [build]="gcc libc6-dev cmake ninja-build pkg-config libevent-dev libssl-dev liblz4-dev libjansson-dev
-    libiscsi-dev libnbd-dev librocksdb-dev libcurl4-openssl-dev libconfuse-dev libbsd-dev libcmocka-dev"
+    libiscsi-dev libnbd-dev librocksdb-dev libcurl4-openssl-dev libexpat1-dev libconfuse-dev libbsd-dev libcmocka-dev"
     [run]="openssl curl jq procps iproute2 util-linux qemu-system-x86 ipxe-qemu
     debootstrap e2fsprogs parted grub-pc-bin grub2-common zstd"
     [test]="tgt libiscsi-bin nbdkit clang clang-tidy libclang-rt-14-dev cppcheck valgrind shellcheck

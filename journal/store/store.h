@@ -11,6 +11,9 @@
  * failed with anything but -EEXIST, -ESTALE, -EACCES, -EINVAL or -EOPNOTSUPP may still have happened, or
  * may yet happen: use store_retry, and never overwrite a key without a condition when that could hurt.
  *
+ * An etag may be the same again when the same bytes are put again (S3's is a hash of them): what is swapped
+ * by if-match must hold something that never comes twice, such as a count and who wrote it.
+ *
  * Statuses: 0, and each of these with a sentence in why:
  *   -ENOENT       no such object
  *   -EEXIST       put, if-absent: there is one

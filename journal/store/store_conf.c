@@ -3,6 +3,7 @@
 #include "store_conf.h"
 
 #include "store_dir.h"
+#include "store_s3.h"
 
 #include <errno.h>
 #include <string.h>
@@ -19,7 +20,7 @@ static struct store *open_dir(struct loop *loop, const struct store_conf *c, str
 static const struct kind {
     const char *prefix;
     struct store *(*open)(struct loop *, const struct store_conf *, struct why *);
-} kinds[] = {{"dir:", open_dir}};
+} kinds[] = {{"dir:", open_dir}, {"s3://", store_s3_new}};
 
 static const struct kind *find(const char *url)
 {

@@ -35,8 +35,7 @@ struct store_conf {
     const char *style;    /* s3: "path", "virtual" (bucket.host) or "auto" (path with an endpoint) */
     unsigned connections; /* requests in flight, 1 to 256 */
     uint64_t part_bytes;  /* larger objects are put in parts of this size; 5 MiB to 1 GiB */
-    /* s3: the first of these that is there, then the environment, the credentials file, web identity, the
-     * instance's role. */
+    /* s3: who we are (s3_auth.h) */
     const char *access_key, *secret_key_file;
     const char *credentials_file, *profile;
     const char *role_arn, *web_identity_token_file;

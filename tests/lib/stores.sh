@@ -56,7 +56,7 @@ tls_make() {
             -subj '/CN=test CA' -days 2
         openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout store.key -out store.csr \
             -subj '/CN=store'
-        printf 'subjectAltName = IP:127.0.0.1, DNS:localhost, DNS:*.localhost\n' >store.ext
+        printf 'subjectAltName = IP:127.0.0.1, DNS:localhost, DNS:isthmus.localhost\n' >store.ext
         openssl x509 -req -in store.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out store.pem -days 2 \
             -extfile store.ext
         cat store.pem store.key >store.both.pem
@@ -343,4 +343,32 @@ azure_sas() {
     signature=$(printf '%s\n%s\nb\nsco\n%s\n%s\n\n\n%s\n\n' "${access[$1]}" "$2" "$start" "$expiry" "$version" |
         openssl dgst -sha256 -mac HMAC -macopt "hexkey:$key" -binary | base64 | jq -Rr @uri)
     printf 'sv=%s&ss=b&srt=sco&sp=%s&st=%s&se=%s&sig=%s\n' "$version" "$2" "$start" "$expiry" "$signature"
+}
+
+# --- our own client ---
+
+# store_conf STORE FILE KEY=VALUE...: a configuration of a store section for it, with these keys changed.
+store_conf() {
+    local store=$1 file=$2 pair
+    shift 2
+    printf '%s\n' "${secret[$store]}" >"$stage/$store.secret"
+    chmod 600 "$stage/$store.secret"
+    {
+        printf 'store {\n'
+        for pair in "url=s3://${bucket[$store]}/a/prefix" "endpoint=${endpoint[$store]}" "part=5M" \
+            "access_key=${access[$store]}" "secret_key_file=$stage/$store.secret" "$@"; do
+            printf '    %s = "%s"\n' "${pair%%=*}" "${pair#*=}"
+        done
+        [[ ${endpoint[$store]} != https:* || $* == *ca=* ]] || printf '    ca = "%s"\n' "$stage/tls/ca.pem"
+        printf '}\n'
+    } >"$file"
+}
+
+# says STORE KEY=VALUE... REGEX: with these settings a list ends with such a sentence.
+says() {
+    store_conf "$1" "$stage/wrong.conf" "${@:2:$#-2}"
+    store-check "$stage/wrong.conf" say >"$stage/said" 2>&1 || true
+    grep -qE -- "${*: -1}" "$stage/said" || failed "with ${*:2:$#-2} it says: $(cat "$stage/said")"
+    refuse "a secret in a sentence" grep -qF -- "${secret[$1]}" "$stage/said"
+    act "$(head -c 250 "$stage/said")"
 }
