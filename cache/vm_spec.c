@@ -38,8 +38,6 @@ static int check_chap(const char *user, const char *secret, const char *what, st
 
 int vm_spec_check(const struct vm_spec *s, struct why *why)
 {
-    int rc;
-
     if (!proto_name_ok(s->name))
         return why_set(why, -EINVAL,
                        "'%s' is no name for a VM: letters, digits, '.', '_' and '-', at most %d", s->name,
@@ -51,7 +49,13 @@ int vm_spec_check(const struct vm_spec *s, struct why *why)
     for (unsigned i = 0; i < s->ndisks; i++)
         if (!proto_name_ok(s->disks[i].onprem) || !proto_name_ok(s->disks[i].disk))
             return why_set(why, -EINVAL, "disk %u is not of the form ONPREM:DISK", i);
-    rc = check_chap(s->chap_user, s->chap_secret, "CHAP", why);
+    return vm_chap_check(s, why);
+}
+
+int vm_chap_check(const struct vm_spec *s, struct why *why)
+{
+    int rc = check_chap(s->chap_user, s->chap_secret, "CHAP", why);
+
     if (rc == 0)
         rc = check_chap(s->mutual_user, s->mutual_secret, "mutual CHAP", why);
     if (rc == 0 && *s->mutual_user && !*s->chap_user)

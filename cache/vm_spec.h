@@ -8,6 +8,9 @@
 /* 0, or -EINVAL with a sentence: name, IQN, CHAP names and secrets (12 to 255 bytes), disks. */
 int vm_spec_check(const struct vm_spec *, struct why *);
 
+/* The part of it that is about CHAP. */
+int vm_chap_check(const struct vm_spec *, struct why *);
+
 /* Overwrites it all: it holds secrets. */
 void vm_spec_wipe(struct vm_spec *);
 

@@ -4,12 +4,16 @@
 #include "log.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 enum log_level log_threshold = LOG_INFO;
+
+enum { PEER_LINES_A_SECOND = 100 };
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
@@ -67,4 +71,22 @@ void log_line(enum log_level level, const char *part, const char *ctx, const cha
     line[at++] = '\n';
     if (write(STDERR_FILENO, line, at) < 0)
         return; /* nowhere left to say it */
+}
+
+bool log_peer_line(void)
+{
+    static atomic_llong second;
+    static atomic_uint lines;
+    struct timespec now;
+    long long then = atomic_load(&second);
+    unsigned n;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    if (then != now.tv_sec && atomic_compare_exchange_strong(&second, &then, now.tv_sec)) {
+        n = atomic_exchange(&lines, 0);
+        if (n > PEER_LINES_A_SECOND)
+            log_line(LOG_WARN, "log", NULL, "%u lines about what peers did were left out",
+                     n - PEER_LINES_A_SECOND);
+    }
+    return atomic_fetch_add(&lines, 1) < PEER_LINES_A_SECOND;
 }

@@ -25,6 +25,14 @@ void log_line(enum log_level, const char *part, const char *ctx, const char *for
 #define log_error(ctx, ...) log_line(LOG_ERROR, part, ctx, __VA_ARGS__)
 #define log_warn(ctx, ...)  log_line(LOG_WARN, part, ctx, __VA_ARGS__)
 #define log_info(ctx, ...)  log_line(LOG_INFO, part, ctx, __VA_ARGS__)
+/* The same at level info for what a peer may cause at will: 100 lines a second of the process; how many were
+ * left out is a line of its own. */
+bool log_peer_line(void);
+#define log_peer(ctx, ...)                                                                                   \
+    do {                                                                                                     \
+        if (log_threshold >= LOG_INFO && log_peer_line())                                                    \
+            log_line(LOG_INFO, part, ctx, __VA_ARGS__);                                                      \
+    } while (0)
 #define log_debug(ctx, ...)                                                                                  \
     do {                                                                                                     \
         if (log_threshold >= LOG_DEBUG)                                                                      \

@@ -117,7 +117,7 @@ uint8_t *command_data_place(struct conn *c, struct command **pcmd, int *why)
     }
     *why = data_check(cmd, &r);
     if (*why) {
-        log_info(c->ctx, "itt %08x: Data-Out of %u at %u with DataSN %u, expected at %u", itt, c->rx.data_len,
+        log_peer(c->ctx, "itt %08x: Data-Out of %u at %u with DataSN %u, expected at %u", itt, c->rx.data_len,
                  offset, get32(bhs + AT_DATA_SN), cmd->received);
         if (*why == REJECT_PROTOCOL_ERROR && cmd->state == COMMAND_COLLECT) {
             *why = 0; /* one answer: some initiators take a Reject for the end of the session */

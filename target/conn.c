@@ -5,6 +5,7 @@
 #include "log.h"
 #include "login.h"
 #include "mem.h"
+#include "peers.h"
 #include "session.h"
 
 #include <event2/event.h>
@@ -54,6 +55,7 @@ static void conn_free(struct conn *c)
     TAILQ_REMOVE(&c->shard->conns, c, entry);
     timer_free(&c->timer);
     session_free(&c->session);
+    metric_set(c->shard->m_held, c->shard->held_bytes);
     metric_sub(c->target->m_connections, 1);
     atomic_fetch_sub(&c->target->nconns, 1);
     free(c->chunks);
@@ -121,6 +123,7 @@ static void on_timer(struct timer *t)
     } else {
         nop_tick(c);
     }
+    metric_set(c->shard->m_held, c->shard->held_bytes);
     if (conn_open(c))
         timer_set_ms(&c->timer, 1000);
 }
@@ -215,12 +218,14 @@ void conn_move(struct conn *c, struct shard *to)
     loop_post(c->shard->loop, &c->move_task);
 }
 
-void conn_accept(struct shard *shard, int fd, const char *peer, const char *portal)
+void conn_accept(struct shard *shard, int fd, struct peer_address *address, const char *peer,
+                 const char *portal)
 {
     struct conn *c = xcalloc(1, sizeof *c);
 
     c->target = shard->target;
     c->fd = fd;
+    c->address = address;
     snprintf(c->ctx, sizeof c->ctx, "c%u", atomic_fetch_add(&c->target->last_conn, 1) + 1);
     snprintf(c->peer, sizeof c->peer, "%s", peer);
     snprintf(c->portal, sizeof c->portal, "%s", portal);
@@ -246,7 +251,7 @@ void conn_close(struct conn *c, const char *format, ...)
     vsnprintf(why, sizeof why, format, ap);
     va_end(ap);
     if (c->session)
-        log_info(c->ctx, "closed: %s (%s)", why, c->session->initiator);
+        log_peer(c->ctx, "closed: %s (%s)", why, c->session->initiator);
     else
         log_debug(c->ctx, "closed: %s", why);
     conn_enter(c, CONN_CLOSING);
@@ -254,6 +259,7 @@ void conn_close(struct conn *c, const char *format, ...)
     close(c->fd);
     c->fd = -1;
     atomic_fetch_sub(&c->target->nopen, 1);
+    peers_leave(c->target->peers, &c->address);
     if (c->rx.into)
         recv_command_gone(c, c->rx.into);
     buf_unref(&c->rx.data);

@@ -20,6 +20,7 @@
 #include <sys/uio.h>
 
 struct event;
+struct peer_address;
 struct login;
 struct text_exchange;
 
@@ -70,6 +71,7 @@ struct conn {
     struct target *target;
     int fd;
     char ctx[16];
+    struct peer_address *address; /* counted there while the socket is open */
     char peer[64], portal[64];
     enum conn_state state;
     struct event *readable, *writable;
@@ -108,7 +110,7 @@ struct conn {
 };
 
 /* Main loop. Takes the socket. */
-void conn_accept(struct shard *, int fd, const char *peer, const char *portal);
+void conn_accept(struct shard *, int fd, struct peer_address *, const char *peer, const char *portal);
 /* Continue on another loop. The caller returns to the receive loop at once. */
 void conn_move(struct conn *, struct shard *);
 /* The only place that changes the state. */

@@ -6,6 +6,7 @@
  */
 #include "edge.h"
 #include "check.h"
+#include "edge_iscsi.h"
 #include "http.h"
 #include "link.h"
 #include "log.h"
@@ -27,7 +28,7 @@
 static const char part[] = "edge";
 
 enum { COMMIT_OBJECTS = 6 /* log objects in memory, each loop */ };
-enum { LOOPS_MAX = 64, PORTALS_MAX = 16, POOL_THREADS = 4, STOP_MS = 10000 };
+enum { LOOPS_MAX = 64, POOL_THREADS = 4, STOP_MS = 10000 };
 #define RAM_LOOP_MIN (64ull << 20) /* four of the largest reads */
 
 struct edge {
@@ -213,30 +214,10 @@ static int open_vms(struct edge *e, struct why *why)
 
 static int start_target(struct edge *e, struct why *why)
 {
-    const char *portals[PORTALS_MAX], *secret_file = cfg_getstr(e->cfg, "iscsi|discovery_secret_file");
-    char secret[VM_SECRET_MAX + 1] = "";
-    struct target_conf conf = {.vms = e->vms,
-                               .journal = e->journal,
-                               .main = e->main,
-                               .loops = e->loops,
-                               .nloops = e->nloops,
-                               .portals = portals,
-                               .discovery_user = cfg_getstr(e->cfg, "iscsi|discovery_user"),
-                               .discovery_secret = secret};
-    int rc = 0;
+    struct target_conf conf = {
+        .vms = e->vms, .journal = e->journal, .main = e->main, .loops = e->loops, .nloops = e->nloops};
 
-    conf.nportals = cfg_size(e->cfg, "iscsi|listen");
-    if (conf.nportals == 0 || conf.nportals > PORTALS_MAX)
-        return why_set(why, -EINVAL, "iscsi listen: 1 to %d addresses are wanted, not %u", PORTALS_MAX,
-                       conf.nportals);
-    for (unsigned i = 0; i < conf.nportals; i++)
-        portals[i] = cfg_getnstr(e->cfg, "iscsi|listen", i);
-    if (*conf.discovery_user)
-        rc = conf_read_secret(secret_file, secret, sizeof secret, why);
-    if (rc == 0)
-        rc = target_start(&e->target, &conf, why);
-    explicit_bzero(secret, sizeof secret);
-    return rc;
+    return edge_iscsi_start(&e->target, &conf, e->cfg, why);
 }
 
 static bool healthy(void *arg, struct why *why)

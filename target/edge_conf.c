@@ -3,13 +3,29 @@
 #include "edge_conf.h"
 #include "store_conf.h"
 
+#include "edge_iscsi.h"
+
 int edge_conf_load(cfg_t **cfg, const char *path, struct why *why)
 {
     cfg_opt_t iscsi[] = {
         CONF_ADDRESSES("listen", "{0.0.0.0:3260}"),
+        CONF_COUNT("portal_group", 1),
         CFG_STR("iqn_prefix", "iqn.2026-11.org.isthmus", CFGF_NONE),
         CFG_STR("discovery_user", "", CFGF_NONE),
         CFG_STR("discovery_secret_file", "", CFGF_NONE),
+        CFG_STR("discovery_mutual_user", "", CFGF_NONE),
+        CFG_STR("discovery_mutual_secret_file", "", CFGF_NONE),
+        CONF_COUNT("max_connections", 1024),
+        CONF_COUNT("max_connections_per_address", 512),
+        CONF_COUNT("max_sessions_per_vm", 64),
+        CONF_COUNT("queue_depth", 128),
+        CONF_DURATION("login_timeout", "15s"),
+        CONF_DURATION("ping_interval", "5s"),
+        CONF_DURATION("ping_timeout", "10s"),
+        CONF_SIZE("session_memory", "64M"),
+        CONF_SIZE("loop_memory", "256M"),
+        CONF_SIZE("first_burst", "64K"),
+        CONF_SIZE("max_burst", "1M"),
         CFG_END(),
     };
     cfg_opt_t link[] = {
@@ -51,5 +67,13 @@ int edge_conf_load(cfg_t **cfg, const char *path, struct why *why)
         CFG_END(),
     };
 
-    return conf_load(cfg, path, options, why);
+    struct target_conf scratch;
+    int rc = conf_load(cfg, path, options, why);
+
+    if (rc)
+        return rc;
+    rc = edge_iscsi_limits(*cfg, &scratch, why);
+    if (rc)
+        conf_free(cfg);
+    return rc;
 }

@@ -8,7 +8,6 @@ enum {
     BHS_BYTES = 48,
     ISCSI_AHS_MAX = 255 * 4,
     ISCSI_NAME_MAX = 223,
-    ISCSI_PORTAL_GROUP = 1,     /* all portals are in one */
     ISCSI_LOGIN_SEGMENT = 8192, /* MaxRecvDataSegmentLength of both sides until they declare another */
 };
 #define ISCSI_TAG_NONE 0xffffffffu

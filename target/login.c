@@ -73,7 +73,7 @@ void login_fail(struct conn *c, enum login_status status, const char *format, ..
     va_start(ap, format);
     vsnprintf(why, sizeof why, format, ap);
     va_end(ap);
-    log_info(c->ctx, "login of %s to %s from %s refused, status %04x: %s",
+    log_peer(c->ctx, "login of %s to %s from %s refused, status %04x: %s",
              *l->initiator ? l->initiator : "an initiator", l->discovery ? "discovery" : l->target, c->peer,
              (unsigned)status, why);
     metric_add(c->target->m_logins_failed, 1);
@@ -106,7 +106,7 @@ static void succeed(struct conn *c, struct out **o)
     session_start(c, vm, l->initiator, l->isid, l->tsih, l->cid, get32(l->bhs + AT_CMD_SN));
     put16((*o)->bhs + AT_TSIH, c->session->tsih);
     metric_add(c->target->m_logins_ok, 1);
-    log_info(c->ctx, "login of %s to %s from %s", l->initiator, vm ? vm->spec.name : "discovery", c->peer);
+    log_peer(c->ctx, "login of %s to %s from %s", l->initiator, vm ? vm->spec.name : "discovery", c->peer);
     send_out(c, o);
     conn_enter(c, CONN_FULL_FEATURE);
     send_run(c); /* digests begin with the PDU after this one */

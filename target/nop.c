@@ -74,7 +74,7 @@ void logout_request(struct conn *c)
     }
     o->bhs[AT_RESPONSE] = (uint8_t)response;
     if (response == LOGOUT_DONE) {
-        log_info(c->ctx, "logout of %s", c->session->initiator);
+        log_peer(c->ctx, "logout of %s", c->session->initiator);
         command_abort_all(c); /* those with an answer still send it */
         o->close_after = true;
         conn_enter(c, CONN_LOGOUT);
@@ -82,15 +82,25 @@ void logout_request(struct conn *c)
     send_out(c, &o);
 }
 
-void logout_ask(struct conn *c)
+static void async_message(struct conn *c, uint8_t event, uint16_t parameter3)
 {
     struct out *o;
 
     if (c->state != CONN_FULL_FEATURE)
         return;
     o = out_new(ISCSI_ASYNC_MESSAGE, ISCSI_FINAL, ISCSI_TAG_NONE, 0);
-    o->bhs[AT_ASYNC_EVENT] = ASYNC_LOGOUT_REQUEST;
-    put16(o->bhs + AT_ASYNC_PARAMETER3, 2); /* seconds it may take */
+    o->bhs[AT_ASYNC_EVENT] = event;
+    put16(o->bhs + AT_ASYNC_PARAMETER3, parameter3);
     send_out(c, &o);
     send_run(c);
+}
+
+void logout_ask(struct conn *c)
+{
+    async_message(c, ASYNC_LOGOUT_REQUEST, 2 /* seconds it may take */);
+}
+
+void drop_tell(struct conn *c)
+{
+    async_message(c, ASYNC_DROP_SESSION, 0 /* it may come again at once, and finds nothing of what it had */);
 }

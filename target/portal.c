@@ -10,6 +10,7 @@
 #include "conf.h"
 #include "log.h"
 #include "mem.h"
+#include "peers.h"
 #include "reserve_store.h"
 #include "session.h"
 
@@ -109,13 +110,15 @@ static void take(struct portal *p, int fd, const struct sockaddr_storage *from)
     struct target *t = p->target;
     struct sockaddr_storage ours = {0};
     socklen_t len = sizeof ours;
+    struct peer_address *address;
     char peer[64], portal[64];
 
     address_text(from, peer);
     if (atomic_load(&t->nopen) >= t->conf.max_connections ||
         atomic_load(&t->nconns) >= t->conf.max_connections * DRAINING_TIMES) {
-        log_warn(NULL, "connection from %s refused: %u are open, %u closed ones wait for their commands",
+        log_peer(NULL, "connection from %s refused: %u are open, %u closed ones wait for their commands",
                  peer, atomic_load(&t->nopen), atomic_load(&t->nconns) - atomic_load(&t->nopen));
+        metric_add(t->m_refused, 1);
         close(fd);
         return;
     }
@@ -123,11 +126,19 @@ static void take(struct portal *p, int fd, const struct sockaddr_storage *from)
         close(fd);
         return;
     }
+    address = peers_enter(t->peers, from, t->conf.max_connections_per_address);
+    if (!address) {
+        log_peer(NULL, "connection from %s refused: %u of that address are open, the most allowed", peer,
+                 t->conf.max_connections_per_address);
+        metric_add(t->m_refused_address, 1);
+        close(fd);
+        return;
+    }
     address_text(&ours, portal);
     tune(fd);
     atomic_fetch_add(&t->nconns, 1);
     atomic_fetch_add(&t->nopen, 1);
-    conn_accept(&t->shards[t->next_shard++ % t->conf.nloops], fd, peer, portal);
+    conn_accept(&t->shards[t->next_shard++ % t->conf.nloops], fd, address, peer, portal);
 }
 
 static void on_listen(int listener, short what, void *arg)
@@ -219,7 +230,9 @@ static void conf_copy(struct target_conf *c, const struct target_conf *from)
 #define DEFAULT(field, value)                                                                                \
     if (!c->field)                                                                                           \
     c->field = (value)
+    DEFAULT(portal_group, 1);
     DEFAULT(max_connections, 1024);
+    DEFAULT(max_connections_per_address, 512);
     DEFAULT(max_sessions_per_vm, 64);
     DEFAULT(login_seconds, 15);
     DEFAULT(ping_seconds, 5);
@@ -244,8 +257,13 @@ static void target_free(struct target *t)
 {
     for (unsigned i = 0; i < t->nportals; i++)
         portal_close(&t->portals[i]);
-    for (unsigned i = 0; i < t->conf.nloops; i++)
+    for (unsigned i = 0; i < t->conf.nloops; i++) {
         free(t->shards[i].read_buffer);
+        metric_free(&t->shards[i].m_held);
+    }
+    peers_free(&t->peers);
+    metric_free(&t->m_refused);
+    metric_free(&t->m_refused_address);
     metric_free(&t->m_connections);
     metric_free(&t->m_rejects);
     metric_free(&t->m_logins_ok);
@@ -271,6 +289,8 @@ static void shard_init(struct shard *s, struct target *t, unsigned index)
     TAILQ_INIT(&s->starved);
     STAILQ_INIT(&s->spare);
     s->read_buffer = xmalloc(SHARD_READ_BYTES);
+    s->m_held = metric_new(METRIC_GAUGE, "isthmus_iscsi_held_bytes", "Data of commands held in memory.",
+                           "loop=\"%s\"", s->loop->name);
 }
 
 int target_start(struct target **out, const struct target_conf *conf, struct why *why)
@@ -289,6 +309,11 @@ int target_start(struct target **out, const struct target_conf *conf, struct why
         metric_new(METRIC_COUNTER, "isthmus_iscsi_logins_total", "Logins that ended.", "result=\"ok\"");
     t->m_logins_failed =
         metric_new(METRIC_COUNTER, "isthmus_iscsi_logins_total", "Logins that ended.", "result=\"failed\"");
+    t->m_refused = metric_new(METRIC_COUNTER, "isthmus_iscsi_refused_connections_total",
+                              "Connections that were too many.", "limit=\"all\"");
+    t->m_refused_address = metric_new(METRIC_COUNTER, "isthmus_iscsi_refused_connections_total",
+                                      "Connections that were too many.", "limit=\"address\"");
+    t->peers = peers_new();
     t->shards = xcalloc(conf->nloops, sizeof *t->shards);
     for (unsigned i = 0; i < conf->nloops; i++)
         shard_init(&t->shards[i], t, i);
@@ -398,8 +423,10 @@ static void on_stop_timer(struct timer *timer)
     struct shard *s = container_of(timer, struct shard, stop_timer);
     struct conn *c;
 
-    TAILQ_FOREACH (c, &s->conns, entry)
+    TAILQ_FOREACH (c, &s->conns, entry) {
+        drop_tell(c);
         conn_close(c, "the target is stopping");
+    }
     atomic_store(&s->quiet, true);
     portal_shard_stopped(s);
 }

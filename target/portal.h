@@ -29,6 +29,7 @@ struct shard {
     TAILQ_HEAD(, device) devices;
     TAILQ_HEAD(, conn) starved;   /* connections with commands that wait for loop_bytes */
     uint64_t held_bytes;          /* of all commands of this loop */
+    struct metric *m_held;        /* the same, as of the last second */
     uint8_t *read_buffer;         /* shared by all connections: what is left of it is kept by the one */
     STAILQ_HEAD(, command) spare; /* freed commands, for the next */
     unsigned nspare;
@@ -39,6 +40,7 @@ struct shard {
     struct timer stop_timer;
 };
 
+struct peers;
 struct portal;
 
 struct target {
@@ -50,6 +52,7 @@ struct target {
     struct reserve_store *reservations; /* as they were at the start; NULL without a journal */
     unsigned next_shard;                /* round robin of new connections */
 
+    struct peers *peers;   /* open connections by address */
     atomic_uint nconns;    /* open or draining: any loop */
     atomic_uint nopen;     /* of these with a socket */
     atomic_uint last_conn; /* ids */
@@ -59,6 +62,7 @@ struct target {
     TAILQ_HEAD(, session) sessions;
 
     struct metric *m_connections, *m_rejects, *m_logins_ok, *m_logins_failed;
+    struct metric *m_refused, *m_refused_address; /* connections: too many at all, of that address */
 
     unsigned stopping; /* shards that have still to answer */
     bool leaving;      /* the last step of stopping has begun */

@@ -84,18 +84,19 @@ static uint32_t page_identification(struct command *cmd, uint8_t *p)
 {
     const struct volume *v = scsi_volume(cmd); /* NULL: the well-known logical unit has no name of its own */
     const struct vm *vm = cmd->conn->session->vm;
-    const uint8_t port[4] = {0, 0, 0, RELATIVE_TARGET_PORT_ID}, group[4] = {0, 0, 0, TARGET_PORT_GROUP_ID};
+    uint8_t port[4] = {0}; /* its relative identifier, and that of its group */
     char t10[25], name[VM_IQN_MAX + 16];
     uint8_t *at = p;
 
-    snprintf(name, sizeof name, "%s,t,0x%04x", vm->spec.iqn, TARGET_PORT_GROUP_ID);
+    snprintf(name, sizeof name, "%s,t,0x%04x", vm->spec.iqn, cmd->conn->target->conf.portal_group);
+    put16(port + 2, cmd->conn->target->conf.portal_group);
     if (v) {
         snprintf(t10, sizeof t10, "%s%s", vendor, volume_serial(v));
         at = designator(at, BINARY, OF_LUN, NAA, volume_naa(v), 8);
         at = designator(at, ASCII, OF_LUN, T10_VENDOR, t10, 24);
     }
     at = designator(at, BINARY, OF_PORT | PIV, RELATIVE_TARGET_PORT, port, 4);
-    at = designator(at, BINARY, OF_PORT | PIV, TARGET_PORT_GROUP, group, 4);
+    at = designator(at, BINARY, OF_PORT | PIV, TARGET_PORT_GROUP, port, 4);
     at = name_designator(at, OF_PORT | PIV, name);
     at = name_designator(at, OF_DEVICE | PIV, vm->spec.iqn);
     return (uint32_t)(at - p);

@@ -1,5 +1,4 @@
-/* target/scsi_limits.h - what the Block Limits page (B0h) says and the commands enforce, and how a VM's port
- * is called.
+/* target/scsi_limits.h - what the Block Limits page (B0h) says and the commands enforce.
  */
 #ifndef ISTHMUS_SCSI_LIMITS_H
 #define ISTHMUS_SCSI_LIMITS_H
@@ -10,8 +9,6 @@ enum {
     WRITE_SAME_BLOCKS_MAX = 65528,
     COMPARE_BLOCKS_MAX = 255,
     ATOMIC_BYTES_MAX = 1 << 20,
-    TARGET_PORT_GROUP_ID = 1,
-    RELATIVE_TARGET_PORT_ID = 1,
     OPTIMAL_BYTES = 1 << 20,
     PHYSICAL_BLOCK_BYTES = 4096, /* what the cache works in */
 };

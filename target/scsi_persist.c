@@ -6,7 +6,6 @@
 #include "scsi.h"
 #include "wire.h"
 
-enum { RELATIVE_PORT = 1 };
 enum { LIST_BYTES = 24, LIST_MAX = LIST_BYTES + 4 + RESERVE_PORTS_MAX * RESERVE_TRANSPORT_ID_MAX };
 enum { SPEC_I_PT = 0x08, ALL_TG_PT = 0x04, APTPL = 0x01, MOVE_UNREG = 0x02, MOVE_APTPL = 0x01 };
 enum { AT_KEY = 0, AT_SERVICE_KEY = 8, AT_OPTIONS = 20, AT_MOVE_OPTIONS = 17, AT_MOVE_PORT = 18 };
@@ -66,7 +65,7 @@ static void read_full_status(const struct reserve *r, struct command *cmd)
             p[12] |= R_HOLDER;
             p[13] = r->type;
         }
-        put16(p + 18, g->all_ports ? 0 : RELATIVE_PORT);
+        put16(p + 18, g->all_ports ? 0 : cmd->conn->target->conf.portal_group);
         put32(p + 20, (uint32_t)n);
         memcpy(p + EACH, id, n);
         p += EACH + n;
@@ -153,7 +152,7 @@ static bool parse_move(struct command *cmd, struct reserve_request *q)
         scsi_check_length(cmd, SENSE_PARAMETER_LIST_LENGTH);
         return false;
     }
-    if (get16(p + AT_MOVE_PORT) != RELATIVE_PORT)
+    if (get16(p + AT_MOVE_PORT) != cmd->conn->target->conf.portal_group)
         return bad_field(cmd, AT_MOVE_PORT, -1);
     if (!parse_ports(cmd, q, LIST_BYTES, cmd->out_bytes - LIST_BYTES))
         return false;

@@ -3,7 +3,6 @@
  * active/optimized: an edge does not serve another edge's VMs.
  */
 #include "scsi.h"
-#include "scsi_limits.h"
 
 #include "session.h"
 #include "wire.h"
@@ -98,8 +97,8 @@ void scsi_report_target_port_groups(struct command *cmd)
     group = p + header;
     group[0] = ACTIVE_OPTIMIZED;
     group[1] = AO_SUP;
-    put16(group + 2, TARGET_PORT_GROUP_ID);
+    put16(group + 2, cmd->conn->target->conf.portal_group);
     group[7] = 1; /* one port: */
-    put16(group + 10, RELATIVE_TARGET_PORT_ID);
+    put16(group + 10, cmd->conn->target->conf.portal_group);
     scsi_reply(cmd, get32(cmd->cdb + 6));
 }

@@ -70,7 +70,7 @@ void send_reject(struct conn *c, enum reject_reason reason)
     o->bhs[AT_RESPONSE] = (uint8_t)reason;
     memcpy(o->data, c->rx.bhs, BHS_BYTES);
     metric_add(c->target->m_rejects, 1);
-    log_info(c->ctx, "request %02x rejected, reason %02x", c->rx.bhs[0], reason);
+    log_peer(c->ctx, "request %02x rejected, reason %02x", c->rx.bhs[0], reason);
     send_out(c, &o);
 }
 

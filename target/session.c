@@ -100,8 +100,10 @@ static void on_going_timer(struct timer *t)
     struct device *d = container_of(t, struct device, going_timer);
     struct session *s;
 
-    while ((s = TAILQ_FIRST(&d->sessions)))
+    while ((s = TAILQ_FIRST(&d->sessions))) {
+        drop_tell(s->conn);
         conn_close(s->conn, "VM %s is being deleted", d->name);
+    }
 }
 
 void session_vm_going(struct shard *sh, struct vm *vm)
@@ -397,7 +399,7 @@ void session_pdu(struct conn *c)
         return;
     }
     if ((int32_t)(cmd_sn - s->exp_cmd_sn) < 0 || (int32_t)(cmd_sn - s->max_cmd_sn) > 0) {
-        log_info(c->ctx, "request %02x with CmdSN %u outside %u..%u dropped", opcode, cmd_sn, s->exp_cmd_sn,
+        log_peer(c->ctx, "request %02x with CmdSN %u outside %u..%u dropped", opcode, cmd_sn, s->exp_cmd_sn,
                  s->max_cmd_sn);
         return;
     }

@@ -131,5 +131,7 @@ void text_request(struct conn *);
 void text_free(struct text_exchange **);
 void logout_request(struct conn *);
 void logout_ask(struct conn *); /* the async message that asks the initiator to log out */
+/* The one that says that its session ends: right before the connection is closed, if it can be sent. */
+void drop_tell(struct conn *);
 
 #endif

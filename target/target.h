@@ -22,19 +22,21 @@ struct target_conf {
     unsigned nloops;
     const char **portals; /* "ADDR:PORT", "[ADDR6]:PORT"; port 0 takes a free one */
     unsigned nportals;
+    uint16_t portal_group; /* 1: the tag of all of them; also the SCSI port's relative identifier and group */
     /* Discovery sessions: CHAP asked when user is set. */
     const char *discovery_user, *discovery_secret, *discovery_mutual_user, *discovery_mutual_secret;
 
-    unsigned max_connections;      /* 1024 */
-    unsigned max_sessions_per_vm;  /* 64 */
-    unsigned login_seconds;        /* 15: a login that takes longer is closed */
-    unsigned ping_seconds;         /* 5: a NOP-In after so long a silence */
-    unsigned ping_timeout_seconds; /* 10: closed when it stays silent for so much longer */
-    unsigned window;               /* 128: commands of one session in flight */
-    uint32_t first_burst_bytes;    /* 65536: the FirstBurstLength we agree to, at most */
-    uint32_t max_burst_bytes;      /* 1 MiB: the same for MaxBurstLength */
-    uint64_t session_bytes;        /* 64 MiB: data of one session's commands held in memory */
-    uint64_t loop_bytes;           /* 256 MiB: the same for all sessions of one loop together */
+    unsigned max_connections;             /* 1024 */
+    unsigned max_connections_per_address; /* 512: of one initiator's IP address */
+    unsigned max_sessions_per_vm;         /* 64 */
+    unsigned login_seconds;               /* 15: a login that takes longer is closed */
+    unsigned ping_seconds;                /* 5: a NOP-In after so long a silence */
+    unsigned ping_timeout_seconds;        /* 10: closed when it stays silent for so much longer */
+    unsigned window;                      /* 128: commands of one session in flight */
+    uint32_t first_burst_bytes;           /* 65536: the FirstBurstLength we agree to, at most */
+    uint32_t max_burst_bytes;             /* 1 MiB: the same for MaxBurstLength */
+    uint64_t session_bytes;               /* 64 MiB: data of one session's commands held in memory */
+    uint64_t loop_bytes;                  /* 256 MiB: the same for all sessions of one loop together */
 };
 
 /* Main loop (or before it runs). 0 or -errno with why: a port in use, an address that is not ours, ... */

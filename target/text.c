@@ -81,14 +81,14 @@ static void list_target(void *arg, const char *iqn)
     if (l->only && strcmp(l->only, iqn) != 0)
         return;
     pair(l->out, "TargetName", iqn);
-    snprintf(address, sizeof address, "%s,%d", l->conn->portal, ISCSI_PORTAL_GROUP);
+    snprintf(address, sizeof address, "%s,%u", l->conn->portal, t->conf.portal_group);
     pair(l->out, "TargetAddress", address);
     for (unsigned i = 0; i < t->nportals; i++) {
         const char *portal = portal_address(t, i);
 
         if (!portal || !strcmp(portal, l->conn->portal))
             continue;
-        snprintf(address, sizeof address, "%s,%d", portal, ISCSI_PORTAL_GROUP);
+        snprintf(address, sizeof address, "%s,%u", portal, t->conf.portal_group);
         pair(l->out, "TargetAddress", address);
     }
 }
@@ -190,7 +190,7 @@ void text_request(struct conn *c)
         x->out.len = x->sent = 0;
     }
     if (!collect(c, x)) {
-        log_info(c->ctx, "a text request of more than %d bytes", TEXT_REQUEST_MAX);
+        log_peer(c->ctx, "a text request of more than %d bytes", TEXT_REQUEST_MAX);
         refuse(c, REJECT_PROTOCOL_ERROR);
         return;
     }
@@ -200,7 +200,7 @@ void text_request(struct conn *c)
     }
     x->answering = true;
     if (!answer(c, x)) {
-        log_info(c->ctx, "a text request that is not one");
+        log_peer(c->ctx, "a text request that is not one");
         refuse(c, REJECT_PROTOCOL_ERROR);
         return;
     }

@@ -156,7 +156,10 @@ static void cold_reset(struct conn *c)
 
     for (s = TAILQ_FIRST(&c->session->device->sessions); s; s = next) {
         next = TAILQ_NEXT(s, peer);
-        if (s->conn != c)
+        if (s->conn == c)
+            continue;
+        drop_tell(s->conn);
+        if (conn_open(s->conn))
             conn_close(s->conn, "target cold reset by %s", c->session->initiator);
     }
 }
@@ -174,7 +177,7 @@ void tmf_request(struct conn *c)
         return;
     }
     has_lun = lun >= 0 && (unsigned)lun < d->vm->spec.ndisks;
-    log_info(c->ctx, "task management function %u, lun %d, task %08x", function, lun,
+    log_peer(c->ctx, "task management function %u, lun %d, task %08x", function, lun,
              get32(c->rx.bhs + AT_REFERENCED_TASK_TAG));
     if (c->ntmfs >= TMFS_MAX) {
         respond(c, TMF_REJECTED);

@@ -43,8 +43,7 @@ static struct fixture {
     atomic_uint stopped;
 } fix;
 
-static struct journal *fix_journal;  /* before fix_start: where reservations are kept */
-static unsigned fix_max_connections; /* the same: 0 is the target's own choice */
+static struct target_conf fix_conf; /* before fix_start: what a test wants to be otherwise */
 
 /* --- start and stop --- */
 
@@ -61,8 +60,7 @@ static inline void fix_settle(struct task *t)
 static inline int fix_start(void **state)
 {
     const char *portal = "127.0.0.1:0";
-    struct target_conf conf = {
-        .loops = fix.loops, .nloops = 2, .portals = &portal, .nportals = 1, .login_seconds = 2};
+    struct target_conf conf = fix_conf;
     struct why why;
 
     (void)state;
@@ -84,8 +82,13 @@ static inline int fix_start(void **state)
         fix.posts[i].settle.run = fix_settle;
     }
     conf.main = fix.main;
-    conf.journal = fix_journal;
-    conf.max_connections = fix_max_connections;
+    conf.loops = fix.loops;
+    conf.nloops = 2;
+    conf.login_seconds = 2;
+    if (!conf.nportals) {
+        conf.portals = &portal;
+        conf.nportals = 1;
+    }
     if (target_start(&fix.target, &conf, &why))
         fail_msg("%s", why.text);
     fix.port = target_port(fix.target, 0);
@@ -129,13 +132,10 @@ static inline void fix_unstall(int vm)
     loop_post(fix.loops[vm], &fix.posts[vm].resume);
 }
 
-static inline int fix_stop(void **state)
+/* After target_stop(). */
+static inline int fix_end(void **state)
 {
-    static struct task stop = {.run = fix_stop_run};
-
     (void)state;
-    loop_post(fix.main, &stop);
-    fix_wait(&fix.stopped, 1);
     for (int i = 0; i < FIX_VMS; i++) {
         fix_wait(&fix.vms[i].refs, 0);
         fix_wait(&fix.volumes[i].held, 0);
@@ -151,6 +151,15 @@ static inline int fix_stop(void **state)
     for (int i = 0; i < FIX_VMS; i++)
         fake_volume_free(&fix.volumes[i]);
     return 0;
+}
+
+static inline int fix_stop(void **state)
+{
+    static struct task stop = {.run = fix_stop_run};
+
+    loop_post(fix.main, &stop);
+    fix_wait(&fix.stopped, 1);
+    return fix_end(state);
 }
 
 /* --- the initiator --- */

@@ -2,6 +2,7 @@
 /* Loops, posting, pool, sealing, keys, metrics, the bounded reader. */
 #include "aead.h"
 #include "buf.h"
+#include "log.h"
 #include "loop.h"
 #include "mem.h"
 #include "metric.h"
@@ -240,9 +241,20 @@ static void a_buffer_goes_with_its_last_reference(void **state)
     buf_unref(&b);
 }
 
+static void peers_do_not_fill_the_log(void **state)
+{
+    unsigned lines = 0;
+
+    (void)state;
+    for (int i = 0; i < 5000; i++)
+        lines += log_peer_line();
+    assert_in_range(lines, 100, 200); /* a second may have begun in between */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(peers_do_not_fill_the_log),
         cmocka_unit_test(posts_of_each_thread_run_in_order),
         cmocka_unit_test(a_callback_never_fires_before_its_call_returned),
         cmocka_unit_test(sealed_bytes_open_only_unaltered),

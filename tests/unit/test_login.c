@@ -184,15 +184,15 @@ static void more_text_than_a_login_may_have(void **state)
 }
 
 /* CHAP: the answer to a challenge, as an initiator computes it. */
-static int chap_login(struct client *c, const char *list, const char *user, const char *secret,
-                      const char *more)
+static int chap_login(struct client *c, const char *names, const char *list, const char *user,
+                      const char *secret, const char *more)
 {
     uint8_t challenge[CHAP_CHALLENGE_MAX], digest[CHAP_DIGEST_MAX];
     char hex[2 * CHAP_DIGEST_MAX + 3], text[4000];
     unsigned algorithm;
     int n, status;
 
-    snprintf(text, sizeof text, "%sAuthMethod=CHAP,None|", vm1);
+    snprintf(text, sizeof text, "%sAuthMethod=CHAP,None|", names);
     status = login(c, T_SEC_TO_OP, text);
     if (status)
         return status;
@@ -223,6 +223,7 @@ static void chap(void **state)
     char hex[2 * CHAP_DIGEST_MAX + 3];
     static const char *const lists[] = {"5", "6,5", "7", "8,7,6,5"};
     static const uint8_t theirs[4] = {9, 8, 7, 6};
+    char with_method[400], replayed[400];
     struct client *c;
 
     (void)state;
@@ -230,29 +231,37 @@ static void chap(void **state)
     strcpy(spec->chap_secret, "guest's secret");
     strcpy(spec->mutual_user, "target");
     strcpy(spec->mutual_secret, "target's secret");
+    snprintf(with_method, sizeof with_method, "%sAuthMethod=CHAP|", vm1);
     for (size_t i = 0; i < 4; i++) {
         c = client_new(1);
-        assert_int_equal(chap_login(c, lists[i], "guest", "guest's secret", ""), 0);
+        assert_int_equal(chap_login(c, vm1, lists[i], "guest", "guest's secret", ""), 0);
         assert_int_equal(c->bhs[1], T_SEC_TO_FULL);
         client_free(&c);
     }
     c = client_new(1); /* both ways */
-    assert_int_equal(chap_login(c, "5", "guest", "guest's secret", "CHAP_I=3|CHAP_C=0x09080706|"), 0);
+    assert_int_equal(chap_login(c, vm1, "5", "guest", "guest's secret", "CHAP_I=3|CHAP_C=0x09080706|"), 0);
     chap_encode(digest, chap_compute(5, 3, "target's secret", theirs, 4, digest), hex);
     assert_string_equal(answered(c, "CHAP_N"), "target");
     assert_string_equal(answered(c, "CHAP_R"), hex);
     client_free(&c);
     c = client_new(1);
-    assert_int_equal(chap_login(c, "5", "guest", "another secret", ""), 0x0201);
+    assert_int_equal(chap_login(c, vm1, "5", "guest", "another secret", ""), 0x0201);
     client_free(&c);
     c = client_new(1);
-    assert_int_equal(chap_login(c, "5", "nobody", "guest's secret", ""), 0x0201);
+    assert_int_equal(chap_login(c, vm1, "5", "nobody", "guest's secret", ""), 0x0201);
     client_free(&c);
     c = client_new(1);
-    assert_int_equal(chap_login(c, "4", "guest", "guest's secret", ""), 0x0201);
+    assert_int_equal(chap_login(c, vm1, "4", "guest", "guest's secret", ""), 0x0201);
     client_free(&c);
     c = client_new(1);
-    assert_int_equal(chap_login(c, "5", "guest", "guest's secret", "reflect"), 0x0201);
+    assert_int_equal(chap_login(c, vm1, "5", "guest", "guest's secret", "reflect"), 0x0201);
+    client_free(&c);
+    c = client_new(1); /* an answer that was right for another challenge */
+    assert_int_equal(login(c, T_SEC_TO_OP, with_method), 0);
+    assert_int_equal(login(c, 0, "CHAP_A=5|"), 0);
+    chap_encode(digest, chap_compute(5, 7, "guest's secret", theirs, 4, digest), hex);
+    snprintf(replayed, sizeof replayed, "CHAP_N=guest|CHAP_R=%s|", hex);
+    assert_int_equal(login(c, T_SEC_TO_FULL, replayed), 0x0201);
     client_free(&c);
     c = client_new(1); /* left out */
     assert_int_equal(login(c, T_OP_TO_FULL, vm1), 0x0201);
@@ -285,15 +294,17 @@ static void the_same_port_logs_in_again(void **state)
     client_free(&other);
 }
 
+static const char discoverer[] = FIX_INITIATOR "|SessionType=Discovery|";
+
 static int start_small(void **state)
 {
-    fix_max_connections = 20;
+    fix_conf.max_connections = 20;
     return fix_start(state);
 }
 
-static int stop_small(void **state)
+static int stop_with_defaults(void **state)
 {
-    fix_max_connections = 0;
+    fix_conf = (struct target_conf){0};
     return fix_stop(state);
 }
 
@@ -320,6 +331,40 @@ static void who_is_gone_keeps_nobody_out(void **state)
     client_free(&c);
 }
 
+static int start_with_discovery_chap(void **state)
+{
+    fix_conf = (struct target_conf){.discovery_user = "finder",
+                                    .discovery_secret = "finder's secret",
+                                    .discovery_mutual_user = "edge",
+                                    .discovery_mutual_secret = "the edge's secret"};
+    return fix_start(state);
+}
+
+static void discovery_with_chap(void **state)
+{
+    struct client *c = client_new(1);
+    static const uint8_t theirs[4] = {9, 8, 7, 6};
+    uint8_t digest[CHAP_DIGEST_MAX];
+    char hex[2 * CHAP_DIGEST_MAX + 3];
+
+    (void)state;
+    assert_int_equal(login(c, T_OP_TO_FULL, discoverer), 0x0201);
+    client_free(&c);
+    c = client_new(1);
+    assert_int_equal(chap_login(c, discoverer, "7", "finder", "another secret", ""), 0x0201);
+    client_free(&c);
+    c = client_new(1);
+    assert_int_equal(
+        chap_login(c, discoverer, "8,7", "finder", "finder's secret", "CHAP_I=3|CHAP_C=0x09080706|"), 0);
+    assert_int_equal(c->bhs[1], T_SEC_TO_FULL);
+    chap_encode(digest, chap_compute(8, 3, "the edge's secret", theirs, 4, digest), hex);
+    assert_string_equal(answered(c, "CHAP_N"), "edge");
+    assert_string_equal(answered(c, "CHAP_R"), hex);
+    client_free(&c);
+    c = session_new(1, 1, ""); /* a VM's login does not ask for it */
+    client_free(&c);
+}
+
 static void discovery(void **state)
 {
     struct client *c = client_new(1);
@@ -327,7 +372,7 @@ static void discovery(void **state)
     char text[300];
 
     (void)state;
-    assert_int_equal(login(c, T_OP_TO_FULL, FIX_INITIATOR "|SessionType=Discovery|"), 0);
+    assert_int_equal(login(c, T_OP_TO_FULL, discoverer), 0);
     put32(bhs + AT_ITT, 9);
     put32(bhs + AT_TTT, ISCSI_TAG_NONE);
     pdu_send(c, bhs, text, pairs(text, "SendTargets=All|"));
@@ -391,8 +436,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(more_text_than_a_login_may_have, fix_start, fix_stop),
         cmocka_unit_test_setup_teardown(chap, fix_start, fix_stop),
         cmocka_unit_test_setup_teardown(the_same_port_logs_in_again, fix_start, fix_stop),
-        cmocka_unit_test_setup_teardown(who_is_gone_keeps_nobody_out, start_small, stop_small),
+        cmocka_unit_test_setup_teardown(who_is_gone_keeps_nobody_out, start_small, stop_with_defaults),
         cmocka_unit_test_setup_teardown(discovery, fix_start, fix_stop),
+        cmocka_unit_test_setup_teardown(discovery_with_chap, start_with_discovery_chap, stop_with_defaults),
         cmocka_unit_test_setup_teardown(nobody_waits_for_those_who_say_nothing, fix_start, fix_stop),
         cmocka_unit_test_setup_teardown(status_lists_sessions, fix_start, fix_stop),
     };

@@ -23,7 +23,7 @@ static void journal_up(void)
     struct why why;
 
     memset(conf.key.bytes, 7, sizeof conf.key.bytes);
-    if (journal_open(&fix_journal, &conf, &why))
+    if (journal_open(&fix_conf.journal, &conf, &why))
         fail_msg("%s", why.text);
 }
 
@@ -42,7 +42,7 @@ static int stop_kept(void **state)
 
     fix_stop(state);
     pool_stop();
-    journal_close(&fix_journal);
+    journal_close(&fix_conf.journal);
     snprintf(command, sizeof command, "rm -rf %s", dir);
     return system(command);
 }
@@ -51,7 +51,7 @@ static void restart(void **state)
 {
     fix_stop(state);
     pool_stop();
-    journal_close(&fix_journal);
+    journal_close(&fix_conf.journal);
     journal_up();
     pool_start(1);
     fix_start(state);
@@ -420,11 +420,11 @@ static void a_newer_format_is_refused(void **state)
     struct why why;
 
     (void)state;
-    conf.journal = fix_journal;
-    assert_int_equal(journal_meta_put(fix_journal, "pr/00/0", newer, sizeof newer, &why), 0);
+    conf.journal = fix_conf.journal;
+    assert_int_equal(journal_meta_put(fix_conf.journal, "pr/00/0", newer, sizeof newer, &why), 0);
     assert_int_equal(target_start(&t, &conf, &why), -EPROTONOSUPPORT);
     assert_non_null(strstr(why.text, "newer"));
-    assert_int_equal(journal_meta_put(fix_journal, "pr/00/0", newer, 3, &why), 0);
+    assert_int_equal(journal_meta_put(fix_conf.journal, "pr/00/0", newer, 3, &why), 0);
     assert_int_equal(target_start(&t, &conf, &why), -EBADMSG);
 }
 
