@@ -16,7 +16,7 @@ int edge_conf_load(cfg_t **cfg, const char *path, struct why *why)
         CFG_STR("discovery_mutual_user", "", CFGF_NONE),
         CFG_STR("discovery_mutual_secret_file", "", CFGF_NONE),
         CONF_COUNT("max_connections", 1024),
-        CONF_COUNT("max_connections_per_address", 512),
+        CONF_COUNT("max_connections_per_address", 768),
         CONF_COUNT("max_sessions_per_vm", 64),
         CONF_COUNT("queue_depth", 128),
         CONF_DURATION("login_timeout", "15s"),

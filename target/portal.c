@@ -232,7 +232,7 @@ static void conf_copy(struct target_conf *c, const struct target_conf *from)
     c->field = (value)
     DEFAULT(portal_group, 1);
     DEFAULT(max_connections, 1024);
-    DEFAULT(max_connections_per_address, 512);
+    DEFAULT(max_connections_per_address, 768);
     DEFAULT(max_sessions_per_vm, 64);
     DEFAULT(login_seconds, 15);
     DEFAULT(ping_seconds, 5);

@@ -27,7 +27,7 @@ struct target_conf {
     const char *discovery_user, *discovery_secret, *discovery_mutual_user, *discovery_mutual_secret;
 
     unsigned max_connections;             /* 1024 */
-    unsigned max_connections_per_address; /* 512: of one initiator's IP address */
+    unsigned max_connections_per_address; /* 768: of one initiator's IP address */
     unsigned max_sessions_per_vm;         /* 64 */
     unsigned login_seconds;               /* 15: a login that takes longer is closed */
     unsigned ping_seconds;                /* 5: a NOP-In after so long a silence */
