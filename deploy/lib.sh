@@ -68,7 +68,7 @@ declare -A packages=(
     libiscsi-dev libnbd-dev librocksdb-dev libcurl4-openssl-dev libexpat1-dev libconfuse-dev libbsd-dev libcmocka-dev"
     [run]="openssl curl jq procps iproute2 util-linux qemu-system-x86 ipxe-qemu
     debootstrap e2fsprogs parted grub-pc-bin grub2-common zstd"
-    [test]="tgt libiscsi-bin nbdkit clang clang-tidy libclang-rt-14-dev cppcheck valgrind shellcheck
+    [test]="tgt libiscsi-bin qemu-utils qemu-block-extra nbdkit clang clang-tidy libclang-rt-14-dev cppcheck valgrind shellcheck
         prometheus ccache
         ceph-mon ceph-osd radosgw ceph-common
         swift-proxy swift-account swift-container swift-object memcached"
@@ -125,27 +125,34 @@ build() {
     ninja -C "$dir" $targets
 }
 
-# --- the VM image, built once a machine ---
+# --- the VM images, each built once a machine ---
 
 cache_dir=${ISTHMUS_CACHE:-${XDG_CACHE_HOME:-/var/cache}/isthmus}
+# An image by its name, and the packages it has besides what makes a VM.
+declare -A image_packages=(
+    [vm]=""
+    [tools]="multipath-tools,sg3-utils"
+)
 
-# image_path -> where the image of this version of the script is, or will be
+# image_path [vm|tools] -> where the image of this version of the script is, or will be
 image_path() {
-    printf '%s/vm-%s.img\n' "$cache_dir" "$(sha256sum "$root/deploy/image/make-image" | cut -c1-16)"
+    local name=${1:-vm} hash
+    hash=$({ cat "$root/deploy/image/make-image" && echo "${image_packages[$name]}"; } | sha256sum | cut -c1-16)
+    printf '%s/%s-%s.img\n' "$cache_dir" "$name" "$hash"
 }
 
-# Builds it if it is not there yet; only one process does, the others wait.
+# image_ensure [vm|tools]: builds it if it is not there yet; only one process does, the others wait.
 image_ensure() {
-    local image lock
-    image=$(image_path)
+    local name=${1:-vm} image lock
+    image=$(image_path "$name")
     [ ! -e "$image" ] || return 0
     mkdir -p "$cache_dir"
     exec {lock}>"$cache_dir/lock"
     flock "$lock"
     if [ ! -e "$image" ]; then
-        rm -f "$cache_dir"/vm-*.img "$cache_dir"/vm-*.img.new
-        step "Building a small Debian VM disk (once, about 3 minutes)" \
-            "$root/deploy/image/make-image" "$image.new" && mv "$image.new" "$image"
+        rm -f "$cache_dir/$name"-*.img "$cache_dir/$name"-*.img.new
+        step "Building a small Debian VM disk, '$name' (once, about 3 minutes)" \
+            "$root/deploy/image/make-image" "$image.new" 4G "${image_packages[$name]}" && mv "$image.new" "$image"
     fi
     exec {lock}>&-
     [ -e "$image" ]

@@ -11,7 +11,8 @@
 
 enum { SUPPORTED_PAGES = 0x00, EXCEPTIONS_PAGE = 0x2f, SUBPAGES = 0xff, SAVE = 0x01, SPF = 0x40 };
 static const uint8_t log_pages[] = {SUPPORTED_PAGES, EXCEPTIONS_PAGE};
-static const uint8_t no_exception[] = {0, 0, 0x03, 4, 0, 0, 0xff /* temperature: unknown */, 0};
+/* FFh: temperature unknown; so is the threshold's, which is vendor specific and commonly shown. */
+static const uint8_t no_exception[] = {0, 0, 0x03, 4, 0, 0, 0xff, 0xff};
 
 static uint32_t log_list(uint8_t *p, bool subpages)
 {

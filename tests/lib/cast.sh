@@ -117,10 +117,10 @@ serial_or_end() {
     return 1
 }
 
-# image_copy FILE: a disk to boot from, of this story alone (sparse).
+# image_copy FILE [vm|tools]: a disk to boot from, of this story alone (sparse).
 image_copy() {
-    local image
-    image=$(image_path)
-    [ -e "$image" ] || { say "needs the VM image: run deploy/image/ensure"; exit 77; }
+    local name=${2:-vm} image
+    image=$(image_path "$name")
+    [ -e "$image" ] || { say "needs the VM image: run deploy/image/ensure $name"; exit 77; }
     cp --sparse=always "$image" "$1"
 }

@@ -132,20 +132,6 @@ static double rss_mb(void)
     return (double)pages * (double)sysconf(_SC_PAGESIZE) / 1e6;
 }
 
-/* iscsi://HOST:PORT/IQN/LUN */
-static void parse_url(const char *text)
-{
-    static char host[256], port[16], target[256];
-    unsigned lun;
-
-    if (sscanf(text, "iscsi://%255[^:/]:%15[0-9]/%255[^/]/%u", host, port, target, &lun) != 4)
-        load_die("'%s' is not iscsi://HOST:PORT/IQN/LUN", text);
-    load.host = host;
-    load.port = port;
-    load.target = target;
-    load.lun = lun;
-}
-
 /* --- the load --- */
 
 struct run {
@@ -436,7 +422,7 @@ int main(int argc, char **argv)
         measure_floor();
         return 0;
     }
-    parse_url(args.url);
+    load_url(&load, args.url);
     if (args.fill)
         fill();
     else

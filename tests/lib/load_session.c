@@ -79,6 +79,17 @@ void load_die(const char *format, ...)
     exit(1);
 }
 
+void load_url(struct load *load, const char *url)
+{
+    static char host[256], port[16], target[256];
+
+    if (sscanf(url, "iscsi://%255[^:/]:%15[0-9]/%255[^/]/%u", host, port, target, &load->lun) != 4)
+        load_die("'%s' is not iscsi://HOST:PORT/IQN/LUN", url);
+    load->host = host;
+    load->port = port;
+    load->target = target;
+}
+
 /* --- waiting: login and what precedes the load --- */
 
 static void send_all(struct load_session *s, const void *bytes, size_t n)
@@ -620,4 +631,35 @@ void load_session_free(struct load_session **ps)
     free(s->rx);
     free(s);
     *ps = NULL;
+}
+
+void load_session_logout(struct load_session **ps)
+{
+    struct load_session *s = *ps;
+    uint8_t bhs[BHS + 4] = {0x46, 0x80}, answer[BHS], data[1024];
+
+    if (s->rx_have || s->count)
+        load_die("a logout in the middle of something");
+    for (; s->skip; s->skip -= s->skip < sizeof data ? s->skip : sizeof data) /* of the last read */
+        recv_all(s, data, s->skip < sizeof data ? s->skip : sizeof data);
+    put32(bhs + 16, 0x1001);
+    put32(bhs + 24, s->cmd_sn);
+    put32(bhs + 28, s->exp_stat_sn);
+    send_all(s, bhs, s->header_digest ? put_digest(bhs) : BHS);
+    do
+        recv_pdu(s, answer, data, sizeof data);
+    while ((answer[0] & 0x3f) == 0x20); /* a ping */
+    if ((answer[0] & 0x3f) != 0x26 || answer[2] != 0)
+        load_die("logout refused: opcode %02x response %02x", answer[0], answer[2]);
+    if (recv(s->fd, answer, 1, 0) != 0)
+        load_die("the target says more after a logout");
+    load_session_free(ps);
+}
+
+void load_session_vanish(struct load_session **ps)
+{
+    struct linger now = {.l_onoff = 1};
+
+    setsockopt((*ps)->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    load_session_free(ps);
 }

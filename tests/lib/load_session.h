@@ -24,6 +24,9 @@ struct load {
 
 struct load_session;
 
+/* Takes host, port, target and LUN of iscsi://HOST:PORT/IQN/LUN; once a process. */
+void load_url(struct load *, const char *url);
+
 /* Connects and logs in, waiting. */
 struct load_session *load_session_new(struct load *, unsigned number);
 /* After all are logged in: clears unit attentions, reads the size. */
@@ -36,6 +39,10 @@ int load_session_fd(const struct load_session *);
 bool load_session_wants_write(const struct load_session *);
 unsigned load_session_in_flight(const struct load_session *);
 void load_session_free(struct load_session **);
+/* Logs out, waits for the answer and for the target to close; nothing may be in flight. */
+void load_session_logout(struct load_session **);
+/* Gone without a word: the connection is reset. */
+void load_session_vanish(struct load_session **);
 
 __attribute__((noreturn, format(printf, 1, 2))) void load_die(const char *format, ...);
 

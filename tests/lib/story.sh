@@ -30,6 +30,8 @@ story_name=$(basename "$0" .sh)
 # How much slower than a plain build everything is: deadlines are multiplied by it.
 slowness=${SLOWNESS:-1}
 
+show_whole=() # files that are shown when the story fails, besides the logs' ends
+
 exec 3>&1 4>&2 # the story's own, wherever a failure is noticed
 
 # --- the play ---
@@ -154,6 +156,7 @@ story_end() {
     local status=$? name
     exec 1>&3 2>&4
     if [ "$status" != 0 ] && [ "$status" != 77 ]; then
+        [ ${#show_whole[@]} = 0 ] || cat "${show_whole[@]}" 2>/dev/null || true
         say "--- $story_name failed; the logs' ends:"
         tail -n 25 "$stage"/*.log 2>/dev/null || true
     fi

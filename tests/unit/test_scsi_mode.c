@@ -194,6 +194,7 @@ static void reports(void **state)
     assert_int_equal(ASK(c, out, 0x4d, 0, 0x40, 0, 0, 0, 0, 0, 64).out_len, 6);
     assert_memory_equal(out, "\0\0\0\2\0\x2f", 6);
     assert_int_equal(ASK(c, out, 0x4d, 0, 0x6f, 0, 0, 0, 0, 0, 64).out_len, 12);
+    assert_memory_equal(out, "\x2f\0\0\x8\0\0\3\4\0\0\xff\xff", 12); /* no temperatures */
     assert_int_equal(ASK(c, out, 0x4d, 0, 0x4d, 0, 0, 0, 0, 0, 64).sense, 0x052400);
     assert_int_equal(ASK(c, out, 0x37, 0, 0x1d, 0, 0, 0, 0, 0, 64).out_len, 4);
     assert_memory_equal(out, "\0\x1d\0\0", 4);
