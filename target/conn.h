@@ -86,7 +86,7 @@ struct conn {
     size_t held_len;
 
     STAILQ_HEAD(, out) outs;
-    unsigned nouts; /* large ones count as several */
+    unsigned nouts;       /* large ones count as several */
     struct chunk *chunks; /* ring of CONN_CHUNKS */
     unsigned first_chunk, nchunks;
     uint32_t sent_of_first; /* bytes of the first chunk that have left */
@@ -140,6 +140,7 @@ struct out *out_new(uint8_t opcode, uint8_t flags, uint32_t itt, uint32_t len);
 void send_out(struct conn *, struct out **); /* Takes the out */
 void send_command(struct conn *, struct command *);
 void send_reject(struct conn *, enum reject_reason);
+void send_last_reject(struct conn *, enum reject_reason); /* and then the connection is closed */
 /* Writes until all is sent or the socket is full. */
 void send_run(struct conn *);
 /* The socket is gone: frees what was queued, commands included. */

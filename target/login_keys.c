@@ -98,19 +98,32 @@ static bool text_key(struct conn *c, enum key_id id, const char *value, struct a
     }
 }
 
+static bool key_refused(struct conn *c, const char *name)
+{
+    login_fail(c, LOGIN_INITIATOR_ERROR, "key %s is out of range, repeated, or not for this stage", name);
+    return false;
+}
+
 /* Every key of the request; false when the login has failed. */
 bool login_keys(struct conn *c, struct auth_keys *auth)
 {
     struct login *l = c->login;
     char *p = l->in, *end = l->in + l->in_len;
     unsigned when = c->state == CONN_SECURITY ? IN_SECURITY : IN_OPERATIONAL;
-    const char *name, *value;
+    const char *name, *value, *first_burst = NULL;
     bool bad = false;
 
     while (keys_next(&p, end, &name, &value, &bad)) {
         enum key_id id = keys_find(name);
         bool good = true;
 
+        if (id == KEY_FirstBurstLength && !first_burst) {
+            first_burst = value; /* it may not exceed MaxBurstLength, which may still come */
+            continue;
+        }
+        if (l->discovery && keys_kind(id) == KEY_DIGEST && keys_list_has(value, "None"))
+            c->params.offer[id] =
+                0; /* few initiators can take a digest there: who leaves the choice gets none */
         if (id == KEY_COUNT) {
             text_add(&l->out, name, "NotUnderstood");
         } else if (keys_kind(id) != KEY_TEXT) {
@@ -119,12 +132,11 @@ bool login_keys(struct conn *c, struct auth_keys *auth)
             good = !(c->params.seen & UINT64_C(1) << id) && text_key(c, id, value, auth);
             c->params.seen |= UINT64_C(1) << id;
         }
-        if (!good) {
-            login_fail(c, LOGIN_INITIATOR_ERROR, "key %s is out of range, repeated, or not for this stage",
-                       name);
-            return false;
-        }
+        if (!good)
+            return key_refused(c, name);
     }
+    if (first_burst && !keys_negotiate(&c->params, KEY_FirstBurstLength, first_burst, when, &l->out))
+        return key_refused(c, keys_name(KEY_FirstBurstLength));
     if (bad || l->out.full) {
         login_fail(c, LOGIN_INITIATOR_ERROR, bad ? "the text of the request is broken" : "too many keys");
         return false;

@@ -112,6 +112,16 @@ static void rx_trailer(struct conn *c)
     rx_want(c, RX_DATA_DIGEST, c->rx.digest, n);
 }
 
+/* Recovery is a new session (ERL 0), but the initiator hears why: RFC 7143 7.8. */
+static void data_digest_wrong(struct conn *c)
+{
+    if (c->state != CONN_FULL_FEATURE)
+        return;
+    command_abort_all(c);
+    send_last_reject(c, REJECT_DATA_DIGEST);
+    conn_enter(c, CONN_LOGOUT);
+}
+
 /* A whole PDU. */
 static void rx_complete(struct conn *c)
 {
@@ -119,12 +129,13 @@ static void rx_complete(struct conn *c)
 
     c->last_rx_ns = loop_now_ns(c->shard->loop);
     if (c->data_digest && c->rx.data_len && !data_digest_ok(c)) {
-        send_reject(c, REJECT_DATA_DIGEST);
-        conn_close(c, "data digest wrong in request %02x", c->rx.bhs[0]);
+        data_digest_wrong(c);
+        recv_reset(c);
         return;
     }
     c->rx.into = NULL;
-    if ((c->rx.bhs[0] & ISCSI_OPCODE_MASK) == ISCSI_DATA_OUT && c->state == CONN_FULL_FEATURE) {
+    if ((c->rx.bhs[0] & ISCSI_OPCODE_MASK) == ISCSI_DATA_OUT && c->state == CONN_FULL_FEATURE &&
+        c->session->device) {
         if (into)
             command_data_arrived(into);
     } else {

@@ -63,15 +63,26 @@ void send_command(struct conn *c, struct command *cmd)
     c->nouts += weight(&cmd->out);
 }
 
-void send_reject(struct conn *c, enum reject_reason reason)
+static void reject(struct conn *c, enum reject_reason reason, bool close_after)
 {
     struct out *o = out_new(ISCSI_REJECT, ISCSI_FINAL, ISCSI_TAG_NONE, BHS_BYTES);
 
     o->bhs[AT_RESPONSE] = (uint8_t)reason;
     memcpy(o->data, c->rx.bhs, BHS_BYTES);
+    o->close_after = close_after;
     metric_add(c->target->m_rejects, 1);
     log_peer(c->ctx, "request %02x rejected, reason %02x", c->rx.bhs[0], reason);
     send_out(c, &o);
+}
+
+void send_reject(struct conn *c, enum reject_reason reason)
+{
+    reject(c, reason, false);
+}
+
+void send_last_reject(struct conn *c, enum reject_reason reason)
+{
+    reject(c, reason, true);
 }
 
 static struct chunk *chunk_at(struct conn *c, unsigned i)

@@ -388,8 +388,12 @@ void session_pdu(struct conn *c)
     case ISCSI_SNACK:
         send_reject(c, REJECT_SNACK);
         return;
-    default: /* Data-Out of a discovery session, Login, the target's own, reserved */
+    case ISCSI_LOGIN_REQUEST:
+    case ISCSI_DATA_OUT: /* of a discovery session */
         send_reject(c, REJECT_PROTOCOL_ERROR);
+        return;
+    default: /* the target's own, or reserved */
+        send_reject(c, opcode >= ISCSI_NOP_IN ? REJECT_PROTOCOL_ERROR : REJECT_NOT_SUPPORTED);
         return;
     }
     if (c->rx.bhs[0] & ISCSI_IMMEDIATE) {

@@ -288,7 +288,9 @@ static void what_does_not_belong_is_rejected(void **state)
         bhs[1] = 0x80;
         pdu_send(c, bhs, pattern, opcode);
         assert_int_equal(pdu_recv(c), ISCSI_REJECT);
-        assert_int_equal(c->bhs[2], opcode == ISCSI_SNACK ? REJECT_SNACK : REJECT_PROTOCOL_ERROR);
+        assert_int_equal(c->bhs[2], opcode == ISCSI_SNACK    ? REJECT_SNACK
+                                    : opcode >= ISCSI_NOP_IN ? REJECT_PROTOCOL_ERROR
+                                                             : REJECT_NOT_SUPPORTED);
         assert_memory_equal(c->data, bhs, 48);
     }
     command_send(c, F | W, 512, rw10(0x2a, 0, 1), 10, pattern, 1024); /* more than it announces */
