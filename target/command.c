@@ -91,6 +91,7 @@ void command_free(struct command **pcmd)
         c->session->in_window--;
     if (cmd->immediate)
         c->commands.nimmediate--;
+    c->admitted_bytes -= cmd->admitted ? cmd->charged : 0;
     c->held_bytes -= cmd->charged;
     s->held_bytes -= cmd->charged;
     buf_unref(&cmd->data);
@@ -197,11 +198,17 @@ uint8_t *command_in(struct command *cmd, uint32_t n)
 /* Enough memory for all of it: ask for what has not come by itself. */
 void command_admit(struct command *cmd)
 {
+    bool again = cmd->admitted; /* the last of its unsolicited data has come */
+
+    if (!again) {
+        cmd->admitted = true;
+        cmd->conn->admitted_bytes += cmd->charged;
+    }
     if (cmd->unsolicited)
         command_grow(cmd, cmd->unsolicited_max);
     if (cmd->need)
         command_grow(cmd, cmd->need);
-    else if (cmd->op->kind == OP_READ)
+    else if (cmd->op->kind == OP_READ && !again)
         command_charge(cmd, cmd->edtl < COMMAND_BYTES_MAX ? cmd->edtl : COMMAND_BYTES_MAX);
     command_collect(cmd);
 }

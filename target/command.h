@@ -37,6 +37,7 @@ struct command {
     enum command_state state;
     uint32_t itt, cmd_sn, edtl;
     bool immediate, reads, writes, aborted, in_window;
+    bool admitted; /* there is room for all its data */
     uint8_t lun_field[8];
     int lun;    /* LUN_NONE: no such address */
     int io_lun; /* whose volume io goes to: lun, but for a copy to another disk */

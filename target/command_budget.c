@@ -1,8 +1,8 @@
 /* target/command_budget.c - the memory that commands hold. On the connection's loop.
  *
- * A session may hold session_bytes, a loop loop_bytes. A command that finds no room waits, unless its session
- * holds nothing (so that everybody gets on). Unsolicited data must be taken: it is bounded by
- * FirstBurstLength times the window.
+ * A session may hold session_bytes, a loop loop_bytes. A command that finds no room waits, unless no other of
+ * its session has been let in (so that everybody gets on). Unsolicited data must be taken, also of those that
+ * wait: it is bounded by FirstBurstLength times the window.
  */
 #include "command.h"
 #include "command_parts.h"
@@ -13,13 +13,15 @@ bool command_has_room(struct conn *c, uint32_t bytes)
 {
     const struct target_conf *conf = &c->target->conf;
 
-    return !c->held_bytes ||
+    return !c->admitted_bytes ||
            (c->held_bytes + bytes <= conf->session_bytes && c->shard->held_bytes + bytes <= conf->loop_bytes);
 }
 
 void command_charge(struct command *cmd, uint32_t bytes)
 {
     cmd->charged += bytes;
+    if (cmd->admitted)
+        cmd->conn->admitted_bytes += bytes;
     cmd->conn->held_bytes += bytes;
     cmd->conn->shard->held_bytes += bytes;
 }

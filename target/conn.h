@@ -102,7 +102,8 @@ struct conn {
     struct command_table commands;
     LIST_HEAD(, tmf) tmfs; /* task management functions that wait for aborted writes */
     unsigned ntmfs;
-    uint64_t held_bytes; /* of its commands */
+    uint64_t held_bytes;     /* of its commands */
+    uint64_t admitted_bytes; /* of those that do not wait for memory */
 
     uint64_t last_rx_ns, since_ns;
     bool answers_pings, ping_out;

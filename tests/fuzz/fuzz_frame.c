@@ -1,4 +1,4 @@
-/* links: link */
+/* links: link; covers: link/frame */
 /* The stream of chunks and frames: however it is cut into pieces, the same frames come out.
  */
 #include "check.h"

@@ -1,4 +1,4 @@
-/* links: journal */
+/* links: journal; covers: journal/record */
 /* What a disk may give back for a record, a sealed value, a generation of keys: a header is accepted only
  * if we could have written it, and nothing that was altered opens.
  */

@@ -1,4 +1,4 @@
-/* links: target */
+/* links: target; covers: target/keys target/chap */
 /* Text keys: cut into pairs in place, negotiated in every stage, with an answer buffer of any size; and the
  * encodings of CHAP.
  */

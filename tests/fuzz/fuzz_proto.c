@@ -1,4 +1,4 @@
-/* links: link */
+/* links: link; covers: link/proto */
 /* The bodies of messages between the daemons: what is accepted is written again as the same bytes.
  */
 #include "check.h"

@@ -1,4 +1,4 @@
-/* links: target */
+/* links: target; covers: target/reserve */
 /* What an initiator names as a port (even first byte), and what the journal kept of reservations (odd): what
  * is accepted survives another trip.
  */

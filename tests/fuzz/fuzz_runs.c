@@ -1,4 +1,4 @@
-/* links: link */
+/* links: link; covers: link/runs */
 /* A read's answer from the other daemon: decoded into pages of just that size, and what was decoded
  * survives another trip.
  */

@@ -1,319 +1,24 @@
-/* links: fake_volumes target */
-/* Whole iSCSI connections. The target is the real one, over volumes in memory; the input is a little program
- * that an initiator runs: it logs in as the first byte says, then sends requests that are right but for what
- * the input bends, or bytes as they are. It may talk over two connections, stop reading, hold I/O in the
- * volume, make it fail, or delete the VM.
+/* links: fake_volumes target; with: mutate.c; covers: target/ */
+/* Whole iSCSI connections. The target is the real one, over volumes in memory; the input is a program
+ * (program.h) that an initiator runs: it logs in as the first byte says, then sends requests that are right
+ * but for what the input bends, or bytes as they are. It may talk over two connections, stop reading, hold
+ * I/O in the volume, make it fail, delete the VM, or stop the target.
  *
- * All loops are turned by this one thread, a socket pair is the network: the same input takes the same way.
  * After every input nothing may be left: no connection, session, reference, block or byte of the budgets.
  */
-#include "fuzz_session.h"
 #include "fuzz.h"
+#include "initiator.h"
+#include "program.h"
 
-#include "chap.h"
-#include "check.h"
-#include "crc32c.h"
-#include "log.h"
-#include "mem.h"
 #include "scsi.h"
-#include "scsi_reserve.h"
-#include "session.h"
-#include "wire.h"
-
-#include <errno.h>
-#include <event2/event.h>
-#include <signal.h>
-#include <stdio.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-enum { CLIENTS = 2, RX_BYTES = 1 << 20, DATA_BYTES = 64 << 10 };
-
-struct client {
-    int fd; /* -1: not connected */
-    uint32_t cmd_sn, itt;
-    bool deaf;                                   /* it does not read */
-    bool wants_header_digest, wants_data_digest; /* agreed on, from the end of the login */
-    bool header_digest, data_digest;
-    uint8_t login_flags;
-    unsigned algorithm, id; /* CHAP */
-    char challenge[2 * CHAP_CHALLENGE_BYTES + 3];
-    uint32_t r2t_itt, r2t_ttt, r2t_at, r2t_left, r2t_sn; /* the newest R2T */
-    uint32_t out_itt, out_at, out_sn;                    /* the newest write: its unsolicited data */
-    uint32_t text_ttt, ping_ttt;
-    uint8_t rx[RX_BYTES];
-    size_t have;
-};
-
-static struct loop *loops[1 + WORLD_LOOPS]; /* the last: main */
-static struct target *target;
-static struct client clients[CLIENTS];
-static uint8_t pattern[DATA_BYTES];
-
-/* The input. */
-struct program {
-    const uint8_t *p, *end;
-};
-
-static uint8_t take8(struct program *in)
-{
-    return in->p < in->end ? *in->p++ : 0;
-}
-
-static uint32_t take16(struct program *in)
-{
-    uint32_t high = take8(in);
-
-    return high << 8 | take8(in);
-}
-
-static const uint8_t *take(struct program *in, uint32_t *n)
-{
-    const uint8_t *p = in->p;
-
-    if (*n > (size_t)(in->end - p))
-        *n = (uint32_t)(in->end - p);
-    in->p += *n;
-    return p;
-}
-
-static void begin_target(void)
-{
-    const char *portal = "127.0.0.1:0";
-    struct target_conf conf = {.main = loops[WORLD_LOOPS],
-                               .loops = loops,
-                               .nloops = WORLD_LOOPS,
-                               .portals = &portal,
-                               .nportals = 1,
-                               .window = 16,
-                               .session_bytes = 128 << 10, /* so little that commands wait for it */
-                               .loop_bytes = 192 << 10};
-    struct why why;
-
-    CHECK(target_start(&target, &conf, &why) == 0);
-}
+#include "session_make.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     (void)argc;
     (void)argv;
-    signal(SIGPIPE, SIG_IGN);
-    log_set_level("error");
-    for (int i = 0; i <= WORLD_LOOPS; i++)
-        loops[i] = loop_new("fuzz");
-    world_init(loops);
-    begin_target();
-    for (size_t i = 0; i < sizeof pattern; i++)
-        pattern[i] = (uint8_t)(i * 7 + i / 512);
+    initiator_init();
     return 0;
-}
-
-/* What the target says, as far as an initiator must know it to go on. */
-
-static void read_login_keys(struct client *c, char *p, const char *end)
-{
-    for (; p < end; p += strlen(p) + 1) {
-        if (!strcmp(p, "HeaderDigest=CRC32C"))
-            c->wants_header_digest = true;
-        else if (!strcmp(p, "DataDigest=CRC32C"))
-            c->wants_data_digest = true;
-        else if (!strncmp(p, "CHAP_A=", 7))
-            c->algorithm = (unsigned)atoi(p + 7);
-        else if (!strncmp(p, "CHAP_I=", 7))
-            c->id = (unsigned)atoi(p + 7);
-        else if (!strncmp(p, "CHAP_C=", 7))
-            snprintf(c->challenge, sizeof c->challenge, "%s", p + 7);
-    }
-}
-
-static void on_pdu(struct client *c, const uint8_t *bhs, uint8_t *data, uint32_t n)
-{
-    switch (bhs[0]) {
-    case ISCSI_LOGIN_RESPONSE:
-        data[n] = 0; /* padding, or the next PDU's byte, which has been put aside */
-        read_login_keys(c, (char *)data, (char *)data + n);
-        if ((bhs[AT_FLAGS] & 0x83) == 0x83) {
-            c->header_digest = c->wants_header_digest;
-            c->data_digest = c->wants_data_digest;
-        }
-        break;
-    case ISCSI_R2T:
-        c->r2t_itt = get32(bhs + AT_ITT);
-        c->r2t_ttt = get32(bhs + AT_TTT);
-        c->r2t_at = get32(bhs + AT_BUFFER_OFFSET);
-        c->r2t_left = get32(bhs + AT_DESIRED_LENGTH);
-        c->r2t_sn = 0;
-        CHECK(c->r2t_left > 0);
-        break;
-    case ISCSI_TEXT_RESPONSE:
-        c->text_ttt = get32(bhs + AT_TTT);
-        break;
-    case ISCSI_NOP_IN:
-        c->ping_ttt = get32(bhs + AT_TTT);
-        break;
-    case ISCSI_DATA_IN:
-    case ISCSI_SCSI_RESPONSE:
-    case ISCSI_TASK_MANAGEMENT_RESPONSE:
-    case ISCSI_LOGOUT_RESPONSE:
-    case ISCSI_ASYNC_MESSAGE:
-    case ISCSI_REJECT:
-        break;
-    default:
-        check_failed("an opcode of a target", __FILE__, __LINE__, __func__);
-    }
-}
-
-/* The PDUs that are complete; their digests must be right. */
-static void parse(struct client *c)
-{
-    size_t at = 0;
-
-    while (c->have - at >= BHS_BYTES) {
-        uint8_t *bhs = c->rx + at, *data, saved;
-        uint32_t n = get24(bhs + AT_DATA_SEGMENT_LENGTH), head = BHS_BYTES + (c->header_digest ? 4 : 0);
-        uint32_t padded = n + (-n & 3), crc;
-        size_t whole = head + padded + (n && c->data_digest ? 4 : 0);
-
-        CHECK(whole < RX_BYTES && !bhs[AT_TOTAL_AHS_LENGTH]);
-        if (c->have - at < whole)
-            break;
-        data = bhs + head;
-        crc = crc32c(0, bhs, BHS_BYTES);
-        CHECK(!c->header_digest || !memcmp(&crc, bhs + BHS_BYTES, 4));
-        crc = crc32c(0, data, padded);
-        CHECK(!c->data_digest || !n || !memcmp(&crc, data + padded, 4));
-        saved = data[n];
-        on_pdu(c, bhs, data, n);
-        data[n] = saved;
-        at += whole;
-    }
-    memmove(c->rx, c->rx + at, c->have - at);
-    c->have -= at;
-}
-
-static void client_drop(struct client *c)
-{
-    if (c->fd >= 0)
-        close(c->fd);
-    c->fd = -1;
-}
-
-static void client_read(struct client *c)
-{
-    ssize_t n = 1;
-
-    while (c->fd >= 0 && !c->deaf && n > 0) {
-        n = recv(c->fd, c->rx + c->have, RX_BYTES - 1 - c->have, MSG_DONTWAIT);
-        if (n > 0) {
-            c->have += (size_t)n;
-            parse(c);
-        } else if (n == 0) {
-            client_drop(c);
-        }
-    }
-}
-
-static void turn(unsigned rounds)
-{
-    for (unsigned i = 0; i < rounds; i++) {
-        for (int l = 0; l <= WORLD_LOOPS; l++)
-            CHECK(event_base_loop(loop_base(loops[l]), EVLOOP_NONBLOCK) >= 0);
-        world_turn();
-        for (int k = 0; k < CLIENTS; k++)
-            client_read(&clients[k]);
-    }
-}
-
-/* What the initiator says. */
-
-static void client_connect(struct client *c)
-{
-    int fds[2];
-
-    client_drop(c);
-    memset(c, 0, offsetof(struct client, rx));
-    c->have = 0;
-    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
-    c->fd = fds[0];
-    c->cmd_sn = 7;
-    c->itt = 0x100;
-    c->text_ttt = c->ping_ttt = ISCSI_TAG_NONE;
-    atomic_fetch_add(&target->nconns, 1); /* as the portal does */
-    conn_accept(&target->shards[c - clients], fds[1], "fuzz", "127.0.0.1:3260");
-    turn(2);
-}
-
-static void client_write(struct client *c, const void *bytes, size_t n)
-{
-    const uint8_t *p = bytes;
-
-    for (unsigned tries = 0; n && c->fd >= 0 && tries < 4; tries++) {
-        ssize_t sent = send(c->fd, p, n, MSG_NOSIGNAL | MSG_DONTWAIT);
-
-        if (sent > 0) {
-            p += sent;
-            n -= (size_t)sent;
-            tries = 0;
-        } else if (errno != EAGAIN) {
-            client_drop(c);
-        }
-        if (n)
-            turn(2);
-    }
-    if (n) /* half of it has gone: what follows would mean nothing */
-        client_drop(c);
-}
-
-/* One PDU, padded, with the digests that were agreed on. */
-static void pdu(struct client *c, uint8_t bhs[BHS_BYTES], const void *data, uint32_t n)
-{
-    static uint8_t out[BHS_BYTES + 4 + DATA_BYTES + 8];
-    uint32_t at = BHS_BYTES, padded = n + (-n & 3), crc;
-
-    CHECK(n <= DATA_BYTES);
-    put24(bhs + AT_DATA_SEGMENT_LENGTH, n);
-    memcpy(out, bhs, BHS_BYTES);
-    if (c->header_digest) {
-        crc = crc32c(0, bhs, BHS_BYTES);
-        memcpy(out + at, &crc, 4);
-        at += 4;
-    }
-    memset(out + at + n, 0, padded - n);
-    if (n)
-        memcpy(out + at, data, n);
-    if (n && c->data_digest) {
-        crc = crc32c(0, out + at, padded);
-        memcpy(out + at + padded, &crc, 4);
-        at += 4;
-    }
-    client_write(c, out, at + padded);
-}
-
-static void login(struct client *c, uint8_t flags, const void *text, uint32_t n)
-{
-    uint8_t bhs[BHS_BYTES] = {ISCSI_LOGIN_REQUEST | ISCSI_IMMEDIATE, flags};
-
-    bhs[AT_ISID] = 0x80; /* both connections: the same initiator port */
-    put16(bhs + AT_CID, 1);
-    if (flags & 0x20) /* reserved: the session that began last is meant */
-        put16(bhs + AT_TSIH, (uint16_t)atomic_load(&target->last_tsih));
-    put32(bhs + AT_CMD_SN, c->cmd_sn);
-    pdu(c, bhs, text, n);
-    turn(6); /* it moves to another loop */
-}
-
-enum { OP_TO_FULL = 0x80 | 1 << 2 | 3, SEC = 0, SEC_TO_OP = 0x80 | 1, SEC_TO_FULL = 0x80 | 3 };
-
-/* Text with '|' in place of NUL. */
-static void login_text(struct client *c, uint8_t flags, const char *text)
-{
-    char bytes[600];
-    uint32_t n = (uint32_t)strlen(text);
-
-    CHECK(n < sizeof bytes);
-    for (uint32_t i = 0; i < n; i++)
-        bytes[i] = text[i] == '|' ? 0 : text[i];
-    login(c, flags, bytes, n);
 }
 
 static void login_chap(struct client *c)
@@ -337,7 +42,7 @@ static void login_chap(struct client *c)
 static void begin(struct client *c, uint8_t how)
 {
     client_connect(c);
-    switch (how & 7) {
+    switch (how & 15) {
     case 0: /* the program does it, or does not */
         break;
     case 1:
@@ -365,6 +70,19 @@ static void begin(struct client *c, uint8_t how)
         login_text(c, SEC_TO_OP, WHO "|TargetName=" WORLD_IQN "0|AuthMethod=None|");
         login_text(c, OP_TO_FULL, "MaxRecvDataSegmentLength=262144|");
         break;
+    case 8:
+        login_text(c, OP_TO_FULL, WHO "|TargetName=" WORLD_IQN "0|HeaderDigest=CRC32C,None|InitialR2T=No|");
+        break;
+    case 9:
+        login_text(c, OP_TO_FULL, WHO "|TargetName=" WORLD_IQN "0|DataDigest=CRC32C|MaxBurstLength=4096|");
+        break;
+    case 10: /* as Windows does: who it is, then two more requests */
+        login_text(c, SEC, WHO "|TargetName=" WORLD_IQN "1|SessionType=Normal|AuthMethod=None|");
+        login_text(c, SEC_TO_OP, "");
+        login_text(c, OP_TO_FULL, "HeaderDigest=None,CRC32C|FirstBurstLength=65536|MaxOutstandingR2T=8|");
+        break;
+    default:
+        login_text(c, OP_TO_FULL, WHO "|TargetName=" WORLD_IQN "0|MaxOutstandingR2T=1|");
     }
 }
 
@@ -393,6 +111,12 @@ static uint32_t tame(uint8_t cdb[16])
     return cdb[small] * 512u;
 }
 
+static uint32_t tag_next(struct client *c)
+{
+    c->tasks[++c->itt % LIVE_TASKS] = c->itt;
+    return c->itt;
+}
+
 static void command(struct client *c, struct program *in)
 {
     uint8_t how = take8(in), bend = take8(in), size = take8(in), bhs[BHS_BYTES] = {ISCSI_SCSI_COMMAND};
@@ -407,15 +131,18 @@ static void command(struct client *c, struct program *in)
     else if (size & 0x80)
         edtl *= size & 0x40 ? 0x10001 : 512;
     n *= size & 0x20 ? 64 : size & 0x10 ? 16 : 1;
-    if (how & 0x08)
-        data = take(in, &n); /* a list of UNMAP, say */
-    else if (size & 8)
+    if (how & 0x08) { /* a list of UNMAP, say; the EDTL is its length unless the input says another */
+        data = take_rest(in, &n);
+        if (!edtl)
+            edtl = n;
+    } else if (size & 8) {
         n = edtl < 8192 ? edtl : 8192;
+    }
     bhs[AT_LUN + 1] = bend & 0x30 ? (bend & 0x30) >> 4 & 1 : 0;
     if ((bend & 0x38) == 0x38)
         bhs[AT_LUN] = bend;
     put32(bhs + AT_EDTL, edtl);
-    put32(bhs + AT_ITT, bend & 8 ? size : ++c->itt);
+    put32(bhs + AT_ITT, bend & 8 ? c->tasks[size % LIVE_TASKS] : tag_next(c));
     put32(bhs + AT_CMD_SN, number(c, how & ISCSI_IMMEDIATE, bend));
     c->out_itt = get32(bhs + AT_ITT);
     c->out_at = n;
@@ -450,20 +177,21 @@ static void data_out(struct client *c, struct program *in, bool solicited)
 static void request(struct client *c, struct program *in, uint8_t opcode)
 {
     uint8_t how = take8(in), bend = take8(in), bhs[BHS_BYTES] = {(uint8_t)(opcode | (how & ISCSI_IMMEDIATE))};
-    uint32_t n = take8(in), tag = how & 0x20 ? c->itt : take8(in);
+    uint32_t n = take8(in), tag = take8(in);
     const uint8_t *data = pattern;
 
-    if (how & 0x10) {
-        data = take(in, &n);
-    } else if (opcode == ISCSI_NOP_OUT && bend & 8) {
-        n *= 32;
-    } else if (opcode != ISCSI_NOP_OUT) {
+    if (how & 0x20)
+        tag = c->tasks[tag % LIVE_TASKS];
+    if (how & 0x10)
+        data = take_rest(in, &n);
+    else if (opcode == ISCSI_NOP_OUT)
+        n *= bend & 8 ? 32 : 1;
+    else
         n = 0;
-    }
     bhs[1] = opcode == ISCSI_TEXT_REQUEST ? how & 0xc0 ? (uint8_t)(how & 0xc0) : ISCSI_FINAL
                                           : (uint8_t)(ISCSI_FINAL | (how & 0x0f));
     bhs[AT_LUN + 1] = bend >> 6 & 1;
-    put32(bhs + AT_ITT, bend & 0x20 ? ISCSI_TAG_NONE : ++c->itt);
+    put32(bhs + AT_ITT, bend & 0x20 ? ISCSI_TAG_NONE : tag_next(c));
     if (opcode == ISCSI_TEXT_REQUEST)
         tag = bend & 0x10 ? c->text_ttt : ISCSI_TAG_NONE;
     else if (opcode == ISCSI_NOP_OUT)
@@ -472,24 +200,23 @@ static void request(struct client *c, struct program *in, uint8_t opcode)
         tag = 1 << 16; /* CID 1 */
     put32(bhs + AT_TTT, tag);
     put32(bhs + AT_CMD_SN, number(c, how & ISCSI_IMMEDIATE, bend));
-    put32(bhs + AT_REF_CMD_SN, c->cmd_sn);
+    put32(bhs + AT_REF_CMD_SN, c->cmd_sn - (bend & 1));
     pdu(c, bhs, data, n);
 }
 
 static void as_it_is(struct client *c, struct program *in, bool whole_pdu)
 {
     uint8_t bhs[BHS_BYTES] = {0};
-    uint32_t n = take8(in), head = BHS_BYTES;
+    uint32_t n, head = BHS_BYTES;
     const uint8_t *p;
 
     if (whole_pdu) {
         p = take(in, &head);
         memcpy(bhs, p, head);
-        bhs[AT_TOTAL_AHS_LENGTH] = 0;
     }
-    p = take(in, &n);
+    p = take_rest(in, &n);
     if (whole_pdu)
-        pdu(c, bhs, p, n);
+        pdu(c, bhs, p, n < DATA_BYTES ? n : DATA_BYTES);
     else
         client_write(c, p, n);
 }
@@ -516,88 +243,86 @@ static void time_passes(uint64_t seconds)
     }
 }
 
-static void step(struct client **pc, struct program *in)
+static void other_client(struct client **pc, uint8_t how)
 {
-    struct client *c = *pc;
-    const uint8_t *text;
-    uint32_t n;
-    uint8_t v;
+    *pc = &clients[(*pc - clients + 1) % CLIENTS];
+    if ((*pc)->fd < 0 || how & 0x80)
+        begin(*pc, how);
+}
 
-    switch (take8(in) & 15) {
-    case 0:
-        as_it_is(c, in, false);
+static void login_step(struct client *c, struct program *in)
+{
+    uint8_t flags = take8(in);
+    uint32_t n;
+    const uint8_t *text = take_rest(in, &n);
+
+    login(c, flags, text, n < DATA_BYTES ? n : DATA_BYTES);
+}
+
+static void request_step(struct client *c, uint8_t kind, struct program *in)
+{
+    switch (kind) {
+    case STEP_BYTES:
+    case STEP_PDU:
+        as_it_is(c, in, kind == STEP_PDU);
         break;
-    case 1:
-        as_it_is(c, in, true);
-        break;
-    case 2:
-    case 3:
+    case STEP_COMMAND:
         command(c, in);
         break;
-    case 4:
-        data_out(c, in, true);
+    case STEP_SOLICITED:
+    case STEP_UNSOLICITED:
+        data_out(c, in, kind == STEP_SOLICITED);
         break;
-    case 5:
-        data_out(c, in, false);
-        break;
-    case 6:
+    case STEP_TASK_MANAGEMENT:
         request(c, in, ISCSI_TASK_MANAGEMENT);
         break;
-    case 7:
+    case STEP_NOP:
         request(c, in, ISCSI_NOP_OUT);
         break;
-    case 8:
+    case STEP_TEXT:
         request(c, in, ISCSI_TEXT_REQUEST);
         break;
-    case 9:
+    case STEP_LOGOUT:
         request(c, in, ISCSI_LOGOUT_REQUEST);
         break;
-    case 10:
+    case STEP_LOGIN:
+        login_step(c, in);
+        break;
+    }
+}
+
+static void step(struct client **pc, uint8_t kind, struct program *in)
+{
+    struct client *c = *pc;
+    uint8_t v;
+
+    switch (kind) {
+    case STEP_BEND:
+        c->bend = take8(in) % (BEND_NOTHING + 1);
+        c->bend_by = take16(in);
+        return;
+    case STEP_WORLD:
         world_bend(take8(in));
         break;
-    case 11:
-        *pc = &clients[(c - clients + 1) % CLIENTS];
-        v = take8(in);
-        if ((*pc)->fd < 0 || v & 0x80)
-            begin(*pc, v);
+    case STEP_CLIENT:
+        other_client(pc, take8(in));
         return;
-    case 12:
+    case STEP_DEAF:
         c->deaf = take8(in) & 1;
         break;
-    case 13:
-        v = take8(in);
-        n = take8(in);
-        text = take(in, &n);
-        login(c, v, text, n);
-        break;
-    case 14:
+    case STEP_SHUTDOWN:
         if (c->fd >= 0)
             shutdown(c->fd, take8(in) & 1 ? SHUT_WR : SHUT_RDWR);
         break;
-    case 15:
+    case STEP_TIME:
         v = take8(in);
         if (v & 0x80)
             time_passes(v & 0x7f);
         break;
+    default:
+        request_step(c, kind, in);
     }
     turn(2);
-}
-
-static void nothing_left(void)
-{
-    CHECK(atomic_load(&target->nconns) == 0 && TAILQ_EMPTY(&target->sessions));
-    for (unsigned i = 0; i < WORLD_LOOPS; i++) {
-        struct shard *s = &target->shards[i];
-        struct device *d;
-
-        CHECK(TAILQ_EMPTY(&s->conns) && TAILQ_EMPTY(&s->starved) && s->held_bytes == 0);
-        TAILQ_FOREACH (d, &s->devices, entry) {
-            CHECK(d->nsessions == 0 && !d->going && TAILQ_EMPTY(&d->sessions));
-            for (int lun = 0; lun < VM_DISKS_MAX; lun++)
-                CHECK(!d->reserved_by[lun]);
-            scsi_reserve_free(d); /* registrations stay: the next input would see them */
-        }
-    }
 }
 
 static void on_stopped(void *arg)
@@ -626,30 +351,17 @@ static void restart(bool late)
     begin_target();
 }
 
-static void end(uint8_t how)
-{
-    if (how & 0x40)
-        restart(how & 0x20);
-    for (int i = 0; i < CLIENTS; i++)
-        client_drop(&clients[i]);
-    world_bend(0);
-    for (unsigned i = 0; i < 1000 && atomic_load(&target->nconns); i++)
-        turn(1);
-    nothing_left();
-    world_check();
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
-    struct program in = {p, p + n};
+    struct program in = {p, p + n}, bytes;
     struct client *c = &clients[0];
+    uint8_t how = take8(&in), kind;
 
-    for (int i = 0; i < CLIENTS; i++)
-        clients[i].fd = -1;
-    begin(c, n ? p[0] : 0);
-    take8(&in);
-    for (unsigned steps = 0; in.p < in.end && steps < 64; steps++)
-        step(&c, &in);
-    end(n ? p[0] : 0);
+    begin(c, how);
+    for (unsigned i = 0; i < PROGRAM_STEPS && take_step(&in, &kind, &bytes); i++)
+        step(&c, kind % STEP_KINDS, &bytes);
+    if (how & 0x40)
+        restart(how & 0x20);
+    all_gone();
     return 0;
 }

@@ -1,4 +1,4 @@
-/* links: cache */
+/* links: cache; covers: cache/vm_spec */
 /* A VM's entry in the catalog: what is understood is written and read again as the same VM.
  */
 #include "check.h"

@@ -29,6 +29,7 @@ void fake_volume_init(struct volume *v, uint64_t sectors, uint32_t block_bytes)
     v->bytes = xcalloc(sectors, SECTOR_BYTES);
     v->backed = v->sectors = sectors;
     v->block_bytes = block_bytes;
+    memcpy(v->naa, "\x30\1\2\3\4\5\6\7", 8);
 }
 
 void fake_volume_free(struct volume *v)
@@ -192,8 +193,7 @@ uint32_t volume_block_bytes(const struct volume *v)
 
 const uint8_t *volume_naa(const struct volume *v)
 {
-    (void)v;
-    return (const uint8_t *)"\x30\1\2\3\4\5\6\7";
+    return v->naa;
 }
 
 const char *volume_serial(const struct volume *v)

@@ -17,6 +17,7 @@ struct volume {
     uint64_t backed;  /* whole blocks of 4 KiB */
     uint64_t sectors; /* what it says it has: backed, or set to more (before the test, or on its loop) */
     uint32_t block_bytes;
+    uint8_t naa[8];
     atomic_bool stalled;     /* everything waits in it for fake_volume_turn() */
     atomic_bool reads_wait;  /* reads do: none is answered at once */
     atomic_bool writes_wait; /* and so do the others, as in the real volume */

@@ -4,6 +4,7 @@
 # Source it first. The story is then started again in network, mount and process namespaces of its own: every
 # port is free, /run is its alone, and whatever it starts, mounts or makes is gone when it ends, however it
 # ends. Files live in $stage. ISTHMUS_BIN names the folder of the programs. KEEP=DIR copies the stage there.
+# UNDER="valgrind ..." runs our daemons under it.
 set -euo pipefail
 
 # shellcheck source=../../deploy/lib.sh
@@ -77,7 +78,7 @@ wait_for() {
 
 # --- processes ---
 
-declare -A pids=()
+declare -A pids=() programs=()
 
 # start NAME program...: its output goes to NAME.log.
 start() { start_in "" "$@"; }
@@ -85,6 +86,9 @@ start() { start_in "" "$@"; }
 start_in() {
     local ns=$1 name=$2
     shift 2
+    programs[$name]=$1
+    # shellcheck disable=SC2086
+    [[ $1 != isthmus-* ]] || set -- ${UNDER:-} "$@"
     [ -z "$ns" ] || set -- ip netns exec "$ns" "$@"
     (exec "$@") >>"$stage/$name.log" 2>&1 </dev/null 3>&- 4>&- &
     pids[$name]=$!
@@ -152,9 +156,29 @@ metric() {
 
 # --- the end ---
 
+# With CLEAN_ENDS=1 our daemons must end well on SIGTERM, too: that is where the sanitizers and valgrind say
+# what they have seen.
+clean_ends() {
+    local name end=$((SECONDS + 20 * slowness)) status=0
+    for name in "${!pids[@]}"; do
+        if [[ ${programs[$name]} != isthmus-* ]] || ! alive "$name"; then continue; fi
+        kill -TERM "${pids[$name]}"
+        while alive "$name" && [ "$SECONDS" -le "$end" ]; do
+            sleep 0.02
+        done
+        ended_status=124
+        alive "$name" || { ended_status=0 && wait "${pids[$name]}" && unset "pids[$name]"; } || ended_status=$?
+        [ "$ended_status" = 0 ] || { status=1 && say "$name ended with status $ended_status at the end"; }
+    done
+    return "$status"
+}
+
 story_end() {
     local status=$? name
     exec 1>&3 2>&4
+    if [ "$status" = 0 ] && [ -n "${CLEAN_ENDS:-}" ]; then
+        clean_ends || status=1
+    fi
     if [ "$status" != 0 ] && [ "$status" != 77 ]; then
         [ ${#show_whole[@]} = 0 ] || cat "${show_whole[@]}" 2>/dev/null || true
         say "--- $story_name failed; the logs' ends:"

@@ -158,13 +158,54 @@ static void reads_that_nobody_takes(void **state)
     client_free(&c);
 }
 
+/* Writes that are larger than all that the session may hold, each with immediate data, which they keep while
+ * they wait: one after the other they are let in. */
+static int start_with_little(void **state)
+{
+    int r;
+
+    fix_conf.session_bytes = 64 << 10;
+    r = fix_start(state);
+    fix_conf.session_bytes = 0;
+    return r;
+}
+
+static void writes_larger_than_the_budget(void **state)
+{
+    enum { WRITES = 3, FIRST = 4096, ALL = 256 << 10 };
+    static uint8_t data[ALL];
+    struct client *c = session_new(0, 1, "MaxBurstLength=262144|FirstBurstLength=65536|");
+
+    (void)state;
+    memset(data, 0x5a, sizeof data);
+    for (unsigned i = 0; i < WRITES; i++)
+        command_send(c, F | W, ALL, rw10(0x2a, i * (ALL / 512), ALL / 512), 10, data, FIRST);
+    for (unsigned i = 0; i < WRITES; i++) {
+        uint32_t itt, ttt;
+
+        assert_int_equal(pdu_recv(c), ISCSI_R2T);
+        itt = get32(c->bhs + AT_ITT);
+        ttt = get32(c->bhs + AT_TTT);
+        assert_int_equal(get32(c->bhs + AT_DESIRED_LENGTH), ALL - FIRST);
+        for (uint32_t at = FIRST, sn = 0; at < ALL; at += FIRST)
+            data_out(c, itt, ttt, sn++, at, at + FIRST == ALL, data, FIRST);
+        assert_int_equal(answer_recv(c, NULL).status, 0);
+    }
+    assert_memory_equal(disk(0) + (WRITES - 1) * ALL, data, ALL);
+    client_free(&c);
+}
+
 #define STORY(name) cmocka_unit_test_setup_teardown(name, fix_start, fix_stop)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        STORY(a_write_of_nothing_in_pieces), STORY(a_write_of_nothing_out_of_order),
-        STORY(two_logouts_out_of_order),     STORY(pings_without_end),
-        STORY(all_targets_a_thousand_times), STORY(reads_that_nobody_takes),
+        STORY(a_write_of_nothing_in_pieces),
+        STORY(a_write_of_nothing_out_of_order),
+        STORY(two_logouts_out_of_order),
+        STORY(pings_without_end),
+        STORY(all_targets_a_thousand_times),
+        STORY(reads_that_nobody_takes),
+        cmocka_unit_test_setup_teardown(writes_larger_than_the_budget, start_with_little, fix_stop),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

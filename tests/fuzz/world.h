@@ -1,10 +1,10 @@
-/* tests/fuzz/fuzz_session.h - the VMs that fuzz_session's target serves: three of them, with volumes in
+/* tests/fuzz/world.h - the VMs of fuzz_session and fuzz_cdb: three of them, with volumes in
  * memory that answer late, or with an error, when the input says so.
  *
  * vm0: two disks of 512-byte blocks; vm1: 4096-byte blocks; vm2: CHAP both ways. Included once.
  */
-#ifndef ISTHMUS_FUZZ_SESSION_H
-#define ISTHMUS_FUZZ_SESSION_H
+#ifndef ISTHMUS_FUZZ_WORLD_H
+#define ISTHMUS_FUZZ_WORLD_H
 
 #include "check.h"
 #include "fake_volumes.h"
@@ -35,6 +35,7 @@ static void world_init(struct loop **loops)
     for (int i = 0; i < WORLD_VOLUMES; i++) {
         fake_volume_init(&world.volumes[i], WORLD_SECTORS, i == 1 ? 4096 : 512);
         world.volumes[i].writes_wait = true;
+        world.volumes[i].naa[7] = (uint8_t)i;
     }
     strcpy(world.vms[2].spec.chap_user, "user");
     strcpy(world.vms[2].spec.chap_secret, WORLD_SECRET);
