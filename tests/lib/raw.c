@@ -19,13 +19,12 @@
 
 enum { TIMEOUT_MS = 10000, PUT_MAX = BHS_BYTES + ISCSI_AHS_MAX + 16 };
 
-struct raw *raw_connect(const char *address, uint16_t port, uint8_t isid)
+struct raw *raw_over(int fd, uint8_t isid)
 {
-    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
     struct raw *c = xcalloc(1, sizeof *c);
     int one = 1;
 
-    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    c->fd = fd;
     c->timeout_ms = TIMEOUT_MS;
     c->cmd_sn = 7;
     c->itt = c->cid = 1;
@@ -37,13 +36,21 @@ struct raw *raw_connect(const char *address, uint16_t port, uint8_t isid)
     c->immediate = c->initial_r2t = true;
     c->data = xmalloc(RAW_DATA_MAX + 8);
     c->data[0] = 0;
-    if (inet_pton(AF_INET, address, &in.sin_addr) != 1 ||
-        connect(c->fd, (struct sockaddr *)&in, sizeof in) != 0) {
-        raw_free(&c);
-        return NULL;
-    }
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     return c;
+}
+
+struct raw *raw_connect(const char *address, uint16_t port, uint8_t isid)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (inet_pton(AF_INET, address, &in.sin_addr) != 1 ||
+        connect(fd, (struct sockaddr *)&in, sizeof in) != 0) {
+        close(fd);
+        return NULL;
+    }
+    return raw_over(fd, isid);
 }
 
 void raw_free(struct raw **pc)

@@ -55,6 +55,8 @@ struct raw_pdu {
     uint32_t header_digest_xor, data_digest_xor;
 };
 
+/* Over a socket that is connected; takes it. */
+struct raw *raw_over(int fd, uint8_t isid);
 /* Connected, IPv4, or NULL. isid: the last byte of the ISID, so that a test can have several ports. */
 struct raw *raw_connect(const char *address, uint16_t port, uint8_t isid);
 void raw_free(struct raw **); /* closes it */

@@ -8,20 +8,17 @@
 #define ISTHMUS_TARGET_FIXTURE_H
 
 #include "check.h"
-#include "crc32c.h"
 #include "fake_volumes.h"
-#include "iscsi.h"
 #include "log.h"
 #include "mem.h"
+#include "raw.h"
 #include "target.h"
-#include "wire.h"
 
 #include <arpa/inet.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -162,73 +159,35 @@ static inline int fix_stop(void **state)
     return fix_end(state);
 }
 
-/* --- the initiator --- */
+/* --- the initiator: lib/raw.h, and a test that fails when it cannot go on --- */
 
-struct client {
-    int fd;
-    uint32_t cmd_sn, itt;
-    bool header_digest, data_digest;
-    uint8_t isid[6];
-    uint8_t bhs[48]; /* the PDU that came last */
-    uint8_t data[1 << 20];
-    uint32_t len;
-};
-
-static inline struct client *client_new(uint8_t isid)
+static inline struct raw *client_new(uint8_t isid)
 {
-    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(fix.port)};
-    struct client *c = xcalloc(1, sizeof *c);
-    struct timeval tv = {.tv_sec = 10};
+    struct raw *c = raw_connect("127.0.0.1", fix.port, isid);
 
-    in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    c->fd = socket(AF_INET, SOCK_STREAM, 0);
-    c->cmd_sn = 7;
-    c->itt = 1;
-    c->isid[0] = 0x80;
-    c->isid[5] = isid;
-    setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
-    assert_int_equal(connect(c->fd, (struct sockaddr *)&in, sizeof in), 0);
+    assert_non_null(c);
+    c->show_pings = true;
     return c;
 }
 
-static inline void client_free(struct client **c)
+static inline void client_write(struct raw *c, const void *p, size_t n)
 {
-    close((*c)->fd);
-    free(*c);
-    *c = NULL;
-}
-
-static inline void client_write(struct client *c, const void *p, size_t n)
-{
-    assert_int_equal(send(c->fd, p, n, MSG_NOSIGNAL), (ssize_t)n);
+    assert_true(raw_write(c, p, n));
 }
 
 /* One PDU as it goes over the wire, appended to out; returns its length. */
-static inline size_t pdu_put(struct client *c, uint8_t *out, uint8_t bhs[48], const void *data, uint32_t len)
+static inline size_t pdu_put(struct raw *c, uint8_t *out, uint8_t bhs[48], const void *data, uint32_t len)
 {
-    size_t n = 48;
-    uint32_t crc;
+    struct raw_pdu p = {.data = data, .len = len};
+    size_t n;
 
-    put24(bhs + AT_DATA_SEGMENT_LENGTH, len);
-    memcpy(out, bhs, 48);
-    if (c->header_digest) {
-        crc = crc32c_table(0, bhs, 48);
-        memcpy(out + n, &crc, 4);
-        n += 4;
-    }
-    if (!len)
-        return n;
-    memcpy(out + n, data, len);
-    memset(out + n + len, 0, -len & 3);
-    if (c->data_digest) {
-        crc = crc32c_table(0, out + n, len + (-len & 3));
-        memcpy(out + n + len + (-len & 3), &crc, 4);
-        n += 4;
-    }
-    return n + len + (-len & 3);
+    memcpy(p.bhs, bhs, 48);
+    n = raw_put(c, &p, out);
+    memcpy(bhs, p.bhs, 48); /* with its lengths */
+    return n;
 }
 
-static inline void pdu_send(struct client *c, uint8_t bhs[48], const void *data, uint32_t len)
+static inline void pdu_send(struct raw *c, uint8_t bhs[48], const void *data, uint32_t len)
 {
     uint8_t *out = xmalloc(64 + len + 8);
 
@@ -236,207 +195,102 @@ static inline void pdu_send(struct client *c, uint8_t bhs[48], const void *data,
     free(out);
 }
 
-static inline bool client_read(struct client *c, void *p, size_t n)
-{
-    return n == 0 || recv(c->fd, p, n, MSG_WAITALL) == (ssize_t)n;
-}
-
 /* The next PDU into bhs and data; its opcode, or -1 when the target has closed the connection. */
-static inline int pdu_recv(struct client *c)
+static inline int pdu_recv(struct raw *c)
 {
-    uint32_t crc, pad;
+    int opcode = raw_recv(c);
 
-    if (!client_read(c, c->bhs, 48))
-        return -1;
-    if (c->header_digest) {
-        assert_true(client_read(c, &crc, 4));
-        assert_int_equal(crc, crc32c_table(0, c->bhs, 48));
-    }
-    c->len = get24(c->bhs + AT_DATA_SEGMENT_LENGTH);
-    assert_true(c->len <= sizeof c->data - 8);
-    pad = -c->len & 3;
-    assert_true(client_read(c, c->data, c->len + pad));
-    if (c->data_digest && c->len) {
-        assert_true(client_read(c, &crc, 4));
-        assert_int_equal(crc, crc32c_table(0, c->data, c->len + pad));
-    }
-    return c->bhs[0] & ISCSI_OPCODE_MASK;
+    assert_true(opcode >= RAW_CLOSED);
+    return opcode;
 }
 
-static inline void login_header(struct client *c, uint8_t bhs[48], uint8_t flags)
+static inline void login_header(struct raw *c, uint8_t bhs[48], uint8_t flags)
 {
-    memset(bhs, 0, 48);
-    bhs[0] = ISCSI_LOGIN_REQUEST | ISCSI_IMMEDIATE;
-    bhs[1] = flags;
-    memcpy(bhs + AT_ISID, c->isid, 6);
-    put32(bhs + AT_CMD_SN, c->cmd_sn);
-    put16(bhs + AT_CID, 1);
+    struct raw_pdu p;
+
+    raw_login_header(c, &p, flags);
+    memcpy(bhs, p.bhs, 48);
 }
 
-/* Text of pairs, each ended by '|' in the source instead of NUL. */
-static inline uint32_t pairs(char *out, const char *text)
-{
-    uint32_t n = (uint32_t)strlen(text);
-
-    for (uint32_t i = 0; i < n; i++)
-        out[i] = text[i] == '|' ? 0 : text[i];
-    return n;
-}
-
-static inline void login_send(struct client *c, uint8_t flags, const char *text)
+static inline void login_send(struct raw *c, uint8_t flags, const char *text)
 {
     CLEANUP_FREE char *buf = xmalloc(strlen(text) + 1);
     uint8_t bhs[48];
 
     login_header(c, bhs, flags);
-    pdu_send(c, bhs, buf, pairs(buf, text));
+    pdu_send(c, bhs, buf, raw_text(buf, text));
 }
 
 /* One request and its answer: the status, or -1 if the connection was closed. */
-static inline int login(struct client *c, uint8_t flags, const char *text)
+static inline int login(struct raw *c, uint8_t flags, const char *text)
 {
-    login_send(c, flags, text);
-    if (pdu_recv(c) < 0)
-        return -1;
-    assert_int_equal(c->bhs[0], ISCSI_LOGIN_RESPONSE);
-    return get16(c->bhs + AT_LOGIN_STATUS);
+    int status = raw_login(c, flags, text);
+
+    assert_true(status >= RAW_CLOSED);
+    return status;
 }
-
-/* The value of a key in the answer, or "". */
-static inline const char *answered(struct client *c, const char *key)
-{
-    size_t n = strlen(key);
-
-    c->data[c->len] = 0;
-    for (char *p = (char *)c->data; p < (char *)c->data + c->len; p += strlen(p) + 1)
-        if (!strncmp(p, key, n) && p[n] == '=')
-            return p + n + 1;
-    return "";
-}
-
-enum { T_OP_TO_FULL = 0x80 | 1 << 2 | 3, T_SEC_TO_OP = 0x80 | 1, T_SEC_TO_FULL = 0x80 | 3 };
 
 /* A session with vm0 or vm1, straight through the operational stage. more: further keys, each ended by '|'.
  */
-static inline struct client *session_new(int vm, uint8_t isid, const char *more)
+static inline struct raw *session_new(int vm, uint8_t isid, const char *more)
 {
-    struct client *c = client_new(isid);
+    struct raw *c = client_new(isid);
     char text[1000];
 
     snprintf(text, sizeof text, FIX_INITIATOR "|TargetName=iqn.2026-11.test:vm%d|SessionType=Normal|%s", vm,
              more);
-    assert_int_equal(login(c, T_OP_TO_FULL, text), 0);
-    c->header_digest = strstr(more, "HeaderDigest=CRC32C") != NULL;
-    c->data_digest = strstr(more, "DataDigest=CRC32C") != NULL;
+    assert_int_equal(login(c, RAW_TO_FULL, text), 0);
     return c;
 }
 
-static inline void command_header(struct client *c, uint8_t bhs[48], uint8_t flags, uint32_t edtl,
+static inline void command_header(struct raw *c, uint8_t bhs[48], uint8_t flags, uint32_t edtl,
                                   const void *cdb, size_t n)
 {
-    memset(bhs, 0, 48);
-    bhs[0] = ISCSI_SCSI_COMMAND;
-    bhs[1] = flags | 1; /* SIMPLE */
-    put32(bhs + AT_ITT, c->itt++);
-    put32(bhs + AT_EDTL, edtl);
-    put32(bhs + AT_CMD_SN, c->cmd_sn++);
-    memcpy(bhs + AT_CDB, cdb, n);
+    struct raw_pdu p;
+
+    raw_command_header(c, &p, flags, edtl, cdb, n);
+    memcpy(bhs, p.bhs, 48);
 }
 
-enum { F = 0x80, R = 0x40, W = 0x20 };
+enum { F = ISCSI_FINAL, R = RAW_READ, W = RAW_WRITE };
 
-static inline void command_send(struct client *c, uint8_t flags, uint32_t edtl, const void *cdb, size_t n,
+static inline void command_send(struct raw *c, uint8_t flags, uint32_t edtl, const void *cdb, size_t n,
                                 const void *data, uint32_t len)
 {
-    uint8_t bhs[48];
-
-    command_header(c, bhs, flags, edtl, cdb, n);
-    pdu_send(c, bhs, data, len);
+    raw_command(c, flags, edtl, cdb, n, data, len);
 }
 
-static inline const uint8_t *rw10(uint8_t opcode, uint32_t lba, uint16_t count)
-{
-    static uint8_t cdb[16];
-
-    memset(cdb, 0, sizeof cdb);
-    cdb[0] = opcode;
-    put32(cdb + 2, lba);
-    put16(cdb + 7, count);
-    return cdb;
-}
-
-static inline void data_out(struct client *c, uint32_t itt, uint32_t ttt, uint32_t sn, uint32_t offset,
+static inline void data_out(struct raw *c, uint32_t itt, uint32_t ttt, uint32_t sn, uint32_t offset,
                             bool final, const void *data, uint32_t len)
 {
-    uint8_t bhs[48] = {ISCSI_DATA_OUT, final ? 0x80 : 0};
-
-    put32(bhs + AT_ITT, itt);
-    put32(bhs + AT_TTT, ttt);
-    put32(bhs + AT_DATA_SN, sn);
-    put32(bhs + AT_BUFFER_OFFSET, offset);
-    pdu_send(c, bhs, data, len);
+    assert_true(raw_data_out(c, itt, ttt, sn, offset, final, data, len));
 }
 
-static inline void tmf_send(struct client *c, uint8_t function, uint32_t task, uint32_t ref_cmd_sn)
+static inline void tmf_send(struct raw *c, uint8_t function, uint32_t task, uint32_t ref_cmd_sn)
 {
-    uint8_t bhs[48] = {ISCSI_TASK_MANAGEMENT | ISCSI_IMMEDIATE, (uint8_t)(0x80 | function)};
-
-    put32(bhs + AT_ITT, c->itt++);
-    put32(bhs + AT_REFERENCED_TASK_TAG, task);
-    put32(bhs + AT_CMD_SN, c->cmd_sn);
-    put32(bhs + AT_REF_CMD_SN, ref_cmd_sn);
-    pdu_send(c, bhs, NULL, 0);
+    raw_manage(c, function, 0, task, ref_cmd_sn);
 }
 
-static inline int tmf_recv(struct client *c)
+static inline int tmf_recv(struct raw *c)
 {
     assert_int_equal(pdu_recv(c), ISCSI_TASK_MANAGEMENT_RESPONSE);
     return c->bhs[AT_RESPONSE];
 }
 
-static inline int tmf(struct client *c, uint8_t function, uint32_t task, uint32_t ref_cmd_sn)
+static inline int tmf(struct raw *c, uint8_t function, uint32_t task, uint32_t ref_cmd_sn)
 {
     tmf_send(c, function, task, ref_cmd_sn);
     return tmf_recv(c);
 }
 
-/* The answer of a command: SCSI Response, or Data-In PDUs gathered in out (out_len: how many bytes) whose
- * last one has the status. Returns the status; sense 0xKKAACC or 0, and the residual (negative: underflow).
- */
-struct answer {
-    int status;
-    uint32_t sense, out_len;
-    int64_t residual;
-    uint32_t itt;
-};
-
-static inline struct answer answer_recv(struct client *c, uint8_t *out)
+/* The answer of a command, its data in out, which has room for all of it. */
+static inline struct raw_answer answer_recv(struct raw *c, uint8_t *out)
 {
-    struct answer a = {0};
+    struct raw_answer a = raw_answer(c, out, UINT32_MAX);
 
-    for (;;) {
-        int opcode = pdu_recv(c);
-
-        if (opcode == ISCSI_DATA_IN) {
-            if (out)
-                memcpy(out + get32(c->bhs + AT_BUFFER_OFFSET), c->data, c->len);
-            a.out_len += c->len;
-            if (!(c->bhs[1] & ISCSI_DATA_STATUS))
-                continue;
-        } else if (opcode == ISCSI_SCSI_RESPONSE) {
-            if (c->len >= 20)
-                a.sense = (uint32_t)(c->data[4] & 15) << 16 | (uint32_t)c->data[14] << 8 | c->data[15];
-        } else {
-            fail_msg("PDU %02x instead of an answer", opcode);
-        }
-        a.status = c->bhs[AT_STATUS];
-        a.itt = get32(c->bhs + AT_ITT);
-        if (c->bhs[1] & ISCSI_RESIDUAL_OVERFLOW)
-            a.residual = get32(c->bhs + AT_RESIDUAL);
-        if (c->bhs[1] & ISCSI_RESIDUAL_UNDERFLOW)
-            a.residual = -(int64_t)get32(c->bhs + AT_RESIDUAL);
-        return a;
-    }
+    if (a.opcode != ISCSI_DATA_IN && a.opcode != ISCSI_SCSI_RESPONSE)
+        fail_msg("PDU %02x instead of an answer", (unsigned)a.opcode);
+    return a;
 }
 
 #endif

@@ -1,4 +1,4 @@
-/* links: fake_volumes target */
+/* links: raw fake_volumes target */
 /* Initiators that break the rules on purpose: none of it may end the process, or take memory without end.
  */
 #include "target_fixture.h"
@@ -9,11 +9,11 @@
 
 static void alive(void)
 {
-    struct client *c = session_new(0, 99, "");
+    struct raw *c = session_new(0, 99, "");
 
-    command_send(c, F | R, 512, rw10(0x28, 0, 1), 10, NULL, 0);
+    command_send(c, F | R, 512, raw_cdb10(0x28, 0, 1), 10, NULL, 0);
     assert_int_equal(answer_recv(c, NULL).status, 0);
-    client_free(&c);
+    raw_free(&c);
 }
 
 /* EDTL 0, but unsolicited data is announced, and comes: none of it. */
@@ -23,14 +23,14 @@ static void a_write_of_nothing_in_pieces(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof opcodes; i++) {
-        struct client *c = session_new(0, 1, "InitialR2T=No|");
+        struct raw *c = session_new(0, 1, "InitialR2T=No|");
         uint32_t itt = c->itt;
 
-        command_send(c, W, 0, rw10(opcodes[i], 0, 0), 10, NULL, 0);
+        command_send(c, W, 0, raw_cdb10(opcodes[i], 0, 0), 10, NULL, 0);
         data_out(c, itt, ISCSI_TAG_NONE, 0, 0, false, NULL, 0);
         data_out(c, itt, ISCSI_TAG_NONE, 1, 0, true, NULL, 0);
         assert_int_equal(answer_recv(c, NULL).itt, itt);
-        client_free(&c);
+        raw_free(&c);
     }
     alive();
 }
@@ -38,25 +38,25 @@ static void a_write_of_nothing_in_pieces(void **state)
 /* The same before its turn. */
 static void a_write_of_nothing_out_of_order(void **state)
 {
-    struct client *c = session_new(0, 1, "InitialR2T=No|");
+    struct raw *c = session_new(0, 1, "InitialR2T=No|");
     uint32_t itt = c->itt;
 
     (void)state;
     c->cmd_sn++;
-    command_send(c, W, 0, rw10(0x2a, 0, 0), 10, NULL, 0);
+    command_send(c, W, 0, raw_cdb10(0x2a, 0, 0), 10, NULL, 0);
     data_out(c, itt, ISCSI_TAG_NONE, 0, 0, true, NULL, 0);
     c->cmd_sn -= 2;
     command_send(c, F, 0, (const uint8_t[6]){0}, 6, NULL, 0);
     assert_int_equal(answer_recv(c, NULL).status, 0);
     assert_int_equal(answer_recv(c, NULL).itt, itt);
-    client_free(&c);
+    raw_free(&c);
     alive();
 }
 
 /* Requests with CmdSN 8 and 9 wait for 7: when it comes, 8 ends the session, and 9 is too late. */
 static void two_logouts_out_of_order(void **state)
 {
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
     uint8_t bhs[48] = {ISCSI_LOGOUT_REQUEST, 0x80};
 
     (void)state;
@@ -70,7 +70,7 @@ static void two_logouts_out_of_order(void **state)
     assert_int_equal(pdu_recv(c), ISCSI_LOGOUT_RESPONSE);
     assert_int_equal(get32(c->bhs + AT_ITT), 1);
     assert_int_equal(pdu_recv(c), -1);
-    client_free(&c);
+    raw_free(&c);
     alive();
 }
 
@@ -78,7 +78,7 @@ static void two_logouts_out_of_order(void **state)
 static void pings_without_end(void **state)
 {
     enum { PING = 256 << 10, MOST = 48 << 20 };
-    struct client *c = session_new(0, 1, "MaxRecvDataSegmentLength=262144|");
+    struct raw *c = session_new(0, 1, "MaxRecvDataSegmentLength=262144|");
     uint8_t bhs[48] = {ISCSI_NOP_OUT | ISCSI_IMMEDIATE, 0x80}, *out = xcalloc(1, PING + 64),
             *ping = xcalloc(1, PING);
     struct pollfd writable = {.fd = c->fd, .events = POLLOUT};
@@ -99,7 +99,7 @@ static void pings_without_end(void **state)
     assert_true(total < MOST);
     free(out);
     free(ping);
-    client_free(&c);
+    raw_free(&c);
     alive();
 }
 
@@ -108,12 +108,12 @@ static void all_targets_a_thousand_times(void **state)
 {
     enum { TIMES = 500 };
     static const char ask[] = "SendTargets=All"; /* and its NUL */
-    struct client *c = client_new(1);
+    struct raw *c = client_new(1);
     uint8_t bhs[48] = {ISCSI_TEXT_REQUEST | ISCSI_IMMEDIATE, 0x80};
     char text[TIMES * sizeof ask];
 
     (void)state;
-    assert_int_equal(login(c, T_OP_TO_FULL, FIX_INITIATOR "|SessionType=Discovery|"), 0);
+    assert_int_equal(login(c, RAW_TO_FULL, FIX_INITIATOR "|SessionType=Discovery|"), 0);
     for (size_t i = 0; i < TIMES; i++)
         memcpy(text + i * sizeof ask, ask, sizeof ask);
     put32(bhs + AT_ITT, 9);
@@ -123,8 +123,8 @@ static void all_targets_a_thousand_times(void **state)
     assert_int_equal(pdu_recv(c), ISCSI_REJECT);
     pdu_send(c, bhs, ask, sizeof ask);
     assert_int_equal(pdu_recv(c), ISCSI_TEXT_RESPONSE);
-    assert_string_equal(answered(c, "TargetName"), "iqn.2026-11.test:vm0");
-    client_free(&c);
+    assert_string_equal(raw_value(c, "TargetName"), "iqn.2026-11.test:vm0");
+    raw_free(&c);
 }
 
 /* Reads of more than the session may hold, and nobody takes the answers: the loop sleeps, and goes on when
@@ -132,14 +132,14 @@ static void all_targets_a_thousand_times(void **state)
 static void reads_that_nobody_takes(void **state)
 {
     enum { READS = 8, FIT = 4 };
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
     struct timespec before, after;
     int64_t used_ms;
 
     (void)state;
     atomic_store(&fix.volumes[0].stalled, true);
     for (unsigned i = 0; i < READS; i++)
-        command_send(c, F | R, 16 << 20, rw10(0x28, 0, 32768), 10, NULL, 0);
+        command_send(c, F | R, 16 << 20, raw_cdb10(0x28, 0, 32768), 10, NULL, 0);
     fix_wait(&fix.volumes[0].nparked, FIT);
     fix_unstall(0);
     fix_wait(&fix.volumes[0].reads, FIT);
@@ -150,12 +150,12 @@ static void reads_that_nobody_takes(void **state)
     used_ms = (after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000;
     assert_in_range(used_ms, 0, 100);
     for (unsigned i = 0; i < READS; i++) {
-        struct answer a = answer_recv(c, NULL);
+        struct raw_answer a = answer_recv(c, NULL);
 
         assert_int_equal(a.status, 0);
-        assert_int_equal(a.out_len, 16 << 20);
+        assert_int_equal(a.got, 16 << 20);
     }
-    client_free(&c);
+    raw_free(&c);
 }
 
 /* Writes that are larger than all that the session may hold, each with immediate data, which they keep while
@@ -174,12 +174,12 @@ static void writes_larger_than_the_budget(void **state)
 {
     enum { WRITES = 3, FIRST = 4096, ALL = 256 << 10 };
     static uint8_t data[ALL];
-    struct client *c = session_new(0, 1, "MaxBurstLength=262144|FirstBurstLength=65536|");
+    struct raw *c = session_new(0, 1, "MaxBurstLength=262144|FirstBurstLength=65536|");
 
     (void)state;
     memset(data, 0x5a, sizeof data);
     for (unsigned i = 0; i < WRITES; i++)
-        command_send(c, F | W, ALL, rw10(0x2a, i * (ALL / 512), ALL / 512), 10, data, FIRST);
+        command_send(c, F | W, ALL, raw_cdb10(0x2a, i * (ALL / 512), ALL / 512), 10, data, FIRST);
     for (unsigned i = 0; i < WRITES; i++) {
         uint32_t itt, ttt;
 
@@ -192,7 +192,7 @@ static void writes_larger_than_the_budget(void **state)
         assert_int_equal(answer_recv(c, NULL).status, 0);
     }
     assert_memory_equal(disk(0) + (WRITES - 1) * ALL, data, ALL);
-    client_free(&c);
+    raw_free(&c);
 }
 
 #define STORY(name) cmocka_unit_test_setup_teardown(name, fix_start, fix_stop)

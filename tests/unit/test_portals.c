@@ -1,4 +1,4 @@
-/* links: fake_volumes target */
+/* links: raw fake_volumes target */
 /* Several portals of both families, how many connections there may be, pings, and what sessions are told when
  * the target stops.
  */
@@ -29,41 +29,38 @@ static int stop(void **state)
 }
 
 /* A connection to that portal, from 127.0.0.`from` where that is said. */
-static struct client *client_at(int portal, uint8_t from)
+static struct raw *client_at(int portal, uint8_t from)
 {
     struct sockaddr_in in = {.sin_family = AF_INET}, ours = {.sin_family = AF_INET};
     struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
-    struct client *c = xcalloc(1, sizeof *c);
-    struct timeval tv = {.tv_sec = 10};
-    int rc;
+    int fd = socket(portal == V6 ? AF_INET6 : AF_INET, SOCK_STREAM, 0), rc;
+    struct raw *c;
 
     in.sin_port = in6.sin6_port = htons(target_port(fix.target, (unsigned)portal));
     in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     ours.sin_addr.s_addr = htonl(0x7f000000u | from);
-    c->fd = socket(portal == V6 ? AF_INET6 : AF_INET, SOCK_STREAM, 0);
-    c->cmd_sn = c->itt = 1;
-    c->isid[0] = 0x80;
-    setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
     if (from)
-        assert_int_equal(bind(c->fd, (struct sockaddr *)&ours, sizeof ours), 0);
-    rc = portal == V6 ? connect(c->fd, (struct sockaddr *)&in6, sizeof in6)
-                      : connect(c->fd, (struct sockaddr *)&in, sizeof in);
+        assert_int_equal(bind(fd, (struct sockaddr *)&ours, sizeof ours), 0);
+    rc = portal == V6 ? connect(fd, (struct sockaddr *)&in6, sizeof in6)
+                      : connect(fd, (struct sockaddr *)&in, sizeof in);
     assert_int_equal(rc, 0);
+    c = raw_over(fd, 0);
+    c->show_pings = true;
     return c;
 }
 
 /* The addresses of vm0, one after the other, each ended by a space. */
-static void addresses(struct client *c, char *out, size_t size)
+static void addresses(struct raw *c, char *out, size_t size)
 {
     uint8_t bhs[48] = {ISCSI_TEXT_REQUEST | ISCSI_IMMEDIATE, 0x80};
     char text[100];
     size_t n = 0;
 
-    assert_int_equal(login(c, T_OP_TO_FULL, FIX_INITIATOR "|SessionType=Discovery|"), 0);
+    assert_int_equal(login(c, RAW_TO_FULL, FIX_INITIATOR "|SessionType=Discovery|"), 0);
     put32(bhs + AT_ITT, 9);
     put32(bhs + AT_TTT, ISCSI_TAG_NONE);
     put32(bhs + AT_CMD_SN, c->cmd_sn);
-    pdu_send(c, bhs, text, pairs(text, "SendTargets=iqn.2026-11.test:vm0|"));
+    pdu_send(c, bhs, text, raw_text(text, "SendTargets=iqn.2026-11.test:vm0|"));
     assert_int_equal(pdu_recv(c), ISCSI_TEXT_RESPONSE);
     *out = 0;
     for (char *p = (char *)c->data; p < (char *)c->data + c->len; p += strlen(p) + 1)
@@ -83,7 +80,7 @@ static void every_portal_names_all(void **state)
     for (unsigned i = 0; i < PORTALS; i++)
         port[i] = target_port(fix.target, i);
     for (int i = 0; i < PORTALS; i++) {
-        struct client *c = client_at(i, 0);
+        struct raw *c = client_at(i, 0);
 
         addresses(c, got, sizeof got);
         if (i == V4)
@@ -94,10 +91,10 @@ static void every_portal_names_all(void **state)
             snprintf(want, sizeof want, "127.0.0.1:%u,7 127.0.0.1:%u,7 [::1]:%u,7 ", port[WILD], port[V4],
                      port[V6]);
         assert_string_equal(got, want);
-        client_free(&c);
+        raw_free(&c);
         c = client_at(i, 0);
-        assert_int_equal(login(c, T_OP_TO_FULL, names), 0);
-        assert_string_equal(answered(c, "TargetPortalGroupTag"), "7");
+        assert_int_equal(login(c, RAW_TO_FULL, names), 0);
+        assert_string_equal(raw_value(c, "TargetPortalGroupTag"), "7");
         command_send(c, F | R, 64, groups, 12, NULL, 0);
         assert_int_equal(answer_recv(c, in).status, 0);
         assert_int_equal(get16(in + 4 + 2), 7);  /* the group */
@@ -105,13 +102,13 @@ static void every_portal_names_all(void **state)
         command_send(c, F | R, 255, names_page, 6, NULL, 0);
         assert_int_equal(answer_recv(c, in).status, 0);
         assert_non_null(memmem(in, 255, "iqn.2026-11.test:vm0,t,0x0007", 29));
-        client_free(&c);
+        raw_free(&c);
     }
 }
 
 static void one_address_does_not_get_all(void **state)
 {
-    struct client *c[3], *more;
+    struct raw *c[3], *more;
 
     (void)state;
     for (int i = 0; i < 3; i++) {
@@ -121,33 +118,33 @@ static void one_address_does_not_get_all(void **state)
     }
     more = client_at(WILD, 1);
     assert_int_equal(pdu_recv(more), -1);
-    client_free(&more);
+    raw_free(&more);
     for (int i = 0; i < 2; i++) { /* others have theirs */
         more = client_at(i ? V6 : V4, i ? 0 : 2);
-        assert_int_equal(login(more, T_OP_TO_FULL, FIX_INITIATOR "|SessionType=Discovery|"), 0);
-        client_free(&more);
+        assert_int_equal(login(more, RAW_TO_FULL, FIX_INITIATOR "|SessionType=Discovery|"), 0);
+        raw_free(&more);
     }
-    client_free(&c[0]); /* and so has it when one of its own is gone */
+    raw_free(&c[0]); /* and so has it when one of its own is gone */
     for (int i = 0; i < 1000; i++) {
         int rc;
 
         more = client_at(V4, 1);
         login_send(more, 0, FIX_INITIATOR "|SessionType=Discovery|");
         rc = pdu_recv(more);
-        client_free(&more);
+        raw_free(&more);
         if (rc == ISCSI_LOGIN_RESPONSE)
             break;
         assert_true(i < 999);
         usleep(1000);
     }
-    client_free(&c[1]);
-    client_free(&c[2]);
+    raw_free(&c[1]);
+    raw_free(&c[2]);
 }
 
 /* Who has answered a ping once must go on; who never did is left alone. */
 static void silence(void **state)
 {
-    struct client *knows = session_new(0, 1, ""), *ignores = session_new(0, 2, "");
+    struct raw *knows = session_new(0, 1, ""), *ignores = session_new(0, 2, "");
     uint8_t bhs[48] = {ISCSI_NOP_OUT | ISCSI_IMMEDIATE, 0x80};
 
     (void)state;
@@ -159,17 +156,17 @@ static void silence(void **state)
     assert_int_equal(pdu_recv(knows), ISCSI_NOP_IN); /* the next one */
     assert_int_equal(pdu_recv(knows), -1);
     assert_int_equal(pdu_recv(ignores), ISCSI_NOP_IN);
-    command_send(ignores, F | R, 512, rw10(0x28, 0, 1), 10, NULL, 0);
+    command_send(ignores, F | R, 512, raw_cdb10(0x28, 0, 1), 10, NULL, 0);
     assert_int_equal(answer_recv(ignores, NULL).status, 0);
-    client_free(&knows);
-    client_free(&ignores);
+    raw_free(&knows);
+    raw_free(&ignores);
 }
 
 /* First it is asked to log out, then it is told that it is over. */
 static void told_when_it_stops(void **state)
 {
     static struct task stopping = {.run = fix_stop_run};
-    struct client *stays = session_new(0, 1, ""), *goes = session_new(1, 1, "");
+    struct raw *stays = session_new(0, 1, ""), *goes = session_new(1, 1, "");
     uint8_t bhs[48] = {ISCSI_LOGOUT_REQUEST | ISCSI_IMMEDIATE, 0x80};
 
     (void)state;
@@ -186,8 +183,8 @@ static void told_when_it_stops(void **state)
     assert_int_equal(stays->bhs[AT_ASYNC_EVENT], ASYNC_DROP_SESSION);
     assert_int_equal(pdu_recv(stays), -1);
     fix_wait(&fix.stopped, 1);
-    client_free(&stays);
-    client_free(&goes);
+    raw_free(&stays);
+    raw_free(&goes);
 }
 
 int main(void)

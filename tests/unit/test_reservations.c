@@ -1,4 +1,4 @@
-/* links: fake_volumes target */
+/* links: raw fake_volumes target */
 /* Reservations over a socket: two sessions of one VM, unit attentions, aborts, what a logout and a reset end,
  * what is kept over a restart, and parameter lists that are wrong.
  */
@@ -58,16 +58,16 @@ static void restart(void **state)
 }
 
 /* status << 24 | sense */
-static uint32_t ended(struct client *c)
+static uint32_t ended(struct raw *c)
 {
-    struct answer a = answer_recv(c, out);
+    struct raw_answer a = answer_recv(c, out);
 
     return (uint32_t)a.status << 24 | a.sense;
 }
 #define CHECK_OF(sense) ((uint32_t)CHECKED << 24 | (sense))
 #define CONFLICTED      ((uint32_t)CONFLICT << 24)
 
-static uint32_t plain(struct client *c, uint8_t opcode)
+static uint32_t plain(struct raw *c, uint8_t opcode)
 {
     uint8_t cdb[10] = {opcode};
 
@@ -75,7 +75,7 @@ static uint32_t plain(struct client *c, uint8_t opcode)
     return ended(c);
 }
 
-static uint32_t in(struct client *c, uint8_t action)
+static uint32_t in(struct raw *c, uint8_t action)
 {
     uint8_t cdb[10] = {0x5e, action};
 
@@ -85,7 +85,7 @@ static uint32_t in(struct client *c, uint8_t action)
     return ended(c);
 }
 
-static void list_send(struct client *c, uint8_t action, uint8_t type, const uint8_t *list, uint32_t n)
+static void list_send(struct raw *c, uint8_t action, uint8_t type, const uint8_t *list, uint32_t n)
 {
     uint8_t cdb[10] = {0x5f, action, type};
 
@@ -93,7 +93,7 @@ static void list_send(struct client *c, uint8_t action, uint8_t type, const uint
     command_send(c, F | W, n, cdb, sizeof cdb, list, n);
 }
 
-static uint32_t pr(struct client *c, uint8_t action, uint8_t type, uint64_t key, uint64_t service_key,
+static uint32_t pr(struct raw *c, uint8_t action, uint8_t type, uint64_t key, uint64_t service_key,
                    uint8_t options)
 {
     uint8_t list[24] = {0};
@@ -105,30 +105,30 @@ static uint32_t pr(struct client *c, uint8_t action, uint8_t type, uint64_t key,
     return ended(c);
 }
 
-static uint32_t access_(struct client *c, uint8_t opcode)
+static uint32_t access_(struct raw *c, uint8_t opcode)
 {
     static const uint8_t zeros[512];
 
     if (opcode == 0x28)
-        command_send(c, F | R, 512, rw10(0x28, 0, 1), 10, NULL, 0);
+        command_send(c, F | R, 512, raw_cdb10(0x28, 0, 1), 10, NULL, 0);
     else
-        command_send(c, F | W, 512, rw10(0x2a, 0, 1), 10, zeros, 512);
+        command_send(c, F | W, 512, raw_cdb10(0x2a, 0, 1), 10, zeros, 512);
     return ended(c);
 }
 
-static void bye(struct client *c)
+static void bye(struct raw *c)
 {
     uint8_t bhs[48] = {ISCSI_LOGOUT_REQUEST | ISCSI_IMMEDIATE, 0x80};
 
     pdu_send(c, bhs, NULL, 0);
     assert_int_equal(pdu_recv(c), ISCSI_LOGOUT_RESPONSE);
     assert_int_equal(pdu_recv(c), -1);
-    client_free(&c);
+    raw_free(&c);
 }
 
 static void the_old_kind(void **state)
 {
-    struct client *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
+    struct raw *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
 
     (void)state;
     for (int ten = 0; ten < 2; ten++) {
@@ -154,7 +154,7 @@ static void the_old_kind(void **state)
     assert_int_equal(plain(b, 0x16), GOOD);
     a = session_new(0, 1, "");
     assert_int_equal(access_(a, 0x28), CONFLICTED);
-    client_free(&b); /* the connection is lost */
+    raw_free(&b); /* the connection is lost */
     while (access_(a, 0x28) != GOOD)
         usleep(1000);
     b = session_new(0, 2, "");
@@ -169,13 +169,13 @@ static void the_old_kind(void **state)
     assert_int_equal(pr(a, RESERVE_REGISTER, 0, 0, 1, 0), GOOD);
     assert_int_equal(plain(a, 0x16), CONFLICTED);
     assert_int_equal(plain(b, 0x57), CONFLICTED);
-    client_free(&a);
-    client_free(&b);
+    raw_free(&a);
+    raw_free(&b);
 }
 
 static void third_parties_are_told(void **state)
 {
-    struct client *a = session_new(0, 1, ""), *b = session_new(0, 2, ""), *other = session_new(1, 1, "");
+    struct raw *a = session_new(0, 1, ""), *b = session_new(0, 2, ""), *other = session_new(1, 1, "");
 
     (void)state;
     assert_int_equal(pr(a, RESERVE_REGISTER, 0, 0, 0xa, 0), GOOD);
@@ -204,15 +204,15 @@ static void third_parties_are_told(void **state)
     assert_int_equal(get32(out + 4), 0);
     assert_int_equal(in(other, IN_KEYS), GOOD); /* another VM's LUN */
     assert_int_equal(get32(out), 0);
-    client_free(&a);
-    client_free(&b);
-    client_free(&other);
+    raw_free(&a);
+    raw_free(&b);
+    raw_free(&other);
 }
 
 /* A registration outlives its session; the port has it again when it is back. */
 static void sessions_come_and_go(void **state)
 {
-    struct client *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
+    struct raw *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
 
     (void)state;
     assert_int_equal(pr(a, RESERVE_REGISTER, 0, 0, 0xa, 0), GOOD);
@@ -228,8 +228,8 @@ static void sessions_come_and_go(void **state)
     assert_int_equal(access_(a, 0x2a), GOOD);
     assert_int_equal(pr(a, RESERVE_REGISTER, 0, 0xa, 0, 0), GOOD);
     assert_int_equal(access_(b, 0x28), GOOD);
-    client_free(&a);
-    client_free(&b);
+    raw_free(&a);
+    raw_free(&b);
 }
 
 /* The victim's write is in the volume, its session there or gone: the answer comes after that write. */
@@ -239,7 +239,7 @@ static void preempt_and_abort(void **state)
 
     (void)state;
     for (int gone = 0; gone < 2; gone++) {
-        struct client *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
+        struct raw *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
         uint8_t list[24] = {0};
         uint32_t itt;
 
@@ -247,11 +247,11 @@ static void preempt_and_abort(void **state)
         assert_int_equal(pr(b, RESERVE_REGISTER_IGNORE, 0, 0, 0xb, 0), GOOD);
         assert_int_equal(pr(a, RESERVE_RESERVE, 1, 0xa, 0, 0), GOOD);
         atomic_store(&fix.volumes[0].stalled, true);
-        command_send(a, F | W, 512, rw10(0x2a, 9, 1), 10, data, 512);
-        command_send(a, F | R, 512, rw10(0x28, 9, 1), 10, NULL, 0);
+        command_send(a, F | W, 512, raw_cdb10(0x2a, 9, 1), 10, data, 512);
+        command_send(a, F | R, 512, raw_cdb10(0x28, 9, 1), 10, NULL, 0);
         fix_wait(&fix.volumes[0].nparked, 2);
         if (gone) {
-            client_free(&a);
+            raw_free(&a);
             fix_wait(&fix.vms[0].sessions, 1);
         }
         put64(list, 0xb);
@@ -278,7 +278,7 @@ static void preempt_and_abort(void **state)
 
 static void ports_by_name(void **state)
 {
-    struct client *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
+    struct raw *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
     struct reserve_port p = {.name = "iqn.2026-11.test:initiator", .isid = {0x80, 0, 0, 0, 0, 2}};
     uint8_t list[24 + 4 + RESERVE_TRANSPORT_ID_MAX] = {0};
     uint32_t n = (uint32_t)reserve_put_port(&p, list + 28);
@@ -314,18 +314,18 @@ static void ports_by_name(void **state)
     list_send(b, RESERVE_MOVE, 0, list, 24 + n);
     assert_int_equal(ended(b), GOOD);
     assert_int_equal(access_(b, 0x28), CONFLICTED);
-    client_free(&b);
+    raw_free(&b);
     b = session_new(0, 3, "");
     assert_int_equal(in(b, IN_RESERVATION), GOOD);
     assert_int_equal(get64(out + 8), 0xc);
     assert_int_equal(pr(b, RESERVE_RELEASE, 6, 0xc, 0, 0), GOOD);
-    client_free(&a);
-    client_free(&b);
+    raw_free(&a);
+    raw_free(&b);
 }
 
 static void what_is_refused(void **state)
 {
-    struct client *a = session_new(0, 1, "");
+    struct raw *a = session_new(0, 1, "");
     uint8_t list[24] = {0}, cdb[10] = {0x5f, 0, 0, 0, 0, 0, 0, 0, 24};
 
     (void)state;
@@ -349,20 +349,20 @@ static void what_is_refused(void **state)
     assert_int_equal(in(a, IN_CAPABILITIES), GOOD);
     assert_int_equal(out[2], 0x0c);
     assert_int_equal(out[3], 0x80);
-    client_free(&a);
+    raw_free(&a);
 }
 
 static void kept_over_a_restart(void **state)
 {
-    struct client *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
+    struct raw *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
 
     assert_int_equal(pr(a, RESERVE_REGISTER, 0, 0, 0xa, APTPL), GOOD);
     assert_int_equal(pr(a, RESERVE_RESERVE, 3, 0xa, 0, 0), GOOD);
     assert_int_equal(in(a, IN_CAPABILITIES), GOOD);
     assert_int_equal(out[2], 0x0d);
     assert_int_equal(out[3], 0x81);
-    client_free(&a);
-    client_free(&b);
+    raw_free(&a);
+    raw_free(&b);
     restart(state);
     a = session_new(0, 1, "");
     b = session_new(0, 2, "");
@@ -371,20 +371,20 @@ static void kept_over_a_restart(void **state)
     assert_int_equal(in(a, IN_CAPABILITIES), GOOD);
     assert_int_equal(out[3], 0x81);
     assert_int_equal(pr(a, RESERVE_REGISTER, 0, 0xa, 0xaa, 0), GOOD); /* from now on it is not kept */
-    client_free(&a);
-    client_free(&b);
+    raw_free(&a);
+    raw_free(&b);
     restart(state);
     a = session_new(0, 2, "");
     assert_int_equal(access_(a, 0x28), GOOD);
     assert_int_equal(in(a, IN_KEYS), GOOD);
     assert_int_equal(get32(out + 4), 0);
-    client_free(&a);
+    raw_free(&a);
 }
 
 /* Many at once, with saves under way: one after the other, and none of a session that has gone is lost. */
 static void changes_in_a_row(void **state)
 {
-    struct client *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
+    struct raw *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
     uint8_t list[24] = {0};
 
     list[20] = APTPL;
@@ -399,15 +399,15 @@ static void changes_in_a_row(void **state)
     put64(list, 50);
     list_send(a, RESERVE_CLEAR, 0, list, sizeof list);
     list_send(a, RESERVE_REGISTER, 0, list, sizeof list); /* conflicts, if it comes to that */
-    client_free(&a);
+    raw_free(&a);
     while (in(b, IN_KEYS) != GOOD || get32(out + 4))
         usleep(1000);
-    client_free(&b);
+    raw_free(&b);
     restart(state);
     a = session_new(0, 1, "");
     assert_int_equal(in(a, IN_KEYS), GOOD);
     assert_int_equal(get32(out + 4), 0);
-    client_free(&a);
+    raw_free(&a);
 }
 
 static void a_newer_format_is_refused(void **state)

@@ -1,4 +1,4 @@
-/* links: fake_volumes target */
+/* links: raw fake_volumes target */
 /* SCSI over a socket: every way write data can come, residuals, ranges, sense, CmdSN order, digests,
  * tiny segments, and Data-Out that is wrong.
  */
@@ -15,7 +15,7 @@ static int start(void **state)
 }
 
 /* Answers R2Ts with PDUs of at most `piece` bytes until the command has its answer. */
-static struct answer write_rest(struct client *c, const uint8_t *data, uint32_t piece)
+static struct raw_answer write_rest(struct raw *c, const uint8_t *data, uint32_t piece)
 {
     for (;;) {
         uint8_t r2t[48];
@@ -51,7 +51,7 @@ static void write_data_comes_in_every_way(void **state)
     (void)state;
     for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
         char more[200];
-        struct client *c;
+        struct raw *c;
         bool immediate = !strstr(keys[k], "ImmediateData=No"), unsolicited = strstr(keys[k], "InitialR2T=No");
 
         snprintf(more, sizeof more, "%sMaxBurstLength=100000|FirstBurstLength=9000|MaxOutstandingR2T=3|",
@@ -61,10 +61,10 @@ static void write_data_comes_in_every_way(void **state)
             uint32_t bytes = lengths[l] * 512u, first = bytes < 9000 ? bytes : 9000;
             uint32_t now = immediate ? (first < 8192 ? first : 8192) : 0, itt = c->itt;
             bool later = unsolicited && now < first;
-            struct answer a;
+            struct raw_answer a;
 
-            command_send(c, (uint8_t)((later ? 0 : F) | W), bytes, rw10(0x2a, lba, lengths[l]), 10, pattern,
-                         now);
+            command_send(c, (uint8_t)((later ? 0 : F) | W), bytes, raw_cdb10(0x2a, lba, lengths[l]), 10,
+                         pattern, now);
             for (uint32_t at = now, sn = 0; later && at < first; sn++) {
                 uint32_t len = first - at < 777 ? first - at : 777;
 
@@ -76,7 +76,7 @@ static void write_data_comes_in_every_way(void **state)
             assert_int_equal(a.residual, 0);
             assert_memory_equal(disk(0) + lba * 512, pattern, bytes);
         }
-        client_free(&c);
+        raw_free(&c);
     }
 }
 
@@ -90,20 +90,20 @@ static void reads_are_cut_as_negotiated(void **state)
     (void)state;
     memcpy(disk(1) + 3 * 512, pattern, sizeof pattern);
     for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
-        struct client *c = session_new(1, (uint8_t)k, keys[k]);
+        struct raw *c = session_new(1, (uint8_t)k, keys[k]);
 
         for (uint16_t n = 1; n <= 2048; n = (uint16_t)(n * 2 + (n < 700))) {
-            struct answer a;
+            struct raw_answer a;
 
             memset(out, 0, sizeof out);
-            command_send(c, F | R, n * 512u, rw10(0x28, 3, n), 10, NULL, 0);
+            command_send(c, F | R, n * 512u, raw_cdb10(0x28, 3, n), 10, NULL, 0);
             a = answer_recv(c, out);
             assert_int_equal(a.status, 0);
             assert_int_equal(a.residual, 0);
-            assert_int_equal(a.out_len, n * 512u);
+            assert_int_equal(a.got, n * 512u);
             assert_memory_equal(out, pattern, n * 512u);
         }
-        client_free(&c);
+        raw_free(&c);
     }
 }
 
@@ -123,22 +123,22 @@ static void residuals(void **state)
         {0x2a, 0, F | W, 512, 0, -512},      {0x2a, 2, F | W, 100, 0, 924},
         {0x00, 0, F | R, 77, 0, -77},
     };
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct answer a;
+        struct raw_answer a;
 
         memset(disk(0), 0, 2048);
-        command_send(c, cases[i].flags, cases[i].edtl, rw10(cases[i].opcode, 0, cases[i].blocks),
+        command_send(c, cases[i].flags, cases[i].edtl, raw_cdb10(cases[i].opcode, 0, cases[i].blocks),
                      cases[i].opcode ? 10 : 6, pattern, cases[i].flags & W ? cases[i].edtl : 0);
         a = answer_recv(c, NULL);
         assert_int_equal(a.status, 0);
         assert_int_equal(a.residual, cases[i].residual);
-        assert_int_equal(a.out_len, cases[i].out);
+        assert_int_equal(a.got, cases[i].out);
     }
     assert_memory_equal(disk(0), "\0\0\0\0", 4); /* 100 bytes are no block */
-    client_free(&c);
+    raw_free(&c);
 }
 
 static void ranges_and_sense(void **state)
@@ -163,18 +163,18 @@ static void ranges_and_sense(void **state)
         {{0x12, 0, 0x80, 0, 0xff}, 6, 0x052400},
         {{0x1a, 0, 0xc0 | 0x3f, 0, 0xff}, 6, 0x053900},
     };
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct answer a;
+        struct raw_answer a;
 
         command_send(c, F | R, 512, cases[i].cdb, cases[i].n, NULL, 0);
         a = answer_recv(c, NULL);
         assert_int_equal(a.sense, cases[i].sense);
         assert_int_equal(a.status, cases[i].sense ? 2 : 0);
     }
-    client_free(&c);
+    raw_free(&c);
 }
 
 /* Every command of the table at allocation lengths 0 to 8, with and without room for the answer. */
@@ -190,23 +190,23 @@ static void short_allocation_lengths(void **state)
         {{0xa3, 0x2a}, 12, 6, 4},  {{0x4d}, 10, 7, 2},         {{0x37}, 10, 7, 2},
         {{0xb7}, 12, 6, 4},        {{0x84, 0x03}, 16, 10, 4},  {{0x12, 1, 0x8f}, 6, 3, 2},
     };
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (uint32_t length = 0; length <= 8; length++) {
             uint8_t cdb[16];
-            struct answer a;
+            struct raw_answer a;
 
             memcpy(cdb, cases[i].cdb, 16);
             cdb[cases[i].at + cases[i].width - 1] = (uint8_t)length;
             command_send(c, F | R, 255, cdb, cases[i].n, NULL, 0);
             a = answer_recv(c, NULL);
             assert_int_equal(a.status, 0);
-            assert_true(a.out_len <= length);
-            assert_int_equal(a.residual, (int64_t)a.out_len - 255);
+            assert_true(a.got <= length);
+            assert_int_equal(a.residual, (int64_t)a.got - 255);
         }
-    client_free(&c);
+    raw_free(&c);
 }
 
 static void data_out_that_is_wrong(void **state)
@@ -216,13 +216,13 @@ static void data_out_that_is_wrong(void **state)
         bool final;
     } wrong[] = {{1, 0, 512, false}, {0, 512, 512, false},        {0, 0, 4608, true},
                  {0, 0, 512, true},  {0, 0x80000000, 512, false}, {0xffffffff, 0, 512, false}};
-    struct client *c = session_new(0, 1, "ImmediateData=No|");
+    struct raw *c = session_new(0, 1, "ImmediateData=No|");
 
     (void)state;
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         uint32_t itt = c->itt, ttt;
 
-        command_send(c, F | W, 4096, rw10(0x2a, 0, 8), 10, NULL, 0);
+        command_send(c, F | W, 4096, raw_cdb10(0x2a, 0, 8), 10, NULL, 0);
         assert_int_equal(pdu_recv(c), ISCSI_R2T);
         ttt = get32(c->bhs + AT_TTT);
         data_out(c, itt, ttt, wrong[i].sn, wrong[i].offset, wrong[i].final, pattern, wrong[i].len);
@@ -233,17 +233,17 @@ static void data_out_that_is_wrong(void **state)
     assert_int_equal(pdu_recv(c), ISCSI_REJECT);
     assert_int_equal(c->bhs[2], REJECT_INVALID_FIELD);
     assert_int_equal(atomic_load(&fix.volumes[0].writes), 0);
-    client_free(&c);
+    raw_free(&c);
 }
 
 static void commands_are_put_in_order(void **state)
 {
-    struct client *c = session_new(0, 1, "InitialR2T=No|");
+    struct raw *c = session_new(0, 1, "InitialR2T=No|");
     uint8_t bhs[48];
     uint32_t sn = c->cmd_sn;
 
     (void)state;
-    command_header(c, bhs, F | W, 512, rw10(0x2a, 5, 1), 10);
+    command_header(c, bhs, F | W, 512, raw_cdb10(0x2a, 5, 1), 10);
     put32(bhs + AT_CMD_SN, sn + 2);
     put32(bhs + AT_ITT, 70);
     pdu_send(c, bhs, pattern + 512, 512);
@@ -252,12 +252,12 @@ static void commands_are_put_in_order(void **state)
     pdu_send(c, bhs, pattern + 512, 512);
     assert_int_equal(pdu_recv(c), ISCSI_REJECT);
     assert_int_equal(c->bhs[2], REJECT_TASK_IN_PROGRESS);
-    command_header(c, bhs, W, 512, rw10(0x2a, 5, 1), 10); /* its data comes before its turn */
+    command_header(c, bhs, W, 512, raw_cdb10(0x2a, 5, 1), 10); /* its data comes before its turn */
     put32(bhs + AT_CMD_SN, sn + 1);
     put32(bhs + AT_ITT, 71);
     pdu_send(c, bhs, NULL, 0);
     data_out(c, 71, ISCSI_TAG_NONE, 0, 0, true, pattern, 512);
-    command_header(c, bhs, F | R, 512, rw10(0x28, 5, 1), 10);
+    command_header(c, bhs, F | R, 512, raw_cdb10(0x28, 5, 1), 10);
     put32(bhs + AT_CMD_SN, sn);
     put32(bhs + AT_ITT, 72);
     atomic_store(&fix.volumes[0].stalled, true);
@@ -269,16 +269,16 @@ static void commands_are_put_in_order(void **state)
     assert_int_equal(answer_recv(c, NULL).itt, 70);
     assert_memory_equal(disk(0) + 5 * 512, pattern + 512, 512);
     c->cmd_sn = sn + 4 + 4000; /* outside the window: as if it had never come */
-    command_send(c, F | R, 512, rw10(0x28, 0, 1), 10, NULL, 0);
+    command_send(c, F | R, 512, raw_cdb10(0x28, 0, 1), 10, NULL, 0);
     c->cmd_sn = sn + 4;
-    command_send(c, F | R, 512, rw10(0x28, 0, 1), 10, NULL, 0);
+    command_send(c, F | R, 512, raw_cdb10(0x28, 0, 1), 10, NULL, 0);
     assert_int_equal(answer_recv(c, NULL).itt, c->itt - 1);
-    client_free(&c);
+    raw_free(&c);
 }
 
 static void what_does_not_belong_is_rejected(void **state)
 {
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
     uint8_t bhs[48];
 
     (void)state;
@@ -293,41 +293,41 @@ static void what_does_not_belong_is_rejected(void **state)
                                                              : REJECT_NOT_SUPPORTED);
         assert_memory_equal(c->data, bhs, 48);
     }
-    command_send(c, F | W, 512, rw10(0x2a, 0, 1), 10, pattern, 1024); /* more than it announces */
+    command_send(c, F | W, 512, raw_cdb10(0x2a, 0, 1), 10, pattern, 1024); /* more than it announces */
     assert_int_equal(pdu_recv(c), ISCSI_REJECT);
-    command_send(c, F | R, 512, rw10(0x28, 0, 1), 10, pattern, 512); /* data with a read */
+    command_send(c, F | R, 512, raw_cdb10(0x28, 0, 1), 10, pattern, 512); /* data with a read */
     assert_int_equal(pdu_recv(c), ISCSI_REJECT);
-    command_send(c, W, 512, rw10(0x2a, 0, 1), 10, NULL, 0); /* unsolicited, against InitialR2T */
+    command_send(c, W, 512, raw_cdb10(0x2a, 0, 1), 10, NULL, 0); /* unsolicited, against InitialR2T */
     assert_int_equal(pdu_recv(c), ISCSI_REJECT);
-    command_send(c, F | W, 1 << 20, rw10(0x2a, 0, 2048), 10, pattern, 65537); /* over FirstBurstLength */
+    command_send(c, F | W, 1 << 20, raw_cdb10(0x2a, 0, 2048), 10, pattern, 65537); /* over FirstBurstLength */
     assert_int_equal(pdu_recv(c), ISCSI_REJECT);
-    command_send(c, F | R, 512, rw10(0x28, 0, 1), 10, NULL, 0);
+    command_send(c, F | R, 512, raw_cdb10(0x28, 0, 1), 10, NULL, 0);
     assert_int_equal(answer_recv(c, NULL).status, 0);
-    client_free(&c);
+    raw_free(&c);
 }
 
 static void a_wrong_digest_ends_the_connection(void **state)
 {
     (void)state;
     for (int which = 0; which < 2; which++) {
-        struct client *c = session_new(0, 1, "HeaderDigest=CRC32C|DataDigest=CRC32C|");
+        struct raw *c = session_new(0, 1, "HeaderDigest=CRC32C|DataDigest=CRC32C|");
         uint8_t bhs[48], out[1024];
         size_t n;
 
-        command_header(c, bhs, F | W, 512, rw10(0x2a, 0, 1), 10);
+        command_header(c, bhs, F | W, 512, raw_cdb10(0x2a, 0, 1), 10);
         n = pdu_put(c, out, bhs, pattern, 512);
         out[which ? 60 : 40] ^= 1;
         client_write(c, out, n);
         while (pdu_recv(c) >= 0)
             ;
         assert_int_equal(atomic_load(&fix.volumes[0].writes), 0);
-        client_free(&c);
+        raw_free(&c);
     }
 }
 
 static void lists_of_unmap(void **state)
 {
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
     uint8_t list[40] = {0, 38, 0, 32};
     uint8_t cdb[10] = {0x42, 0, 0, 0, 0, 0, 0, 0, 40};
 
@@ -355,12 +355,12 @@ static void lists_of_unmap(void **state)
     cdb[8] = 7;
     command_send(c, F | W, 7, cdb, 10, list, 7);
     assert_int_equal(answer_recv(c, NULL).sense, 0x051a00);
-    client_free(&c);
+    raw_free(&c);
 }
 
 static void write_same_and_verify(void **state)
 {
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
     uint8_t same[16] = {0x93, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 4, 0};
     uint8_t verify[10] = {0x2f, 2, 0, 0, 0, 4, 0, 0, 2, 0};
 
@@ -380,7 +380,7 @@ static void write_same_and_verify(void **state)
     command_send(c, F, 0, same, 16, NULL, 0);
     assert_int_equal(answer_recv(c, NULL).status, 0);
     assert_int_equal(disk(0)[4 * 512], 0);
-    client_free(&c);
+    raw_free(&c);
 }
 
 /* Gone without a word, with everything in flight at once. */
@@ -388,25 +388,25 @@ static void gone_in_the_middle(void **state)
 {
     (void)state;
     for (uint8_t round = 0; round < 40; round++) {
-        struct client *c = session_new(round % 2, round, "InitialR2T=No|MaxRecvDataSegmentLength=512|");
+        struct raw *c = session_new(round % 2, round, "InitialR2T=No|MaxRecvDataSegmentLength=512|");
         struct linger linger = {1, 0};
 
         atomic_store(&fix.volumes[round % 2].stalled, round % 3 == 0);
         for (uint32_t i = 0; i < 60; i++)
-            command_send(c, F | R, 262144, rw10(0x28, 0, 512), 10, NULL, 0);
-        command_send(c, W, 65536, rw10(0x2a, 0, 128), 10, pattern, 8192);
+            command_send(c, F | R, 262144, raw_cdb10(0x28, 0, 512), 10, NULL, 0);
+        command_send(c, W, 65536, raw_cdb10(0x2a, 0, 128), 10, pattern, 8192);
         data_out(c, c->itt - 1, ISCSI_TAG_NONE, 0, 8192, false, pattern, 4000);
         if (round % 4 == 1)
             tmf_send(c, TMF_LOGICAL_UNIT_RESET, 0, 0);
         setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
-        client_free(&c);
+        raw_free(&c);
         fix_unstall(round % 2);
     }
 }
 
 static void nop(void **state)
 {
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
     uint8_t bhs[48] = {ISCSI_NOP_OUT | ISCSI_IMMEDIATE, 0x80};
 
     (void)state;
@@ -418,25 +418,25 @@ static void nop(void **state)
     assert_memory_equal(c->data, pattern, 5001);
     put32(bhs + AT_TTT, 1234); /* an answer to a ping that never was */
     pdu_send(c, bhs, NULL, 0);
-    command_send(c, F | R, 512, rw10(0x28, 0, 1), 10, NULL, 0);
+    command_send(c, F | R, 512, raw_cdb10(0x28, 0, 1), 10, NULL, 0);
     assert_int_equal(answer_recv(c, NULL).status, 0);
     bhs[0] = ISCSI_LOGOUT_REQUEST | ISCSI_IMMEDIATE;
     bhs[1] = 0x80;
     pdu_send(c, bhs, NULL, 0);
     assert_int_equal(pdu_recv(c), ISCSI_LOGOUT_RESPONSE);
     assert_int_equal(pdu_recv(c), -1);
-    client_free(&c);
+    raw_free(&c);
 }
 
 /* Writes of more than the session may hold: the R2Ts wait, all get their turn. */
 static void more_write_data_than_memory(void **state)
 {
-    struct client *c = session_new(0, 1, "ImmediateData=No|MaxOutstandingR2T=1|MaxBurstLength=1048576|");
+    struct raw *c = session_new(0, 1, "ImmediateData=No|MaxOutstandingR2T=1|MaxBurstLength=1048576|");
     unsigned n = 0, answered_ = 0;
 
     (void)state;
     for (n = 0; n < 100; n++)
-        command_send(c, F | W, 1 << 20, rw10(0x2a, 0, 2048), 10, NULL, 0);
+        command_send(c, F | W, 1 << 20, raw_cdb10(0x2a, 0, 2048), 10, NULL, 0);
     while (answered_ < n) {
         int opcode = pdu_recv(c);
 
@@ -453,7 +453,7 @@ static void more_write_data_than_memory(void **state)
         }
     }
     assert_memory_equal(disk(0), pattern, sizeof pattern);
-    client_free(&c);
+    raw_free(&c);
 }
 
 #define STORY(name) cmocka_unit_test_setup_teardown(name, start, fix_stop)

@@ -1,4 +1,4 @@
-/* links: fake_volumes target */
+/* links: raw fake_volumes target */
 /* COMPARE AND WRITE, ORWRITE and WRITE ATOMIC over a socket: what they answer, and that nobody gets between
  * the read and the write, whoever is slow, aborted or gone meanwhile.
  */
@@ -6,7 +6,7 @@
 
 enum { LBA = 40, MISCOMPARE = 0x0e1d00 };
 
-static void caw_send(struct client *c, uint32_t lba, uint8_t blocks, uint8_t old, uint8_t fresh)
+static void caw_send(struct raw *c, uint32_t lba, uint8_t blocks, uint8_t old, uint8_t fresh)
 {
     uint8_t cdb[16] = {0x89}, data[8 * 512];
     uint32_t half = blocks * 512u;
@@ -18,23 +18,23 @@ static void caw_send(struct client *c, uint32_t lba, uint8_t blocks, uint8_t old
     command_send(c, F | W, 2 * half, cdb, 16, data, 2 * half);
 }
 
-static uint32_t caw(struct client *c, uint32_t lba, uint8_t blocks, uint8_t old, uint8_t fresh)
+static uint32_t caw(struct raw *c, uint32_t lba, uint8_t blocks, uint8_t old, uint8_t fresh)
 {
     caw_send(c, lba, blocks, old, fresh);
     return answer_recv(c, NULL).sense;
 }
 
-static void write_send(struct client *c, uint32_t lba, uint8_t value)
+static void write_send(struct raw *c, uint32_t lba, uint8_t value)
 {
     uint8_t data[512];
 
     memset(data, value, 512);
-    command_send(c, F | W, 512, rw10(0x2a, lba, 1), 10, data, 512);
+    command_send(c, F | W, 512, raw_cdb10(0x2a, lba, 1), 10, data, 512);
 }
 
 static void compares_then_writes(void **state)
 {
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
     uint8_t cdb[16] = {0x89}, data[1024] = {0};
 
     (void)state;
@@ -57,13 +57,13 @@ static void compares_then_writes(void **state)
     cdb[1] = 0;
     command_send(c, F | W, 512, cdb, 16, data, 512);
     assert_int_equal(answer_recv(c, NULL).sense, 0x050e03); /* half of the data */
-    client_free(&c);
+    raw_free(&c);
 }
 
 /* Two initiators take the same lock while the disk is slow: one of them gets it. */
 static void one_of_two_wins(void **state)
 {
-    struct client *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
+    struct raw *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
     uint32_t sense;
 
     (void)state;
@@ -78,21 +78,21 @@ static void one_of_two_wins(void **state)
     sense = answer_recv(b, NULL).sense;
     assert_int_equal(sense, MISCOMPARE);
     assert_int_equal(disk(0)[LBA * 512], 'a');
-    client_free(&a);
-    client_free(&b);
+    raw_free(&a);
+    raw_free(&b);
 }
 
 /* A write that came before is compared with; one that came later is not lost; others do not wait. */
 static void writes_keep_their_place(void **state)
 {
-    struct client *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
+    struct raw *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
 
     (void)state;
     atomic_store(&fix.volumes[0].stalled, true);
     write_send(a, LBA, 5);
     fix_wait(&fix.volumes[0].nparked, 1);
     caw_send(b, LBA, 1, 5, 6);
-    command_send(b, F | R, 512, rw10(0x28, LBA, 1), 10, NULL, 0);
+    command_send(b, F | R, 512, raw_cdb10(0x28, LBA, 1), 10, NULL, 0);
     fix_wait(&fix.volumes[0].nparked, 2); /* the read waits for nobody */
     write_send(a, LBA, 7);
     write_send(a, LBA + 1, 8);
@@ -105,14 +105,14 @@ static void writes_keep_their_place(void **state)
     assert_int_equal(answer_recv(b, NULL).sense, 0);
     assert_int_equal(disk(0)[LBA * 512], 7);
     assert_int_equal(disk(0)[(LBA + 1) * 512], 8);
-    client_free(&a);
-    client_free(&b);
+    raw_free(&a);
+    raw_free(&b);
 }
 
 /* Who has the blocks is aborted, and who waits for them; the next one gets them. */
 static void aborted_in_between(void **state)
 {
-    struct client *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
+    struct raw *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
 
     (void)state;
     atomic_store(&fix.volumes[0].stalled, true);
@@ -126,14 +126,14 @@ static void aborted_in_between(void **state)
     assert_int_equal(answer_recv(b, NULL).sense, 0);
     assert_int_equal(answer_recv(b, NULL).sense, 0);
     assert_int_equal(disk(0)[LBA * 512], 'w');
-    client_free(&a);
-    client_free(&b);
+    raw_free(&a);
+    raw_free(&b);
 }
 
 /* The same with an initiator that is gone. */
 static void gone_in_between(void **state)
 {
-    struct client *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
+    struct raw *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
 
     (void)state;
     atomic_store(&fix.volumes[0].stalled, true);
@@ -142,19 +142,19 @@ static void gone_in_between(void **state)
     caw_send(a, LBA, 1, 0, 'c');
     caw_send(b, LBA, 1, 0, 'b');
     disk(0);
-    client_free(&a);
+    raw_free(&a);
     disk(0);
     fix_unstall(0);
     assert_int_equal(answer_recv(b, NULL).sense, 0);
     assert_int_equal(disk(0)[LBA * 512], 'b');
-    client_free(&b);
+    raw_free(&b);
 }
 
 /* A counter that four sessions count up with nothing but COMPARE AND WRITE, window full, loses no step. */
 static void a_counter_is_exact(void **state)
 {
     enum { SESSIONS = 4, EACH = 60 };
-    struct client *c[SESSIONS];
+    struct raw *c[SESSIONS];
     uint8_t know[SESSIONS] = {0};
     unsigned done[SESSIONS] = {0}, all = 0;
 
@@ -177,7 +177,7 @@ static void a_counter_is_exact(void **state)
     }
     assert_int_equal(disk(0)[LBA * 512], SESSIONS * EACH);
     for (int i = 0; i < SESSIONS; i++)
-        client_free(&c[i]);
+        raw_free(&c[i]);
 }
 
 static void atomic_writes_have_limits(void **state)
@@ -189,7 +189,7 @@ static void atomic_writes_have_limits(void **state)
     } cases[] = {
         {8, 0, 8, 0},        {9, 0, 1, 0},     {16, 0, 0, 0},           {8, 0, 2049, 0x052400},
         {8, 8, 8, 0x052400}, {65528, 0, 8, 0}, {65536, 0, 8, 0x052100}, {UINT64_C(1) << 63, 0, 8, 0x052100}};
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
     static uint8_t data[2049 * 512];
 
     (void)state;
@@ -205,13 +205,13 @@ static void atomic_writes_have_limits(void **state)
         assert_int_equal(answer_recv(c, NULL).sense, cases[i].sense);
     }
     assert_memory_equal(disk(0) + 8 * 512, data, 8 * 512);
-    client_free(&c);
+    raw_free(&c);
 }
 
 /* A read that waits keeps an atomic write out, an ordinary one not; and the other way round. */
 static void atomic_writes_and_reads(void **state)
 {
-    struct client *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
+    struct raw *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
     uint8_t cdb[16] = {0x9c}, data[1024], out[4096];
 
     (void)state;
@@ -219,12 +219,12 @@ static void atomic_writes_and_reads(void **state)
     put64(cdb + 2, LBA);
     put16(cdb + 12, 2);
     atomic_store(&fix.volumes[0].stalled, true);
-    command_send(a, F | R, 4096, rw10(0x28, LBA, 8), 10, NULL, 0);
+    command_send(a, F | R, 4096, raw_cdb10(0x28, LBA, 8), 10, NULL, 0);
     fix_wait(&fix.volumes[0].nparked, 1);
     command_send(b, F | W, 1024, cdb, 16, data, 1024); /* waits for the read */
     write_send(b, LBA + 1, 2);                         /* does not */
     fix_wait(&fix.volumes[0].nparked, 2);
-    command_send(a, F | R, 4096, rw10(0x28, LBA, 8), 10, NULL, 0); /* waits for the atomic write */
+    command_send(a, F | R, 4096, raw_cdb10(0x28, LBA, 8), 10, NULL, 0); /* waits for the atomic write */
     write_send(b, LBA + 9, 2);
     fix_wait(&fix.volumes[0].nparked, 3);
     fix_unstall(0);
@@ -233,13 +233,13 @@ static void atomic_writes_and_reads(void **state)
     assert_memory_equal(out, data, 1024); /* the atomic write came after the other */
     for (int i = 0; i < 3; i++)
         assert_int_equal(answer_recv(b, NULL).status, 0);
-    client_free(&a);
-    client_free(&b);
+    raw_free(&a);
+    raw_free(&b);
 }
 
 static void orwrite(void **state)
 {
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
     uint8_t cdb[16] = {0x8b}, data[1024];
 
     (void)state;
@@ -251,7 +251,7 @@ static void orwrite(void **state)
     assert_int_equal(answer_recv(c, NULL).status, 0);
     for (int i = 0; i < 1024; i++)
         assert_int_equal(disk(0)[LBA * 512 + i], i < 512 ? 0x3f : 0x31);
-    client_free(&c);
+    raw_free(&c);
 }
 
 #define STORY(name) cmocka_unit_test_setup_teardown(name, fix_start, fix_stop)

@@ -1,10 +1,10 @@
-/* links: fake_volumes target */
+/* links: raw fake_volumes target */
 /* What initiators ask and set beside the data: MODE SENSE and MODE SELECT with what they change, both formats
  * of sense data, PRE-FETCH, GET LBA STATUS, target port groups, logs, defects, and copies.
  */
 #include "target_fixture.h"
 
-static struct answer ask(struct client *c, uint8_t *out, const uint8_t *cdb, size_t n)
+static struct raw_answer ask(struct raw *c, uint8_t *out, const uint8_t *cdb, size_t n)
 {
     command_send(c, F | R, 4096, cdb, n, NULL, 0);
     return answer_recv(c, out);
@@ -12,7 +12,7 @@ static struct answer ask(struct client *c, uint8_t *out, const uint8_t *cdb, siz
 
 #define ASK(c, out, ...) ask(c, out, (const uint8_t[16]){__VA_ARGS__}, 16)
 
-static uint32_t tell(struct client *c, const uint8_t *cdb, const void *data, uint32_t n)
+static uint32_t tell(struct raw *c, const uint8_t *cdb, const void *data, uint32_t n)
 {
     command_send(c, F | W, n, cdb, 16, data, n);
     return answer_recv(c, NULL).sense;
@@ -21,7 +21,7 @@ static uint32_t tell(struct client *c, const uint8_t *cdb, const void *data, uin
 enum { CACHING = 8, CONTROL = 10 };
 
 /* MODE SELECT(6) of one page, read before with MODE SENSE, with one byte changed. */
-static uint32_t select_byte(struct client *c, uint8_t page, unsigned byte, uint8_t value)
+static uint32_t select_byte(struct raw *c, uint8_t page, unsigned byte, uint8_t value)
 {
     uint8_t list[64] = {0}, n;
 
@@ -32,7 +32,7 @@ static uint32_t select_byte(struct client *c, uint8_t page, unsigned byte, uint8
     return tell(c, (const uint8_t[16]){0x15, 0x10, 0, 0, n}, list, n);
 }
 
-static uint8_t sense_byte(struct client *c, uint8_t page, unsigned byte)
+static uint8_t sense_byte(struct raw *c, uint8_t page, unsigned byte)
 {
     uint8_t list[64] = {0};
 
@@ -42,29 +42,29 @@ static uint8_t sense_byte(struct client *c, uint8_t page, unsigned byte)
 
 static void without_write_cache(void **state)
 {
-    struct client *c = session_new(0, 1, ""), *other = session_new(0, 2, "");
+    struct raw *c = session_new(0, 1, ""), *other = session_new(0, 2, "");
     uint8_t data[512] = {1};
 
     (void)state;
     assert_int_equal(sense_byte(c, CACHING, 2), 4);
     assert_int_equal(sense_byte(c, 0x40 | CACHING, 2), 4); /* it can be changed */
-    assert_int_equal(tell(c, rw10(0x2a, 0, 1), data, 512), 0);
+    assert_int_equal(tell(c, raw_cdb10(0x2a, 0, 1), data, 512), 0);
     assert_int_equal(atomic_load(&fix.volumes[0].forced), 0);
     assert_int_equal(select_byte(c, CACHING, 2, 0), 0);
     assert_int_equal(sense_byte(c, CACHING, 2), 0);
     assert_int_equal(sense_byte(c, 0x80 | CACHING, 2), 4); /* the default stays */
-    assert_int_equal(tell(c, rw10(0x2a, 0, 1), data, 512), 0);
+    assert_int_equal(tell(c, raw_cdb10(0x2a, 0, 1), data, 512), 0);
     assert_int_equal(atomic_load(&fix.volumes[0].forced), 1);
     assert_int_equal(ASK(other, NULL, 0x00).sense, 0x062a01); /* the others are told */
     assert_int_equal(ASK(other, NULL, 0x00).sense, 0);
     assert_int_equal(ASK(c, NULL, 0x00).sense, 0);
-    client_free(&c);
-    client_free(&other);
+    raw_free(&c);
+    raw_free(&other);
 }
 
 static void descriptor_sense(void **state)
 {
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
 
     (void)state;
     assert_int_equal(select_byte(c, CONTROL, 2, 4), 0);
@@ -75,29 +75,29 @@ static void descriptor_sense(void **state)
     assert_int_equal(ASK(c, NULL, 0x12, 0, 0x80, 0, 255).sense, 0x052400);
     assert_int_equal(c->data[2], 0x70);
     assert_memory_equal(c->data + 2 + 15, "\xcf\x00\x02", 3);
-    client_free(&c);
+    raw_free(&c);
 }
 
 static void write_protect(void **state)
 {
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
     uint8_t data[512] = {1}, list[64];
 
     (void)state;
     assert_int_equal(select_byte(c, CONTROL, 4, 8), 0);
-    assert_int_equal(tell(c, rw10(0x2a, 0, 1), data, 512), 0x072702);
+    assert_int_equal(tell(c, raw_cdb10(0x2a, 0, 1), data, 512), 0x072702);
     assert_int_equal(ASK(c, NULL, 0x93, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1).sense, 0x072702);
     assert_int_equal(ASK(c, NULL, 0x28, 0, 0, 0, 0, 0, 0, 0, 1).sense, 0);
     assert_int_equal(ASK(c, list, 0x1a, 8, CONTROL, 0, 64).status, 0);
     assert_int_equal(list[2] & 0x80, 0x80);
     assert_int_equal(select_byte(c, CONTROL, 4, 0), 0);
-    assert_int_equal(tell(c, rw10(0x2a, 0, 1), data, 512), 0);
-    client_free(&c);
+    assert_int_equal(tell(c, raw_cdb10(0x2a, 0, 1), data, 512), 0);
+    raw_free(&c);
 }
 
 static void lists_that_are_wrong(void **state)
 {
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
     uint8_t list[64] = {0};
 
     (void)state;
@@ -116,42 +116,42 @@ static void lists_that_are_wrong(void **state)
     for (uint32_t n = 8; n < 64; n++) /* the list is said to be longer than it is */
         assert_true(tell(c, (const uint8_t[16]){0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff}, list, n));
     assert_int_equal(sense_byte(c, CACHING, 2), 4);
-    client_free(&c);
+    raw_free(&c);
 }
 
 static void a_reset_brings_defaults(void **state)
 {
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
 
     (void)state;
     assert_int_equal(select_byte(c, CACHING, 2, 0), 0);
     assert_int_equal(tmf(c, TMF_LOGICAL_UNIT_RESET, 0, 0), TMF_COMPLETE);
     assert_int_equal(ASK(c, NULL, 0x00).sense, 0x062903);
     assert_int_equal(sense_byte(c, CACHING, 2), 4);
-    client_free(&c);
+    raw_free(&c);
 }
 
 static void prefetch(void **state)
 {
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
     uint8_t immed[10];
 
     (void)state;
-    command_send(c, F, 0, rw10(0x34, 0, 64), 10, NULL, 0);
+    command_send(c, F, 0, raw_cdb10(0x34, 0, 64), 10, NULL, 0);
     assert_int_equal(answer_recv(c, NULL).status, 4);
-    command_send(c, F, 0, rw10(0x34, 65535, 2), 10, NULL, 0);
+    command_send(c, F, 0, raw_cdb10(0x34, 65535, 2), 10, NULL, 0);
     assert_int_equal(answer_recv(c, NULL).sense, 0x052100);
-    command_send(c, F, 0, rw10(0x34, 0, 0), 10, NULL, 0); /* all: more than it fetches at once */
+    command_send(c, F, 0, raw_cdb10(0x34, 0, 0), 10, NULL, 0); /* all: more than it fetches at once */
     assert_int_equal(answer_recv(c, NULL).status, 0);
     assert_int_equal(atomic_load(&fix.volumes[0].reads), 2);
     atomic_store(&fix.volumes[0].stalled, true);
-    memcpy(immed, rw10(0x34, 0, 64), 10);
+    memcpy(immed, raw_cdb10(0x34, 0, 64), 10);
     immed[1] = 2;
     for (int i = 0; i < 40; i++) { /* IMMED: answered while they are under way, but not for ever more */
         command_send(c, F, 0, immed, 10, NULL, 0);
         assert_int_equal(answer_recv(c, NULL).status, i < 32 ? 4 : 0);
     }
-    client_free(&c);
+    raw_free(&c);
     fix_unstall(0);
     disk(0);
     assert_int_equal(atomic_load(&fix.volumes[0].reads), 34);
@@ -159,12 +159,12 @@ static void prefetch(void **state)
 
 static void lba_status(void **state)
 {
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
     uint8_t out[4096];
 
     (void)state;
     memset(disk(0) + 512 * 10, 1, 512 * 5);
-    assert_int_equal(ASK(c, out, 0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 4, 0).out_len, 8 + 3 * 16);
+    assert_int_equal(ASK(c, out, 0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 4, 0).got, 8 + 3 * 16);
     assert_int_equal(get32(out), 4 + 3 * 16);
     assert_int_equal(get64(out + 8), 3);
     assert_int_equal(get32(out + 16), 7);
@@ -175,39 +175,39 @@ static void lba_status(void **state)
     assert_int_equal(get64(out + 40), 15);
     assert_int_equal(get32(out + 48), 65536 - 15);
     assert_int_equal(ASK(c, out, 0x9e, 0x12, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 4, 0).sense, 0x052100);
-    client_free(&c);
+    raw_free(&c);
 }
 
 static void reports(void **state)
 {
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
     uint8_t out[4096];
 
     (void)state;
-    assert_int_equal(ASK(c, out, 0xa3, 0x0a, 0, 0, 0, 0, 0, 0, 0, 255).out_len, 16);
+    assert_int_equal(ASK(c, out, 0xa3, 0x0a, 0, 0, 0, 0, 0, 0, 0, 255).got, 16);
     assert_memory_equal(out, "\0\0\0\14\0\1\0\1\0\0\0\1\0\0\0\1", 16);
-    assert_int_equal(ASK(c, out, 0xa3, 0x2a, 0, 0, 0, 0, 0, 0, 0, 255).out_len, 20);
+    assert_int_equal(ASK(c, out, 0xa3, 0x2a, 0, 0, 0, 0, 0, 0, 0, 255).got, 20);
     assert_memory_equal(out, "\0\0\0\20\20\0\0\0\0\1\0\1", 12);
     assert_int_equal(ASK(c, out, 0xa3, 0x4a, 0, 0, 0, 0, 0, 0, 0, 255).sense, 0x052400);
-    assert_int_equal(ASK(c, out, 0x12, 0, 0, 0, 96).out_len, 96);
+    assert_int_equal(ASK(c, out, 0x12, 0, 0, 0, 96).got, 96);
     assert_int_equal(out[5] & 0x30, 0x10);
-    assert_int_equal(ASK(c, out, 0x4d, 0, 0x40, 0, 0, 0, 0, 0, 64).out_len, 6);
+    assert_int_equal(ASK(c, out, 0x4d, 0, 0x40, 0, 0, 0, 0, 0, 64).got, 6);
     assert_memory_equal(out, "\0\0\0\2\0\x2f", 6);
-    assert_int_equal(ASK(c, out, 0x4d, 0, 0x6f, 0, 0, 0, 0, 0, 64).out_len, 12);
+    assert_int_equal(ASK(c, out, 0x4d, 0, 0x6f, 0, 0, 0, 0, 0, 64).got, 12);
     assert_memory_equal(out, "\x2f\0\0\x8\0\0\3\4\0\0\xff\xff", 12); /* no temperatures */
     assert_int_equal(ASK(c, out, 0x4d, 0, 0x4d, 0, 0, 0, 0, 0, 64).sense, 0x052400);
-    assert_int_equal(ASK(c, out, 0x37, 0, 0x1d, 0, 0, 0, 0, 0, 64).out_len, 4);
+    assert_int_equal(ASK(c, out, 0x37, 0, 0x1d, 0, 0, 0, 0, 0, 64).got, 4);
     assert_memory_equal(out, "\0\x1d\0\0", 4);
-    assert_int_equal(ASK(c, out, 0xb7, 0x1d, 0, 0, 0, 0, 0, 0, 0, 64).out_len, 8);
-    assert_int_equal(ASK(c, out, 0x03, 1, 0, 0, 64).out_len, 8);
+    assert_int_equal(ASK(c, out, 0xb7, 0x1d, 0, 0, 0, 0, 0, 0, 0, 64).got, 8);
+    assert_int_equal(ASK(c, out, 0x03, 1, 0, 0, 64).got, 8);
     assert_int_equal(out[0], 0x72);
-    client_free(&c);
+    raw_free(&c);
 }
 
 /* EXTENDED COPY within the disk: a list that is right, and every cut and flipped byte of it. */
 static void copies(void **state)
 {
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
     uint8_t list[16 + 32 + 2 * 28] = {9}, bad[sizeof list], out[64];
     uint8_t cdb[16] = {0x83, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, sizeof list}, *s = list + 48, *bytes;
 
@@ -229,9 +229,9 @@ static void copies(void **state)
     assert_int_equal(tell(c, cdb, list, sizeof list), 0);
     assert_memory_equal(disk(0) + 2001 * 512, disk(0) + 512, 999 * 512);
     assert_memory_equal(disk(0) + 3000 * 512, disk(0), 512);
-    assert_int_equal(ASK(c, out, 0x84, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 64).out_len, 12);
+    assert_int_equal(ASK(c, out, 0x84, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 64).got, 12);
     assert_memory_equal(out, "\0\0\0\10\1\0\2\1\0\0\1\xf4", 12);
-    assert_int_equal(ASK(c, out, 0x84, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 64).out_len, 46);
+    assert_int_equal(ASK(c, out, 0x84, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 64).got, 46);
     for (uint8_t n = 1; n < sizeof list; n++) {
         cdb[13] = n;
         assert_int_equal(tell(c, cdb, list, n), 0x051a00);
@@ -248,7 +248,7 @@ static void copies(void **state)
     assert_int_equal(tell(c, cdb, list, sizeof list), 0x0a0d02);
     list[16] = 0xe0;
     assert_int_equal(tell(c, cdb, list, sizeof list), 0x052607);
-    client_free(&c);
+    raw_free(&c);
 }
 
 #define STORY(name) cmocka_unit_test_setup_teardown(name, fix_start, fix_stop)
