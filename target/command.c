@@ -198,9 +198,7 @@ uint8_t *command_in(struct command *cmd, uint32_t n)
 /* Enough memory for all of it: ask for what has not come by itself. */
 void command_admit(struct command *cmd)
 {
-    bool again = cmd->admitted; /* the last of its unsolicited data has come */
-
-    if (!again) {
+    if (!cmd->admitted) {
         cmd->admitted = true;
         cmd->conn->admitted_bytes += cmd->charged;
     }
@@ -208,20 +206,20 @@ void command_admit(struct command *cmd)
         command_grow(cmd, cmd->unsolicited_max);
     if (cmd->need)
         command_grow(cmd, cmd->need);
-    else if (cmd->op->kind == OP_READ && !again)
-        command_charge(cmd, cmd->edtl < COMMAND_BYTES_MAX ? cmd->edtl : COMMAND_BYTES_MAX);
+    command_charge(cmd, cmd->besides);
+    cmd->besides = 0;
     command_collect(cmd);
 }
 
 void command_start(struct command *cmd)
 {
     struct conn *c = cmd->conn;
-    uint32_t have = cmd->data ? cmd->data->len : 0, bytes;
+    uint32_t bytes;
 
     if (!scsi_prepare(cmd))
         return;
     cmd->need = cmd->writes ? (cmd->out_bytes < cmd->edtl ? cmd->out_bytes : cmd->edtl) : 0;
-    bytes = cmd->need ? (cmd->need > have ? cmd->need - have : 0) : cmd->op->kind == OP_READ ? cmd->edtl : 0;
+    bytes = command_wants(cmd);
     if (!bytes || (STAILQ_EMPTY(&c->commands.waiting) && command_has_room(c, bytes))) {
         command_admit(cmd);
         return;

@@ -62,6 +62,7 @@ struct command {
     uint32_t sent, data_sn, burst_left;    /* Data-In so far */
     uint8_t response[2 + SENSE_BYTES_MAX]; /* data segment of the response PDU */
     uint8_t response_len;
+    uint32_t besides; /* bytes it will hold besides data: what is read, patterns; until charged */
     uint32_t charged; /* bytes held against the budgets */
 
     struct io io;

@@ -2,7 +2,8 @@
  *
  * A session may hold session_bytes, a loop loop_bytes. A command that finds no room waits, unless no other of
  * its session has been let in (so that everybody gets on). Unsolicited data must be taken, also of those that
- * wait: it is bounded by FirstBurstLength times the window.
+ * wait: it is bounded by FirstBurstLength times the window. What a command will read, and patterns, count as
+ * its data do.
  */
 #include "command.h"
 #include "command_parts.h"
@@ -15,6 +16,13 @@ bool command_has_room(struct conn *c, uint32_t bytes)
 
     return !c->admitted_bytes ||
            (c->held_bytes + bytes <= conf->session_bytes && c->shard->held_bytes + bytes <= conf->loop_bytes);
+}
+
+uint32_t command_wants(const struct command *cmd)
+{
+    uint32_t have = cmd->data ? cmd->data->len : 0;
+
+    return (cmd->need > have ? cmd->need - have : 0) + cmd->besides;
 }
 
 void command_charge(struct command *cmd, uint32_t bytes)
@@ -43,9 +51,7 @@ void command_feed(struct conn *c)
     struct command *cmd;
 
     while (conn_open(c) && (cmd = STAILQ_FIRST(&c->commands.waiting))) {
-        uint32_t have = cmd->data ? cmd->data->len : 0;
-
-        if (!command_has_room(c, cmd->need > have ? cmd->need - have : cmd->edtl))
+        if (!command_has_room(c, command_wants(cmd)))
             return;
         STAILQ_REMOVE_HEAD(&c->commands.waiting, waiting);
         command_admit(cmd);

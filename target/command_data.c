@@ -143,7 +143,7 @@ void command_data_arrived(struct command *cmd)
         cmd->unsolicited = !final;
         if (!final || cmd->state == COMMAND_HELD)
             return;
-        if (cmd->need > cmd->data->len && !command_has_room(c, cmd->need - cmd->data->len)) {
+        if (command_wants(cmd) && !command_has_room(c, command_wants(cmd))) {
             command_wait_for_room(cmd);
             return;
         }

@@ -18,6 +18,8 @@ void command_admit(struct command *);
 
 /* command_budget.c */
 bool command_has_room(struct conn *, uint32_t bytes);
+/* What it has still to be given. */
+uint32_t command_wants(const struct command *);
 /* Held until the command is freed. */
 void command_charge(struct command *, uint32_t bytes);
 /* command_admit() follows when there is room. */

@@ -110,7 +110,7 @@ const struct scsi_op scsi_ops[] = {
        scsi_compare_and_write, 0xf8, LBA64, 0, 0, 0, 0xff, 0x1f, CONTROL),
     OP(0x8a, ANY_ACTION, "WRITE(16)", OP_WRITE, WRITES, 0, 16, scsi_write_prepare, scsi_write, 0xf8, LBA64,
        LENGTH32, 0x1f, CONTROL),
-    OP(0x8b, ANY_ACTION, "ORWRITE(16)", OP_WRITE, WRITES, 0, 16, scsi_write_prepare, scsi_orwrite, 0xf8,
+    OP(0x8b, ANY_ACTION, "ORWRITE(16)", OP_WRITE, WRITES, 0, 16, scsi_orwrite_prepare, scsi_orwrite, 0xf8,
        LBA64, LENGTH32, 0x1f, CONTROL),
     OP(0x8e, ANY_ACTION, "WRITE AND VERIFY(16)", OP_WRITE, WRITES, 0, 16, scsi_write_prepare, scsi_write,
        0xf6, LBA64, LENGTH32, 0x1f, CONTROL),

@@ -30,7 +30,7 @@ struct scsi_op {
 extern const struct scsi_op scsi_ops[];
 extern const unsigned scsi_nops;
 
-/* Sets command->out_bytes; false if it has its answer already (which is then queued). */
+/* Sets command->out_bytes and besides; false if it has its answer already (which is then queued). */
 bool scsi_prepare(struct command *);
 void scsi_run(struct command *);
 
@@ -57,6 +57,7 @@ void scsi_synchronize_cache(struct command *);
 uint32_t scsi_prefetch_prepare(struct command *);
 void scsi_prefetch(struct command *);
 /* scsi_atomic.c */
+uint32_t scsi_orwrite_prepare(struct command *);
 void scsi_orwrite(struct command *);
 uint32_t scsi_compare_and_write_prepare(struct command *);
 void scsi_compare_and_write(struct command *);

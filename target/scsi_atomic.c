@@ -41,7 +41,8 @@ uint32_t scsi_compare_and_write_prepare(struct command *cmd)
         command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, 13, 7);
         return 0;
     }
-    return 2 * blocks_in(cmd) * scsi_block_bytes(cmd);
+    cmd->besides = blocks_in(cmd) * scsi_block_bytes(cmd);
+    return 2 * cmd->besides;
 }
 
 static void on_written(struct command *cmd)
@@ -122,6 +123,11 @@ void scsi_compare_and_write(struct command *cmd)
 }
 
 /* ORWRITE */
+
+uint32_t scsi_orwrite_prepare(struct command *cmd)
+{
+    return cmd->besides = scsi_write_prepare(cmd);
+}
 
 static void on_or_read(struct command *cmd)
 {

@@ -18,8 +18,10 @@ uint32_t scsi_copy_prepare(struct command *cmd)
 {
     uint32_t n = get32(cmd->cdb + 10);
 
-    if (n <= HEADER + DESCRIPTORS_MAX)
+    if (n <= HEADER + DESCRIPTORS_MAX) {
+        cmd->besides = n ? 2 * PIECE_BYTES : 0; /* as it is read, and in one piece to be written */
         return n;
+    }
     scsi_check_length(cmd, SENSE_PARAMETER_LIST_LENGTH);
     return 0;
 }

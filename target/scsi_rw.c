@@ -61,8 +61,10 @@ uint32_t scsi_read_prepare(struct command *cmd)
 {
     struct range r = decode(cmd->cdb);
 
-    if (no_protection(cmd))
-        scsi_range(cmd, r.lba, r.count, true);
+    uint32_t wanted = cmd->reads ? cmd->edtl : 0;
+
+    if (no_protection(cmd) && scsi_range(cmd, r.lba, r.count, true))
+        cmd->besides = r.count * scsi_block_bytes(cmd) < wanted ? r.count * scsi_block_bytes(cmd) : wanted;
     return 0;
 }
 
@@ -160,6 +162,7 @@ uint32_t scsi_verify_prepare(struct command *cmd)
         command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, 1, 2);
         return 0;
     }
+    cmd->besides = bytchk(cmd) ? r.count * scsi_block_bytes(cmd) : 0;
     return !r.count || !bytchk(cmd) ? 0 : (bytchk(cmd) == 1 ? r.count : 1) * scsi_block_bytes(cmd);
 }
 
@@ -241,11 +244,26 @@ enum { IMMED = 0x02, PREFETCH_BYTES = 4 << 20, PREFETCHES_MAX = 32 };
 
 static atomic_uint prefetches; /* that live for themselves */
 
+/* As much of it as is fetched; cmd->left: blocks that are not. */
+static struct range prefetch_range(struct command *cmd)
+{
+    struct range r = decode(cmd->cdb);
+    uint64_t all = r.count ? r.count : scsi_blocks(cmd) - r.lba; /* 0: to the end */
+    uint32_t most = PREFETCH_BYTES / scsi_block_bytes(cmd);
+
+    r.count = all < most ? (uint32_t)all : most;
+    cmd->left = all - r.count;
+    return r;
+}
+
 uint32_t scsi_prefetch_prepare(struct command *cmd)
 {
     struct range r = decode(cmd->cdb);
 
-    scsi_range(cmd, r.lba, r.count, false);
+    if (scsi_range(cmd, r.lba, r.count, false) && !(cmd->cdb[1] & IMMED)) {
+        r = prefetch_range(cmd);
+        cmd->besides = r.count * scsi_block_bytes(cmd);
+    }
     return 0;
 }
 
@@ -294,13 +312,7 @@ static void on_prefetch_read(struct command *cmd)
 
 void scsi_prefetch(struct command *cmd)
 {
-    struct range r = decode(cmd->cdb);
-    uint64_t all = r.count ? r.count : scsi_blocks(cmd) - r.lba; /* 0: to the end */
-    uint32_t most = PREFETCH_BYTES / scsi_block_bytes(cmd);
-
-    r.count = all < most ? (uint32_t)all : most;
-    cmd->left = all - r.count;
-    set_io(cmd, IO_READ, r);
+    set_io(cmd, IO_READ, prefetch_range(cmd));
     if (cmd->cdb[1] & IMMED)
         prefetch_answer(cmd, prefetch_for_itself(cmd) && cmd->left == 0);
     else

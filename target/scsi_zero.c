@@ -130,6 +130,11 @@ static bool no_data_out(const struct command *cmd)
     return is16(cmd) && cmd->cdb[1] & NDOB;
 }
 
+static uint32_t pattern_bytes(uint32_t nsectors)
+{
+    return nsectors < PATTERN_BYTES / SECTOR_BYTES ? nsectors * SECTOR_BYTES : PATTERN_BYTES;
+}
+
 uint32_t scsi_write_same_prepare(struct command *cmd)
 {
     uint32_t count = same_count(cmd);
@@ -144,7 +149,10 @@ uint32_t scsi_write_same_prepare(struct command *cmd)
         command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, is16(cmd) ? 10 : 7, -1);
         return 0;
     }
-    return no_data_out(cmd) ? 0 : scsi_block_bytes(cmd);
+    if (no_data_out(cmd))
+        return 0;
+    cmd->besides = pattern_bytes(count * sectors_per_block(cmd));
+    return scsi_block_bytes(cmd);
 }
 
 static void on_same_done(struct command *cmd)
@@ -175,7 +183,7 @@ static void same_next(struct command *cmd)
 static void write_pattern(struct command *cmd, uint64_t lba, uint32_t nsectors)
 {
     uint32_t block = scsi_block_bytes(cmd);
-    uint32_t bytes = nsectors < PATTERN_BYTES / SECTOR_BYTES ? nsectors * SECTOR_BYTES : PATTERN_BYTES;
+    uint32_t bytes = pattern_bytes(nsectors);
 
     cmd->scratch = buf_new(bytes);
     for (uint32_t at = 0; at < bytes; at += block)

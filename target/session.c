@@ -11,7 +11,7 @@
 #include <stdio.h>
 
 static const char part[] = "target";
-enum { GOING_MS = 2000 };
+enum { GOING_MS = 2000, HELD_BYTES_MAX = 1 << 20 };
 static const char *const op_names[OP_KINDS] = {"read", "write", "flush", "zero", "other"};
 
 static struct device *device_get(struct shard *s, struct vm *vm)
@@ -185,7 +185,7 @@ void session_start(struct conn *c, struct vm *vm, const char *initiator, const u
 static void held_free(struct session *s, struct held *h)
 {
     TAILQ_REMOVE(&s->held, h, entry);
-    s->nheld--;
+    s->held_bytes -= h->data_len;
     buf_unref(&h->data);
     free(h);
 }
@@ -313,19 +313,25 @@ static struct held *held_new(struct session *s, uint32_t cmd_sn)
         TAILQ_INSERT_AFTER(&s->held, after, h, entry);
     else
         TAILQ_INSERT_HEAD(&s->held, h, entry);
-    s->nheld++;
     return h;
 }
 
 /* Keep it until the numbers before it have come. */
 static void session_hold(struct conn *c, uint32_t cmd_sn)
 {
-    struct held *h = held_new(c->session, cmd_sn);
+    struct session *s = c->session;
+    bool command = (c->rx.bhs[0] & ISCSI_OPCODE_MASK) == ISCSI_SCSI_COMMAND;
+    struct held *h;
 
+    if (!command && s->held_bytes + c->rx.data_len > HELD_BYTES_MAX) {
+        conn_close(c, "more than %d bytes of requests out of order", HELD_BYTES_MAX);
+        return;
+    }
+    h = held_new(s, cmd_sn);
     if (!h)
         return;
     memcpy(h->bhs, c->rx.bhs, BHS_BYTES);
-    if ((h->bhs[0] & ISCSI_OPCODE_MASK) == ISCSI_SCSI_COMMAND) {
+    if (command) {
         unsigned before = c->commands.n;
 
         session_serve(c, false);
@@ -334,6 +340,7 @@ static void session_hold(struct conn *c, uint32_t cmd_sn)
     } else {
         h->data = c->rx.data;
         h->data_len = c->rx.data_len;
+        s->held_bytes += h->data_len;
         c->rx.data = NULL;
     }
 }

@@ -82,7 +82,7 @@ struct session {
     uint32_t exp_cmd_sn, max_cmd_sn;
     unsigned in_window; /* commands that count against the window */
     TAILQ_HEAD(, held) held;
-    unsigned nheld;
+    uint32_t held_bytes; /* of held requests that are no commands */
     uint32_t next_ttt;
     uint8_t attention[VM_DISKS_MAX];
     unsigned capacity_generation;

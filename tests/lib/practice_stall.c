@@ -153,6 +153,8 @@ static void reset_by(uint8_t function)
     WANT(managed(a, function, ISCSI_TAG_NONE, 0) == TMF_COMPLETE, "function %u: %u", function,
          a->bhs[AT_RESPONSE]);
     if (function == TMF_TARGET_COLD_RESET) {
+        WANT(raw_recv(b) == ISCSI_ASYNC_MESSAGE && b->bhs[AT_ASYNC_EVENT] == ASYNC_DROP_SESSION,
+             "the other is not told that its session ends");
         WANT(raw_recv(a) == RAW_CLOSED && raw_recv(b) == RAW_CLOSED,
              "connections stay open after a cold reset");
         session_reset(&a);

@@ -195,12 +195,87 @@ static void writes_larger_than_the_budget(void **state)
     raw_free(&c);
 }
 
+enum { SMALL_BYTES = 300 << 10 };
+
+static int start_small(void **state)
+{
+    fix_conf = (struct target_conf){.session_bytes = SMALL_BYTES, .loop_bytes = SMALL_BYTES};
+    return fix_start(state);
+}
+
+static int stop_small(void **state)
+{
+    fix_conf = (struct target_conf){0};
+    return fix_stop(state);
+}
+
+/* What a command reads to compare, to copy or to have in the cache counts as its data does: the second one of
+ * each kind waits for the first. */
+static void memory_besides_the_data(void **state)
+{
+    static const uint8_t ones[512] = {[0 ... 511] = 1};
+    static const uint8_t naa[8] = "\x30\1\2\3\4\5\6\7";
+    uint8_t list[76] = {[3] = 32, [11] = 28, [16] = 0xe4, [20] = 1, [21] = 3, [23] = 8, [48] = 2, [51] = 24};
+    static const struct {
+        uint8_t cdb[16], n;
+        uint32_t len;
+    } kinds[] = {
+        {{0x2f, 0x06, [7] = 2, 0}, 10, 512}, /* VERIFY of 512 blocks against one */
+        {{0x41, 0x00, [7] = 4, 0}, 10, 512}, /* WRITE SAME */
+        {{0x34, 0x00, [7] = 2, 0}, 10, 0},   /* PRE-FETCH */
+        {{0x83, 0x00, [13] = 76}, 16, 76},   /* EXTENDED COPY */
+    };
+    struct client *c = session_new(0, 1, "");
+
+    (void)state;
+    memcpy(list + 24, naa, 8);
+    put16(list + 58, 8); /* blocks, from 0 to */
+    put64(list + 68, 1000);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        const uint8_t *data = kinds[i].n == 16 ? list : ones;
+
+        memset(disk(0), 1, 512 * 512);
+        atomic_store(&fix.volumes[0].stalled, true);
+        for (int k = 0; k < 2; k++)
+            command_send(c, (uint8_t)(F | (kinds[i].len ? W : 0)), kinds[i].len, kinds[i].cdb, kinds[i].n,
+                         data, kinds[i].len);
+        command_send(c, F, 0, "\0\0\0\0\0", 6, NULL, 0); /* both have begun when that is answered */
+        assert_int_equal(answer_recv(c, NULL).itt, c->itt - 1);
+        fix_wait(&fix.volumes[0].nparked, 1);
+        fix_unstall(0);
+        for (int k = 0; k < 2; k++)
+            assert_int_equal(answer_recv(c, NULL).sense, 0);
+    }
+    client_free(&c);
+}
+
+/* Requests that are no commands, each held for a number that does not come. */
+static void out_of_order_without_end(void **state)
+{
+    enum { PING = 200 << 10 };
+    struct client *c = session_new(0, 1, "");
+    uint8_t bhs[48] = {ISCSI_NOP_OUT, 0x80}, *ping = xcalloc(1, PING);
+
+    (void)state;
+    put32(bhs + AT_TTT, ISCSI_TAG_NONE);
+    for (uint32_t i = 1; i <= 6; i++) {
+        put32(bhs + AT_ITT, i);
+        put32(bhs + AT_CMD_SN, c->cmd_sn + i);
+        pdu_send(c, bhs, ping, PING);
+    }
+    assert_int_equal(pdu_recv(c), -1);
+    free(ping);
+    client_free(&c);
+}
+
 #define STORY(name) cmocka_unit_test_setup_teardown(name, fix_start, fix_stop)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         STORY(a_write_of_nothing_in_pieces),
         STORY(a_write_of_nothing_out_of_order),
+        cmocka_unit_test_setup_teardown(memory_besides_the_data, start_small, stop_small),
+        STORY(out_of_order_without_end),
         STORY(two_logouts_out_of_order),
         STORY(pings_without_end),
         STORY(all_targets_a_thousand_times),
