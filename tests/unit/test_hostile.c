@@ -225,7 +225,7 @@ static void memory_besides_the_data(void **state)
         {{0x34, 0x00, [7] = 2, 0}, 10, 0},   /* PRE-FETCH */
         {{0x83, 0x00, [13] = 76}, 16, 76},   /* EXTENDED COPY */
     };
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
 
     (void)state;
     memcpy(list + 24, naa, 8);
@@ -246,14 +246,14 @@ static void memory_besides_the_data(void **state)
         for (int k = 0; k < 2; k++)
             assert_int_equal(answer_recv(c, NULL).sense, 0);
     }
-    client_free(&c);
+    raw_free(&c);
 }
 
 /* Requests that are no commands, each held for a number that does not come. */
 static void out_of_order_without_end(void **state)
 {
     enum { PING = 200 << 10 };
-    struct client *c = session_new(0, 1, "");
+    struct raw *c = session_new(0, 1, "");
     uint8_t bhs[48] = {ISCSI_NOP_OUT, 0x80}, *ping = xcalloc(1, PING);
 
     (void)state;
@@ -265,7 +265,7 @@ static void out_of_order_without_end(void **state)
     }
     assert_int_equal(pdu_recv(c), -1);
     free(ping);
-    client_free(&c);
+    raw_free(&c);
 }
 
 #define STORY(name) cmocka_unit_test_setup_teardown(name, fix_start, fix_stop)
