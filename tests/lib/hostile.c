@@ -9,6 +9,7 @@
 #include "hostile.h"
 
 #include "mem.h"
+#include "practice.h" /* its watch */
 
 #include <setjmp.h>
 #include <signal.h>
@@ -55,6 +56,17 @@ void unlike(const char *format, ...)
     longjmp(end_of_case, 1);
 }
 
+/* What the watch complains of ends the case, too. */
+void broken(const char *format, ...)
+{
+    va_list ap;
+
+    va_start(ap, format);
+    vsnprintf(complaint, sizeof complaint, format, ap);
+    va_end(ap);
+    longjmp(end_of_case, 1);
+}
+
 /* --- connections --- */
 
 static struct raw *keep(struct raw *c)
@@ -83,12 +95,14 @@ struct raw *dial(uint8_t isid)
 void hang_up(struct raw **c)
 {
     forget(*c);
+    watch_end(*c);
     raw_free(c);
 }
 
 void hang_up_hard(struct raw **c)
 {
     forget(*c);
+    watch_end(*c);
     raw_reset(c);
 }
 
@@ -106,6 +120,7 @@ struct raw *session_with(const char *vm, uint8_t isid, const char *more)
 
     want_login(c, RAW_TO_FULL, keys_for(vm, more), LOGIN_SUCCESS);
     want((c->bhs[AT_FLAGS] & 0x83) == 0x83, "the login did not reach full feature phase");
+    watch_begin(c);
     return c;
 }
 
@@ -121,6 +136,7 @@ struct raw *discovery(uint8_t isid, const char *more)
 
     snprintf(text, sizeof text, HOSTILE_NAME "SessionType=Discovery|%s", more);
     want_login(c, RAW_TO_FULL, text, LOGIN_SUCCESS);
+    watch_begin(c);
     return c;
 }
 
@@ -306,8 +322,12 @@ static void look_after(void)
 
 static void close_all(void)
 {
-    for (unsigned i = 0; i < OPEN_MAX_HERE; i++)
-        raw_free(&open_now[i]);
+    for (unsigned i = 0; i < OPEN_MAX_HERE; i++) {
+        struct raw *c = open_now[i];
+
+        if (c)
+            hang_up(&c);
+    }
 }
 
 static bool attempt(void (*run)(void))
@@ -416,6 +436,7 @@ int main(int argc, char **argv)
         printf("GROWN by %ld KiB from one round to the next\n", second - first);
         bad++;
     }
+    watch_end(innocent);
     raw_free(&innocent);
     printf("%u cases, %u unlike what is required; %ld KiB more after the second round\n", n, bad,
            second - first);

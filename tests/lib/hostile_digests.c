@@ -135,6 +135,26 @@ static void of_answers(void)
     want_closed(c);
 }
 
+/* The digest of a header is that of its AHS, too. */
+static void of_ahs(void)
+{
+    struct raw *c = session(1, BOTH);
+    uint8_t ahs[ISCSI_AHS_MAX] = {0, 5, 2};
+
+    for (uint32_t n = 4; n <= ISCSI_AHS_MAX; n += 4) {
+        struct raw_pdu p;
+        uint32_t itt = raw_command_header(c, &p, ISCSI_FINAL | RAW_WRITE, 512, raw_cdb10(0x2a, 0, 1), 10);
+
+        p.ahs = ahs;
+        p.ahs_len = n;
+        p.data = data;
+        p.len = 512;
+        raw_send(c, &p);
+        want_good(c, itt);
+    }
+    want_same(c, 0, 8, 4);
+}
+
 /* Cut at each byte: the end of the data in one segment, its digest in the next. */
 static void cut_everywhere(void)
 {
@@ -170,6 +190,8 @@ const struct hostile_case hostile_digests[] = {
     {"digest_orphan", "data for no task, with digests", "Reject 09, the session goes on", of_dropped_data},
     {"digest_answers", "every kind of answer, of every length", "digests are right, padding included",
      of_answers},
+    {"digest_ahs", "writes with every length of AHS", "GOOD: it is within the header digest, RFC 7143 11.2.3",
+     of_ahs},
     {"digest_cut", "a write cut between data and digest", "one command, the right bytes", cut_everywhere},
     {0},
 };

@@ -94,6 +94,22 @@ static void long_answer(void)
     want_quiet(c);
 }
 
+/* One value in pieces of 8 KiB, which never ends. */
+static void endless_value(void)
+{
+    CLEANUP_FREE char *piece = xcalloc(1, 8193);
+    struct raw *c = dial(1);
+    int status = 0;
+
+    memset(piece, 'v', 8192);
+    want_login(c, ISCSI_CONTINUE | 1 << 2, keys_for("vm1", "org.test.long="), LOGIN_SUCCESS);
+    for (int i = 0; i < 8; i++)
+        if ((status = raw_login(c, ISCSI_CONTINUE | 1 << 2, piece)) != 0)
+            break;
+    want(status == LOGIN_INITIATOR_ERROR, "login status %04x", (unsigned)status);
+    want_closed(c);
+}
+
 static void too_many(void)
 {
     CLEANUP_FREE char *keys = xcalloc(1, 8100);
@@ -285,6 +301,7 @@ const struct hostile_case hostile_keys[] = {
     {"unknown_keys_many", "200 unknown keys", "NotUnderstood for each: RFC 7143 6.2", unknown_keys},
     {"long_answer", "700 unknown keys: an answer of more than 8 KiB", "in pieces with C, all of it",
      long_answer},
+    {"value_64k", "a value of 64 KiB in pieces", "0200 when it is past our bound", endless_value},
     {"too_many_keys", "1800 keys: an answer without bound", "0200", too_many},
     {"key_no_value", "no '=', no name, no value", "0200; Reject; NotUnderstood", without_value},
     {"only_nuls", "NULs between the pairs", "skipped: they are padding", only_nuls},

@@ -24,8 +24,8 @@ static void too_high(void)
     test_ready(c);
     c->cmd_sn = now + 0x80000000u;
     test_ready(c);
-    want_quiet(c);
     c->cmd_sn = now;
+    want_quiet(c);
     want_good(c, test_ready(c));
 }
 
@@ -53,9 +53,9 @@ static void gap(void)
     want_quiet(c);
     c->cmd_sn -= 2;
     first = test_ready(c);
+    c->cmd_sn++;
     want_good(c, first);
     want_good(c, second);
-    c->cmd_sn++;
     want_good(c, test_ready(c));
 }
 
@@ -71,9 +71,9 @@ static void backwards(void)
         c->cmd_sn = from + i;
         itts[i] = test_ready(c);
     }
+    c->cmd_sn = from + n;
     for (uint32_t i = 0; i < n; i++)
         want_good(c, itts[i]);
-    c->cmd_sn = from + n;
     want_good(c, test_ready(c));
 }
 
@@ -89,9 +89,9 @@ static void twice_ahead(void)
     test_ready(c);
     c->cmd_sn -= 2;
     first = test_ready(c);
+    c->cmd_sn++;
     want_good(c, first);
     want_good(c, kept);
-    c->cmd_sn++;
     want_good(c, test_ready(c));
 }
 
