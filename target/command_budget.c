@@ -1,21 +1,27 @@
 /* target/command_budget.c - the memory that commands hold. On the connection's loop.
  *
  * A session may hold session_bytes, a loop loop_bytes. A command that finds no room waits, unless no other of
- * its session has been let in (so that everybody gets on). Unsolicited data must be taken, also of those that
- * wait: it is bounded by FirstBurstLength times the window. What a command will read, and patterns, count as
- * its data do.
+ * its session has been let in (so that everybody gets on): then a small one is let in always, a large one up
+ * to LOOP_TIMES of what a loop may hold, since those who hold it may never send their data. Unsolicited data
+ * must be taken, also of those that wait: it is bounded by FirstBurstLength times the window. What a command
+ * will read, and patterns, count as its data do.
  */
 #include "command.h"
 #include "command_parts.h"
 
 #include "session.h"
 
+enum { SMALL_BYTES = 1 << 20, LOOP_TIMES = 4 };
+
 bool command_has_room(struct conn *c, uint32_t bytes)
 {
     const struct target_conf *conf = &c->target->conf;
+    uint64_t loop = c->shard->held_bytes + bytes;
 
-    return !c->admitted_bytes ||
-           (c->held_bytes + bytes <= conf->session_bytes && c->shard->held_bytes + bytes <= conf->loop_bytes);
+    if (!c->admitted_bytes)
+        return bytes <= SMALL_BYTES || c->shard->held_bytes < COMMAND_BYTES_MAX ||
+               loop <= conf->loop_bytes * LOOP_TIMES;
+    return c->held_bytes + bytes <= conf->session_bytes && loop <= conf->loop_bytes;
 }
 
 uint32_t command_wants(const struct command *cmd)

@@ -60,12 +60,9 @@ int managed(struct raw *, uint8_t function, uint32_t task, uint32_t ref_cmd_sn);
 
 #define CASES(X)                                                                                             \
     X(splits)                                                                                                \
-    X(first_burst)                                                                                           \
-    X(tiny_data_out)                                                                                         \
+    X(exp_stat_sn)                                                                                           \
     X(dribble)                                                                                               \
-    X(digests)                                                                                               \
     X(unsupported)                                                                                           \
-    X(pipelined_login)                                                                                       \
     X(aborts)                                                                                                \
     X(abort_race)                                                                                            \
     X(resets)                                                                                                \
@@ -81,6 +78,9 @@ int managed(struct raw *, uint8_t function, uint32_t task, uint32_t ref_cmd_sn);
     X(never_reads)                                                                                           \
     X(resets_of_the_line)                                                                                    \
     X(more_writers_than_memory)                                                                              \
+    X(one_greedy_writer)                                                                                     \
+    X(hoarders)                                                                                              \
+    X(too_many_connections)                                                                                  \
     X(silent_with_io)                                                                                        \
     X(slow_sender)                                                                                           \
     X(deaf_to_pings)                                                                                         \

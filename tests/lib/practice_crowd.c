@@ -266,6 +266,100 @@ void case_more_writers_than_memory(void)
     free(r2ts);
 }
 
+/* WRITEs of `bytes` that are asked for their data (their R2Ts are thrown away) until the ping after them. */
+static unsigned granted(struct raw *c, unsigned writes, uint32_t bytes)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < writes; i++)
+        raw_command(c, RAW_WRITE | ISCSI_FINAL, bytes, raw_cdb16(0x8a, 0, bytes / 512), 16, NULL, 0);
+    raw_ping(c, NULL, 0);
+    while (raw_recv(c) == ISCSI_R2T)
+        n++;
+    WANT((c->bhs[0] & ISCSI_OPCODE_MASK) == ISCSI_NOP_IN, "PDU %02x instead of R2Ts and a ping's answer",
+         c->bhs[0]);
+    return n;
+}
+
+/* One session has memory for 64 MiB of writes, and not more; others have theirs. */
+void case_one_greedy_writer(void)
+{
+    struct raw *c = session_new(1, "ImmediateData=No|"), *other = session_new(2, "ImmediateData=No|");
+    unsigned n = granted(c, 100, 1 << 20);
+
+    WANT(n > 32 && n <= 64, "%u writes of 1 MiB are asked for their data", n);
+    n = granted(other, 10, 1 << 20);
+    WANT(n == 10, "%u of 10 writes of another session are asked for their data", n);
+    session_reset(&c);
+    session_reset(&other);
+}
+
+/* VMs IQN1, IQN2, IQN3 with 60 sessions each: all want to write 16 MiB and send nothing. What is set aside
+ * for them has a bound, and a small write of somebody else has its place. */
+void case_hoarders(void)
+{
+    enum { SESSIONS = 180, BIG = 16 << 20, MOST = 1 << 30 };
+    static struct raw *all[SESSIONS];
+    static const uint8_t zeros[4096];
+    unsigned n = 0;
+    char iqn[300];
+    struct raw *c;
+
+    files_raise();
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        snprintf(iqn, sizeof iqn, "%s%u", play.iqn, 1 + i % 3);
+        all[i] = session_of("iqn.2026-11.org.isthmus.test:hoards", iqn, (uint8_t)i, "ImmediateData=No|", 0);
+        session_ready(all[i]);
+        n += granted(all[i], 1, BIG);
+    }
+    told("%u of %d are asked for their data", n, SESSIONS);
+    WANT(n >= 16 && n <= MOST / BIG, "%u writes of 16 MiB are asked for their data", n);
+    c = session_of("iqn.2026-11.org.isthmus.test:innocent", iqn, 250, "ImmediateData=No|", 0);
+    session_ready(c);
+    WANT(raw_exchange(c, raw_cdb10(0x2a, 0, 8), 10, zeros, sizeof zeros, NULL, 0).status == 0,
+         "a small write fails");
+    read_good(c, 0, 8);
+    session_ends(&c);
+    for (unsigned i = 0; i < SESSIONS; i++)
+        session_reset(&all[i]);
+}
+
+/* Sessions of VMs IQN1, IQN2, ... until the target takes no more connections: those there are go on, and when
+ * they are gone there is place again. */
+void case_too_many_connections(void)
+{
+    enum { MOST = 1024, TRIES = 1100 };
+    struct raw **all = xcalloc(TRIES, sizeof *all), *c;
+    unsigned n = 0;
+    int status = 0;
+    char text[600];
+
+    files_raise();
+    for (; n < TRIES; n++) {
+        c = raw_connect(play.address, play.port, (uint8_t)(n / 400));
+        WANT(c, "connection %u is not accepted", n);
+        snprintf(text, sizeof text, "InitiatorName=iqn.2026-11.org.isthmus.test:all|TargetName=%s%u|",
+                 play.iqn, 1 + n % 400);
+        status = raw_login(c, RAW_TO_FULL, text);
+        if (status != LOGIN_SUCCESS)
+            break;
+        watch_begin(all[n] = c);
+    }
+    told("%u sessions", n);
+    WANT(n > MOST - 24 && n <= MOST && status == RAW_CLOSED, "%u sessions instead of %d, then %d", n, MOST,
+         status);
+    raw_free(&c);
+    for (unsigned i = 0; i < n; i += 10)
+        session_ready(all[i]);
+    for (unsigned i = 0; i < n; i++)
+        session_reset(&all[i]);
+    free(all);
+    snprintf(text, sizeof text, "%s1", play.iqn);
+    c = session_of("iqn.2026-11.org.isthmus.test:all", text, 1, "", LOGIN_SUCCESS);
+    session_ready(c);
+    session_ends(&c);
+}
+
 /* --- silence --- */
 
 /* Until the target closes the connection; -1 when it is still open after that time. */

@@ -19,6 +19,7 @@ play never_reads
 play resets_of_the_line
 act "ten sessions that write more than there is memory for"
 play more_writers_than_memory
+play one_greedy_writer
 play ping_under_load
 stop edge
 stop onprem

@@ -3,10 +3,12 @@
 . "$(dirname "$0")/../lib/story.sh"
 
 truncate -s 1G source.img
+edge_loops=1
 usual_cast "$stage/source.img"
 vm_create vm2 disk1
 vm_create vm3 disk1
 play new_isid
+play_vm=vm play hoarders
 play_vm=vm1
 start silent practice silent_with_io 127.0.0.1:3260 "$iqn:vm1" --backend "${pids[onprem]}" --at 64
 start slow practice slow_sender 127.0.0.1:3260 "$iqn:vm2"
