@@ -137,7 +137,7 @@ static int open_stores(struct edge *e, struct why *why)
     }
     for (unsigned i = 0; i < e->nloops; i++) {
         commit_slots_init(&e->slots[i], COMMIT_OBJECTS);
-        e->stores[i] = store_open_plain(e->loops[i], &conf, why);
+        e->stores[i] = store_open(e->loops[i], &conf, why);
         if (!e->stores[i])
             return -EINVAL;
     }

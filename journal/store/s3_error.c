@@ -169,6 +169,8 @@ int s3_failure(struct store_req *r, const struct s3_call *c)
 {
     struct error e;
 
+    if (c->http.status == -ECANCELED)
+        return -ECANCELED; /* store.c says why */
     if (c->http.status != 0) {
         r->why = c->http.why;
         return c->http.status;

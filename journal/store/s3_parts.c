@@ -123,7 +123,7 @@ static void cancel(struct s3_op *op)
     if (u->calling)
         s3_call_cancel(&u->call);
     else
-        fail(u, why_set(&u->req->why, -ECANCELED, "cancelled"));
+        fail(u, -ECANCELED);
 }
 
 /* --- complete --- */

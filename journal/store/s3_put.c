@@ -108,7 +108,7 @@ static void on_hashed(struct work *w)
 
     p->hashing = false;
     if (p->cancelled)
-        end(p, why_set(&p->req->why, -ECANCELED, "cancelled"));
+        end(p, -ECANCELED);
     else
         send_put(p);
 }

@@ -146,13 +146,16 @@ static void end(struct store_req *r, int status)
     loop_post(r->store->loop, &r->task);
 }
 
+/* What had gone wrong before, if anything, is the better half of the sentence. */
 static void say_ending(struct store_req *r)
 {
     const char *op = store_op_name(r->op), *key = r->key ? r->key : "", *of = r->key ? " of " : "";
+    const struct why before = r->why;
+    const char *colon = before.text[0] ? ": " : "";
 
     if (r->ending == -ETIMEDOUT)
-        why_set(&r->why, 0, "%s%s%s at %s took longer than %u ms", op, of, key, r->store->name,
-                r->timeout_ms);
+        why_set(&r->why, 0, "%s%s%s at %s took longer than %u ms%s%s", op, of, key, r->store->name,
+                r->timeout_ms, colon, before.text);
     else
         why_set(&r->why, 0, "%s%s%s at %s was cancelled", op, of, key, r->store->name);
 }
@@ -265,6 +268,31 @@ uint32_t store_left_ms(const struct store_req *r)
     uint64_t now = loop_now_ns(r->store->loop);
 
     return r->deadline_ns > now + 1000000 ? (uint32_t)((r->deadline_ns - now) / 1000000) : 1;
+}
+
+void store_ask_copy(struct store_req *to, const struct store_req *from, void (*done)(struct store_req *))
+{
+    memset(to, 0, sizeof(*to));
+    to->op = from->op;
+    to->key = from->key;
+    to->done = done;
+    switch (from->op) {
+    case STORE_PUT:
+        to->put = from->put;
+        break;
+    case STORE_GET:
+        to->get = from->get;
+        break;
+    case STORE_LIST:
+        to->list = from->list;
+        break;
+    case STORE_DELETE:
+        to->del = from->del;
+        break;
+    case STORE_HEAD:
+    case STORE_OPS:
+        break;
+    }
 }
 
 void store_answer_move(struct store_req *to, struct store_req *from)

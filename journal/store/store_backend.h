@@ -25,7 +25,8 @@ struct store_page *store_page_new(size_t limit);
 /* Keys are copied. */
 void store_page_add(struct store_page **, const char *key, uint64_t size);
 
-/* Moves every answer field, and the page, from one request to another (wrappers). */
+/* For wrappers: what is asked for (not the deadline), and every answer field, the page too. */
+void store_ask_copy(struct store_req *to, const struct store_req *from, void (*done)(struct store_req *));
 void store_answer_move(struct store_req *to, struct store_req *from);
 
 #endif

@@ -3,7 +3,9 @@
 #include "store_conf.h"
 
 #include "store_dir.h"
+#include "store_retry.h"
 #include "store_s3.h"
+#include "store_wrap.h"
 
 #include <errno.h>
 #include <string.h>
@@ -55,6 +57,8 @@ static void read_strings(cfg_t *s, struct store_conf *c)
 
 int store_conf_read(cfg_t *section, struct store_conf *c, struct why *why)
 {
+    struct why layers;
+
     read_strings(section, c);
     c->connections = (unsigned)cfg_getint(section, "connections");
     c->part_bytes = conf_bytes(section, "part");
@@ -70,6 +74,8 @@ int store_conf_read(cfg_t *section, struct store_conf *c, struct why *why)
         return conf_refuse(section, why, "sse must be AES256 or aws:kms, not '%s'", c->sse);
     if (c->sse_key[0] && strcmp(c->sse, "aws:kms") != 0)
         return conf_refuse(section, why, "sse_key needs sse = \"aws:kms\"");
+    if (store_wrap_check(c->layers, &layers) != 0)
+        return conf_refuse(section, why, "%s", layers.text);
     return 0;
 }
 
@@ -106,4 +112,17 @@ struct store *store_open_plain(struct loop *loop, const struct store_conf *c, st
         return kind->open(loop, c, why);
     why_set(why, -EINVAL, "the store '%s' is unknown: %s", c->url, forms);
     return NULL;
+}
+
+struct store *store_open(struct loop *loop, const struct store_conf *c, struct why *why)
+{
+    struct store *s = store_open_plain(loop, c, why);
+
+    if (!s)
+        return NULL;
+    if (store_wrap(&s, c->layers, why) != 0) {
+        store_free(&s);
+        return NULL;
+    }
+    return store_retry_new(s, NULL);
 }

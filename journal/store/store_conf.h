@@ -50,6 +50,8 @@ int store_conf_read(cfg_t *section, struct store_conf *, struct why *);
 /* For tools and tests: every key at its default. */
 void store_conf_default(struct store_conf *, const char *url);
 
+/* The store that conf names, with its layers, and with retries over them. */
+struct store *store_open(struct loop *, const struct store_conf *, struct why *);
 /* The store that conf names, bare: no retries, no layers. Reads small files (secrets, certificates): for
  * start-up. NULL with why. Whether it answers, and can do what is needed, is not looked at here. */
 struct store *store_open_plain(struct loop *, const struct store_conf *, struct why *);

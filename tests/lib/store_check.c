@@ -8,11 +8,13 @@
 
 #include "mem.h"
 #include "store_conf.h"
+#include "store_probe.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 static struct loop *loop;
 static struct store_conf conf;
@@ -46,7 +48,7 @@ static void want_status(const struct call *c, int status, int line)
 static struct store *open_another(void)
 {
     struct why why;
-    struct store *s = store_open_plain(loop, &conf, &why);
+    struct store *s = store_open(loop, &conf, &why);
 
     if (!s) {
         fprintf(stderr, "store-check: %s\n", why.text);
@@ -233,9 +235,8 @@ static void race(const char *key, enum store_condition condition, const char *ma
     }
     loop_run(loop);
     for (int i = 0; i < 2 * EACH; i++) {
-        /* Told to come again (a conflict is no answer): not a winner, either. */
         WANT(c[i].done == 1);
-        if (c[i].req.status != 0 && c[i].req.status != -EAGAIN && c[i].req.status != -EIO)
+        if (c[i].req.status != 0)
             STATUS(&c[i], lost[condition]);
         if (c[i].req.status == 0) {
             WANT(winner < 0);
@@ -482,13 +483,96 @@ static void cancelling(void)
     round_trips();
 }
 
+static void on_probed(struct store_probe *p)
+{
+    (void)p;
+    loop_stop(loop);
+}
+
+static int probe(struct store_probe *p)
+{
+    *p = (struct store_probe){
+        .needs = STORE_NEED_IF_ABSENT | STORE_NEED_IF_MATCH, .timeout_ms = 4000, .done = on_probed};
+    store_probe(store, p);
+    loop_run(loop);
+    return p->status;
+}
+
+static void probes(void)
+{
+    struct store_probe p;
+
+    if (probe(&p) != 0)
+        wrong(p.why.text, __LINE__);
+}
+
 static void say(void)
 {
+    struct store_probe p;
+
+    probe(&p);
+    printf("%d %s\n", p.status, p.why.text);
+}
+
+/* --- outage --- */
+
+enum { OUTAGE_FLIGHT = 8 };
+
+struct writer {
+    struct call call; /* first */
+    char key[40], text[40];
+};
+
+static unsigned writers, written;
+static uint64_t slowest_ns;
+
+static void write_next(struct writer *);
+
+static void on_written(struct store_req *r)
+{
+    struct writer *w = container_of(r, struct writer, call.req);
+    uint64_t took = loop_now_ns(loop) - (r->deadline_ns - (uint64_t)r->timeout_ms * 1000000);
+
+    STATUS(&w->call, 0);
+    slowest_ns = took > slowest_ns ? took : slowest_ns;
+    if (access("enough", F_OK) == 0) {
+        if (--writers == 0)
+            loop_stop(loop);
+        return;
+    }
+    write_next(w);
+}
+
+static void write_next(struct writer *w)
+{
+    snprintf(w->key, sizeof(w->key), "check/outage/%06u", written);
+    snprintf(w->text, sizeof(w->text), "write %u", written++);
+    call_put_set(&w->call, w->key, w->text, strlen(w->text), STORE_IF_ABSENT, NULL);
+    w->call.req.timeout_ms = 60000;
+    w->call.req.done = on_written;
+    if (written == 50)
+        printf("outage may begin\n");
+    store_submit(store, &w->call.req);
+}
+
+/* Every put succeeds in the end, whatever happens to the store meanwhile, and is there. */
+static void outage(void)
+{
+    struct writer w[OUTAGE_FLIGHT];
+    char key[40], text[40], back[40];
     struct call c;
 
-    call_list(store, &c, "", NULL, NULL, 1);
-    printf("list: %d %s\n", c.req.status, c.req.why.text);
-    store_page_free(&c.req.page);
+    for (writers = 0; writers < OUTAGE_FLIGHT; writers++)
+        write_next(&w[writers]);
+    loop_run(loop);
+    for (unsigned i = 0; i < written; i++) {
+        snprintf(key, sizeof(key), "check/outage/%06u", i);
+        snprintf(text, sizeof(text), "write %u", i);
+        call_get(store, &c, key, back, sizeof(back), 0, true);
+        STATUS(&c, 0);
+        WANT(c.req.len == strlen(text) && memcmp(back, text, c.req.len) == 0);
+    }
+    printf("puts %u slowest_ms %llu\n", written, (unsigned long long)slowest_ns / 1000000);
 }
 
 static const struct test {
@@ -509,7 +593,9 @@ static const struct test {
     {"cancelling", cancelling, "all plain"},
     {"lists", lists, "all"},
     {"short_lists", short_lists, "plain"},
+    {"probes", probes, "all"},
     {"say", say, ""},
+    {"outage", outage, ""},
 };
 
 static bool run(const char *name)
@@ -525,7 +611,7 @@ static bool run(const char *name)
         found = true;
         doing = t->name;
         t->run();
-        if (t->in[0]) {
+        if (t->run != say) {
             clean();
             printf("%s ok (%llu ms)\n", t->name, (unsigned long long)(loop_now_ns(loop) - start) / 1000000);
         }

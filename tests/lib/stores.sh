@@ -364,7 +364,7 @@ store_conf() {
     } >"$file"
 }
 
-# says STORE KEY=VALUE... REGEX: with these settings a list ends with such a sentence.
+# says STORE KEY=VALUE... REGEX: with these settings a probe ends with such a sentence.
 says() {
     store_conf "$1" "$stage/wrong.conf" "${@:2:$#-2}"
     store-check "$stage/wrong.conf" say >"$stage/said" 2>&1 || true

@@ -18,6 +18,19 @@ store_conf rgw virtual.conf endpoint="$virtual" style=virtual
 expect "every promise, addressed by host" store-check virtual.conf round_trips conditions odd_keys big lists >check.out
 act "addressed by host"
 
+# The gateway is killed in the middle of things, and comes back.
+start load store-check rgw.conf outage
+wait_log load 'outage may begin'
+crash rgw.rgw
+act "the gateway is gone"
+sleep 2
+start rgw.rgw radosgw -f -c rgw/ceph.conf -n client.rgw
+wait_for 60 "the gateway to be back" store_answers rgw
+touch enough
+ended load 60
+[ "$ended_status" = 0 ] || failed "puts through an outage: $(tail -n 3 load.log)"
+act "every put is there: $(grep '^puts' load.log)"
+
 # What is set up wrongly is said in one sentence.
 says rgw secret_key_file="$stage/none" "cannot .*$stage/none"
 printf 'not the secret\n' >other-secret

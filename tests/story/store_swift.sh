@@ -9,6 +9,7 @@ swift_start swift
 store_conf swift swift.conf
 expect "every promise but conditions" store-check swift.conf plain
 act "every promise but conditions"
+says swift 'cannot be used: it cannot refuse to overwrite an object .*501'
 printf 'not the secret\n' >other-secret
 chmod 600 other-secret
 says swift secret_key_file="$stage/other-secret" 'does not accept our signature: the secret key does not belong'
