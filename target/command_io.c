@@ -7,6 +7,19 @@
 #include "fence.h"
 #include "session.h"
 
+/* What an atomic write has changed in between is in memory when that is answered. */
+static void read_again(struct command *cmd)
+{
+    struct io *io = &cmd->io;
+
+    cmd->range.torn = range_is_atomic(cmd); /* it may be torn once more */
+    if (io->status == 0)
+        io_release(io);
+    *io = (struct io){
+        .op = IO_READ, .lba = io->lba, .nsectors = io->nsectors, .fua = io->fua, .done = io->done};
+    command_go_on(cmd);
+}
+
 static void io_back(struct command *cmd)
 {
     cmd->io_out = false;
@@ -15,6 +28,10 @@ static void io_back(struct command *cmd)
             io_release(&cmd->io);
         fence_passed(cmd);
         command_free(&cmd);
+        return;
+    }
+    if (cmd->range.torn) {
+        read_again(cmd);
         return;
     }
     if (cmd->range.kind != RANGE_ALONE)
@@ -34,10 +51,12 @@ static void on_io(struct io *io)
 void command_go_on(struct command *cmd)
 {
     cmd->io_out = true;
-    if (volume_submit(cmd->conn->session->vm->volumes[cmd->io_lun], &cmd->io))
+    if (volume_submit(cmd->conn->session->vm->volumes[cmd->io_lun], &cmd->io)) {
+        cmd->range.torn = false; /* all of it was seen at once */
         io_back(cmd);
-    else if (cmd->io.op == IO_READ)
+    } else if (cmd->io.op == IO_READ) {
         range_linger(cmd);
+    }
 }
 
 static void submit(struct command *cmd, void (*done)(struct command *), enum range_kind kind)

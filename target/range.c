@@ -21,19 +21,24 @@ void range_init(struct range_table *t)
     TAILQ_INIT(&t->all);
 }
 
-static bool conflict(enum range_kind a, enum range_kind b)
+/* Whether the later one has to wait. */
+static bool conflict(enum range_kind later, enum range_kind earlier)
 {
-    if (a == RANGE_READ || b == RANGE_READ)
-        return a == RANGE_ATOMIC || b == RANGE_ATOMIC;
-    return a == RANGE_ALONE || b == RANGE_ALONE;
+    if (later == RANGE_READ || earlier == RANGE_READ)
+        return earlier == RANGE_ATOMIC;
+    return later == RANGE_ALONE || earlier == RANGE_ALONE;
+}
+
+static bool overlap(struct range_hold *a, struct range_hold *b)
+{
+    return owner(a)->io_lun == owner(b)->io_lun && a->first < b->end && b->first < a->end;
 }
 
 /* Whether one that came before it is in its way. */
 static bool blocked(struct range_table *t, struct range_hold *r)
 {
     for (struct range_hold *o = TAILQ_FIRST(&t->all); o != r; o = TAILQ_NEXT(o, entry))
-        if (conflict(r->kind, o->kind) && owner(o)->io_lun == owner(r)->io_lun && o->first < r->end &&
-            r->first < o->end)
+        if (conflict(r->kind, o->kind) && overlap(r, o))
             return true;
     return false;
 }
@@ -48,6 +53,14 @@ static void hold(struct range_table *t, struct command *cmd, enum range_kind kin
     t->n[kind]++;
 }
 
+/* Reads that are under way, or will be, where an atomic write is. */
+static void tear(struct range_table *t, struct range_hold *r)
+{
+    for (struct range_hold *o = TAILQ_FIRST(&t->all); o != r; o = TAILQ_NEXT(o, entry))
+        if (o->kind == RANGE_READ && overlap(r, o))
+            o->torn = true;
+}
+
 bool range_enter(struct command *cmd, enum range_kind kind)
 {
     struct range_table *t = table(cmd);
@@ -58,11 +71,24 @@ bool range_enter(struct command *cmd, enum range_kind kind)
     if (kind == RANGE_READ && !t->n[RANGE_ATOMIC])
         return true;
     hold(t, cmd, kind);
-    if (kind == RANGE_ATOMIC ? t->n[RANGE_READ] || t->n[RANGE_ALONE]
-                             : t->n[RANGE_ATOMIC] || t->n[RANGE_ALONE])
+    if (kind == RANGE_ATOMIC && t->n[RANGE_READ])
+        tear(t, r);
+    if (t->n[RANGE_ATOMIC] || t->n[RANGE_ALONE])
         r->waits = blocked(t, r);
     t->nwaiting += r->waits;
     return !r->waits;
+}
+
+bool range_is_atomic(struct command *cmd)
+{
+    struct range_table *t = table(cmd);
+    struct range_hold *o;
+
+    if (t->n[RANGE_ATOMIC])
+        TAILQ_FOREACH (o, &t->all, entry)
+            if (o->kind == RANGE_ATOMIC && overlap(&cmd->range, o))
+                return true;
+    return false;
 }
 
 void range_linger(struct command *cmd)
@@ -82,7 +108,7 @@ void range_leave(struct command *cmd)
     TAILQ_REMOVE(&t->all, r, entry);
     t->n[r->kind]--;
     t->nwaiting -= r->waits;
-    r->held = r->waits = false;
+    r->held = r->waits = r->torn = false;
     if (!t->nwaiting)
         return;
     TAILQ_FOREACH (r, &t->all, entry)

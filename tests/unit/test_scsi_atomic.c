@@ -208,7 +208,8 @@ static void atomic_writes_have_limits(void **state)
     raw_free(&c);
 }
 
-/* A read that waits keeps an atomic write out, an ordinary one not; and the other way round. */
+/* A read that waits keeps no write out, but sees an atomic one as a whole: it is made once more. A read that
+ * comes after an atomic write waits for that. */
 static void atomic_writes_and_reads(void **state)
 {
     struct raw *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
@@ -220,21 +221,51 @@ static void atomic_writes_and_reads(void **state)
     put16(cdb + 12, 2);
     atomic_store(&fix.volumes[0].stalled, true);
     command_send(a, F | R, 4096, raw_cdb10(0x28, LBA, 8), 10, NULL, 0);
-    fix_wait(&fix.volumes[0].nparked, 1);
-    command_send(b, F | W, 1024, cdb, 16, data, 1024); /* waits for the read */
-    write_send(b, LBA + 1, 2);                         /* does not */
+    command_send(a, F | R, 4096, raw_cdb10(0x28, LBA + 2, 8), 10, NULL, 0); /* beside it */
     fix_wait(&fix.volumes[0].nparked, 2);
+    command_send(b, F | W, 1024, cdb, 16, data, 1024);
+    fix_wait(&fix.volumes[0].nparked, 3);
     command_send(a, F | R, 4096, raw_cdb10(0x28, LBA, 8), 10, NULL, 0); /* waits for the atomic write */
     write_send(b, LBA + 9, 2);
-    fix_wait(&fix.volumes[0].nparked, 3);
+    fix_wait(&fix.volumes[0].nparked, 4);
     fix_unstall(0);
-    assert_int_equal(answer_recv(a, out).status, 0);
-    assert_int_equal(answer_recv(a, out).status, 0);
-    assert_memory_equal(out, data, 1024); /* the atomic write came after the other */
     for (int i = 0; i < 3; i++)
+        assert_int_equal(answer_recv(a, out).status, 0);
+    assert_memory_equal(out, data, 1024);
+    for (int i = 0; i < 2; i++)
         assert_int_equal(answer_recv(b, NULL).status, 0);
+    disk(0);
+    assert_int_equal(atomic_load(&fix.volumes[0].reads), 4); /* one of the three was made twice */
     raw_free(&a);
     raw_free(&b);
+}
+
+/* A read that is to be made once more, but is aborted, or whose initiator goes. */
+static void torn_and_given_up(void **state)
+{
+    (void)state;
+    for (int gone = 0; gone < 2; gone++) {
+        struct raw *a = session_new(0, 1, ""), *b = session_new(0, 2, "");
+        uint8_t cdb[16] = {0x9c}, data[512] = {1};
+
+        put64(cdb + 2, LBA);
+        put16(cdb + 12, 1);
+        atomic_store(&fix.volumes[0].stalled, true);
+        command_send(a, F | R, 4096, raw_cdb10(0x28, LBA, 8), 10, NULL, 0);
+        fix_wait(&fix.volumes[0].nparked, 1);
+        command_send(b, F | W, 512, cdb, 16, data, 512);
+        fix_wait(&fix.volumes[0].nparked, 2);
+        if (gone)
+            raw_free(&a);
+        else
+            assert_int_equal(tmf(a, TMF_ABORT_TASK_SET, ISCSI_TAG_NONE, 0), TMF_COMPLETE);
+        fix_unstall(0);
+        assert_int_equal(answer_recv(b, NULL).status, 0);
+        if (!gone)
+            raw_free(&a);
+        raw_free(&b);
+        fix_wait(&fix.vms[0].sessions, 0);
+    }
 }
 
 static void orwrite(void **state)
@@ -258,9 +289,11 @@ static void orwrite(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        STORY(compares_then_writes),      STORY(one_of_two_wins),         STORY(writes_keep_their_place),
-        STORY(aborted_in_between),        STORY(gone_in_between),         STORY(a_counter_is_exact),
-        STORY(atomic_writes_have_limits), STORY(atomic_writes_and_reads), STORY(orwrite),
+        STORY(compares_then_writes),      STORY(one_of_two_wins),
+        STORY(writes_keep_their_place),   STORY(aborted_in_between),
+        STORY(gone_in_between),           STORY(a_counter_is_exact),
+        STORY(atomic_writes_have_limits), STORY(atomic_writes_and_reads),
+        STORY(torn_and_given_up),         STORY(orwrite),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
