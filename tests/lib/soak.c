@@ -3,8 +3,8 @@
  *
  *   soak reads|writes|logins N URL PID
  *
- * In twenty slices: random I/Os of 4 KiB from a few sessions with full queues, or logins, each with its first
- * commands, of which three in four log out and one just vanishes. A line after each slice: PERCENT DONE
+ * In a hundred slices: random I/Os of 4 KiB from a few sessions with full queues, or logins, each with its
+ * first commands, of which three in four log out and one just vanishes. A line after each slice: PERCENT DONE
  * RSS_KIB. Nothing is judged here; one thread.
  */
 #include "load_session.h"
@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SESSIONS = 4, SLICES = 20, TOGETHER = 16 };
+enum { SESSIONS = 4, SLICES = 100, TOGETHER = 16 };
 
 static struct load load = {.io_bytes = 4096, .depth = 32};
 static uint64_t ios;
