@@ -88,18 +88,18 @@ static void unmap_next(struct command *cmd)
 
 void scsi_unmap(struct command *cmd)
 {
-    uint32_t described;
+    uint32_t n = cmd->received < cmd->out_bytes ? cmd->received : cmd->out_bytes, described;
 
     if (!cmd->out_bytes) {
         command_good(cmd);
         return;
     }
-    if (cmd->received < UNMAP_HEADER) {
+    if (n < UNMAP_HEADER) {
         scsi_check_length(cmd, SENSE_PARAMETER_LIST_LENGTH);
         return;
     }
     described = get16(cmd->data->data + 2);
-    if (described > cmd->received - UNMAP_HEADER) {
+    if (described > n - UNMAP_HEADER) {
         command_check_field(cmd, SENSE_INVALID_FIELD_IN_PARAMETER_LIST, false, 2, -1);
         return;
     }

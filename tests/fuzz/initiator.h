@@ -368,7 +368,7 @@ static void all_gone(void)
     for (int i = 0; i < CLIENTS; i++)
         client_drop(&clients[i]);
     world_bend(0);
-    for (unsigned i = 0; i < 1000 && atomic_load(&target->nconns); i++)
+    for (unsigned i = 0; i < 1000 && (atomic_load(&target->nconns) || world_busy()); i++)
         turn(1);
     nothing_left();
     world_check();

@@ -65,6 +65,16 @@ static void world_bend(uint8_t how)
     atomic_store(&world.vms[0].deleting, (how & 0xc0) == 0xc0);
 }
 
+/* A PRE-FETCH with IMMED lives on without its connection. */
+static bool world_busy(void)
+{
+    unsigned n = 0;
+
+    for (int i = 0; i < WORLD_VOLUMES; i++)
+        n += atomic_load(&world.volumes[i].nparked);
+    return n > 0;
+}
+
 static void world_check(void)
 {
     for (int i = 0; i < WORLD_VMS; i++)

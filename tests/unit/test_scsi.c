@@ -352,6 +352,12 @@ static void lists_of_unmap(void **state)
     put16(list + 2, 0xffff); /* more than there is */
     command_send(c, F | W, 40, cdb, 10, list, 40);
     assert_int_equal(answer_recv(c, NULL).sense, 0x052600);
+    put16(list + 2, 32); /* immediate data beyond the parameter list is not part of it */
+    put32(list + 32, 1);
+    cdb[8] = 24;
+    command_send(c, F | W, 40, cdb, 10, list, 40);
+    assert_int_equal(answer_recv(c, NULL).sense, 0x052600);
+    assert_int_equal(disk(0)[12 * 512], 0xaa);
     cdb[8] = 7;
     command_send(c, F | W, 7, cdb, 10, list, 7);
     assert_int_equal(answer_recv(c, NULL).sense, 0x051a00);
