@@ -221,6 +221,33 @@ static void reserve_out(void)
     want_same(c, 0, 8, 4);
 }
 
+static void copy_garbage(void)
+{
+    static const struct {
+        uint16_t targets;
+        uint32_t segments, inlined;
+    } lengths[] = {{0xffff, 0, 0},      {0, 0xffffffff, 0}, {0, 0, 0xffffffff},
+                   {32, 0xfffffff0, 0}, {31, 28, 0},        {0x7fe0, 0x7fffffe4, 0x80000000}};
+    uint8_t cdb[16] = {0x83}, p[512];
+    struct raw *c = session(1, "");
+
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
+        for (uint32_t n = 1; n <= sizeof p; n += n < 20 ? 1 : 41) {
+            struct raw_answer a;
+
+            memset(p, 0xe4, sizeof p);
+            put16(p + 2, lengths[i].targets);
+            put32(p + 8, lengths[i].segments);
+            put32(p + 12, lengths[i].inlined);
+            put32(cdb + 10, n);
+            raw_command(c, ISCSI_FINAL | RAW_WRITE, n, cdb, 16, p, n);
+            a = raw_answer(c, NULL, 0);
+            want(a.status == 2 && (a.sense == 0x051a00 || a.sense >> 8 == 0x0526),
+                 "%zu, %u bytes: status %02x, sense %06x", i, n, (unsigned)a.status, a.sense);
+        }
+    want_same(c, 0, 8, 7);
+}
+
 static void orwrite(void)
 {
     struct raw *c = session(1, "");
@@ -249,32 +276,57 @@ static void write_same(void)
 
 /* --- every operation code --- */
 
-static bool harmful(unsigned opcode)
+/* To this LUN, data out (or none) of the same bytes as the CDB: an answer to each. */
+static void each_opcode(struct raw *c, const uint8_t lun[8], uint8_t fill, uint32_t out_len)
 {
-    /* MODE SELECT of nothing is fine; reservations of this session end with it. */
-    return opcode == 0x04 /* FORMAT UNIT, if ever */;
+    uint8_t cdb[16], out[512];
+
+    memset(cdb, fill, sizeof cdb);
+    memset(out, fill, sizeof out);
+    for (unsigned opcode = 0; opcode < 256; opcode++) {
+        uint8_t flags = (uint8_t)(ISCSI_FINAL | (out_len ? RAW_WRITE : 0));
+        struct raw_answer a;
+        struct raw_pdu p;
+
+        cdb[0] = (uint8_t)opcode;
+        raw_command_header(c, &p, flags, out_len, cdb, 16);
+        memcpy(p.bhs + AT_LUN, lun, 8);
+        p.data = out;
+        p.len = out_len;
+        raw_send(c, &p);
+        a = raw_answer(c, NULL, 0);
+        want(a.opcode == ISCSI_SCSI_RESPONSE && a.got == 0, "opcode %02x of %02x: %s", opcode, fill,
+             said(c, a.opcode));
+    }
+    want_quiet(c);
 }
+
+static const uint8_t lun0[8], report_luns_lun[8] = {0xc1, 1}, no_lun[8] = {0, 77};
 
 static void every_opcode(void)
 {
-    for (unsigned fill = 0; fill < 3; fill++) {
-        struct raw *c = session(1, "");
+    static const uint8_t fills[] = {0x00, 0xff, 0xa5};
+    struct raw *c;
 
-        for (unsigned opcode = 0; opcode < 256; opcode++) {
-            uint8_t cdb[16];
-            struct raw_answer a;
-
-            memset(cdb, fill == 0 ? 0 : fill == 1 ? 0xff : 0xa5, sizeof cdb);
-            cdb[0] = (uint8_t)opcode;
-            if (harmful(opcode) || opcode == 0x93 || opcode == 0x41) /* the disk is somebody's */
-                continue;
-            raw_command(c, ISCSI_FINAL, 0, cdb, 16, NULL, 0);
-            a = raw_answer(c, NULL, 0);
-            want(a.opcode == ISCSI_SCSI_RESPONSE && a.got == 0, "opcode %02x: %s", opcode, said(c, a.opcode));
+    for (size_t i = 0; i < sizeof fills; i++)
+        for (uint32_t out_len = 0; out_len <= 512; out_len += 512) {
+            c = session(1, "");
+            each_opcode(c, lun0, fills[i], out_len);
+            hang_up(&c);
         }
-        want_quiet(c);
-        hang_up(&c);
-    }
+}
+
+/* With unit attentions pending, which belong to other LUNs. */
+static void every_opcode_elsewhere(void)
+{
+    struct raw *c = session(1, "");
+
+    want_managed(c, raw_manage(c, TMF_TARGET_WARM_RESET, 0, ISCSI_TAG_NONE, 0), TMF_COMPLETE);
+    each_opcode(c, report_luns_lun, 0x00, 0);
+    each_opcode(c, report_luns_lun, 0xff, 512);
+    each_opcode(c, no_lun, 0x00, 0);
+    each_opcode(c, no_lun, 0xff, 512);
+    want_sense(c, raw_command(c, ISCSI_FINAL, 0, (const uint8_t[6]){0}, 6, NULL, 0), 0x062903);
 }
 
 static void unknown_opcodes(void)
@@ -327,7 +379,11 @@ const struct hostile_case hostile_scsi[] = {
     {"prout_garbage", "PERSISTENT RESERVE OUT of junk, each action", "5/1a/00; never GOOD", reserve_out},
     {"orwrite", "ORWRITE, also with too little data", "an answer", orwrite},
     {"write_same", "WRITE SAME of 0 and of 2^32-1 blocks", "5/24/00, 5/21/00", write_same},
-    {"every_opcode", "each operation code with 00, ff and a5", "an answer, no data", every_opcode},
+    {"every_opcode", "each operation code with 00, ff and a5, with data out and without",
+     "an answer, no data in", every_opcode},
+    {"every_opcode_lun", "the same to the REPORT LUNS well-known LUN, and to none, after a reset",
+     "an answer; LUN 0's unit attention is still there", every_opcode_elsewhere},
+    {"copy_garbage", "EXTENDED COPY with impossible list lengths", "5/1a/00 or 5/26/xx", copy_garbage},
     {"unknown_opcode", "operation codes and actions that are none, NACA", "5/20/00, 5/24/00",
      unknown_opcodes},
     {"ahs_bogus", "TEST UNIT READY with AHS of bogus types and lengths", "GOOD: skipped", command_ahs},
