@@ -235,6 +235,43 @@ static void unsolicited_too_much(void)
     want_same(c, 0, 8, 8);
 }
 
+static void unsolicited_wrong(void)
+{
+    static const struct {
+        uint32_t sn, offset;
+    } heads[] = {{0, 512}, {1, 0}, {0, 0xffffff00}, {0, 0x10000}};
+
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
+        struct raw *c = session(1, "InitialR2T=No|ImmediateData=No|");
+        uint32_t itt = raw_command(c, RAW_WRITE, 4096, raw_cdb10(0x2a, 0, 8), 10, NULL, 0);
+
+        raw_data_out(c, itt, ISCSI_TAG_NONE, heads[i].sn, heads[i].offset, true, data, 512);
+        want_sense(c, itt, PHASE_ERROR);
+        want_same(c, 0, 8, 8);
+        hang_up(&c);
+    }
+}
+
+/* Data for a command whose CmdSN has not come: taken when it is right, and refused when it is not. */
+static void unsolicited_early(void)
+{
+    struct raw *c = session(1, "InitialR2T=No|ImmediateData=No|");
+    uint32_t itt, first;
+
+    c->cmd_sn++;
+    itt = raw_command(c, RAW_WRITE, 4096, raw_cdb10(0x2a, 0, 8), 10, NULL, 0);
+    raw_data_out(c, itt, ISCSI_TAG_NONE, 0, 512, false, data, 512);
+    want_reject(c, REJECT_PROTOCOL_ERROR);
+    raw_data_out(c, itt, 5, 0, 0, false, data, 512);
+    want_reject(c, REJECT_INVALID_FIELD);
+    raw_data_out(c, itt, ISCSI_TAG_NONE, 0, 0, true, data, 4096);
+    c->cmd_sn -= 2;
+    first = raw_command(c, ISCSI_FINAL, 0, (uint8_t[6]){0}, 6, NULL, 0);
+    c->cmd_sn++;
+    want_good(c, first);
+    want_good(c, itt);
+}
+
 static void unsolicited_exact(void)
 {
     struct raw *c = session(1, "InitialR2T=No|FirstBurstLength=4096|");
@@ -361,6 +398,10 @@ const struct hostile_case hostile_data[] = {
     {"tiny_segments", "1 MiB at 512 bytes of segment and burst", "the right bytes", tiny_segments},
     {"unsolicited_unasked", "a write without F though InitialR2T=Yes", "Reject 04", unsolicited_unasked},
     {"unsolicited_burst", "unsolicited data beyond FirstBurstLength", "b/4b/00", unsolicited_too_much},
+    {"unsolicited_wrong", "unsolicited data with a wrong DataSN or Buffer Offset", "b/4b/00",
+     unsolicited_wrong},
+    {"unsolicited_early", "unsolicited data of a command whose CmdSN has not come, wrong and right",
+     "Reject 04, 09; then GOOD in its turn", unsolicited_early},
     {"unsolicited_exact", "immediate and unsolicited data up to FirstBurstLength",
      "an R2T for the rest alone", unsolicited_exact},
     {"imm_gt_edtl", "immediate data beyond EDTL or FirstBurstLength, without W, though not agreed on",

@@ -181,6 +181,9 @@ static void unmap(void)
     put64(p + 8, UINT64_MAX);
     put32(p + 16, 0xffffffff);
     list(c, raw_cdb10(0x42, 0, 24), 10, p, 24, 24, 0x052100);
+    put64(p + 8, UINT64_MAX - 6); /* its end is LBA 1 */
+    put32(p + 16, 8);
+    list(c, raw_cdb10(0x42, 0, 24), 10, p, 24, 24, 0x052100);
     put64(p + 8, world.blocks - 1);
     put32(p + 16, 2);
     list(c, raw_cdb10(0x42, 0, 24), 10, p, 24, 24, 0x052100);
