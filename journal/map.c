@@ -62,7 +62,7 @@ void map_state_write(uint8_t p[MAP_STATE_BYTES], const struct map_state *s)
     memcpy(p + 32, s->tag, LOGOBJ_TAG_BYTES);
 }
 
-static int state_read(struct map_state *s, const uint8_t *value, size_t n)
+int map_state_read(struct map_state *s, const uint8_t *value, size_t n)
 {
     struct reader r = reader_of(value, n);
     const uint8_t *tag;
@@ -293,7 +293,7 @@ int map_lookup(struct map *m, uint8_t disk, uint64_t lba, uint32_t nsectors, str
 
 /* --- every row ------------------------------------------------------------------------------------------*/
 
-static struct row_range range_of(const uint8_t id[VMLOG_ID_BYTES], enum kv_space space)
+struct row_range map_range(const uint8_t id[VMLOG_ID_BYTES], enum kv_space space)
 {
     struct row_range r = {.space = space};
 
@@ -324,7 +324,7 @@ int map_each_from(struct map *m, uint8_t disk, uint64_t region,
                   int (*each)(void *arg, uint8_t disk, uint64_t lba, const struct region *), void *arg)
 {
     struct each_region e = {.each = each, .arg = arg};
-    struct row_range range = range_of(m->id, KV_MAP);
+    struct row_range range = map_range(m->id, KV_MAP);
 
     map_key(range.from, m->id, disk, region);
     return rows_each(m->journal, &range, on_region_row, &e);
@@ -346,7 +346,7 @@ static int load_object(void *arg, const uint8_t *key, const uint8_t *value, size
     int err;
 
     if (first == 0) /* no object begins there: the state's row */
-        return state_read(&m->state, value, n);
+        return map_state_read(&m->state, value, n);
     err = object_read(&o, first, value, n);
     if (!err)
         map_object_insert(m, &o);
@@ -367,7 +367,7 @@ int map_open(struct map **mp, struct journal *j, const uint8_t id[VMLOG_ID_BYTES
              struct why *why)
 {
     struct map *m = xcalloc(1, sizeof *m);
-    struct row_range objects = range_of(id, KV_OBJECT);
+    struct row_range objects = map_range(id, KV_OBJECT);
     int err;
 
     m->journal = j;
@@ -415,7 +415,7 @@ int map_delete(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], struct why *
     int err = 0;
 
     for (unsigned i = 0; i < sizeof spaces / sizeof *spaces && !err; i++) {
-        struct row_range range = range_of(id, spaces[i]);
+        struct row_range range = map_range(id, spaces[i]);
 
         err = rows_erase(j, &range, why);
     }

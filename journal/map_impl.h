@@ -60,6 +60,8 @@ void map_key(uint8_t key[MAP_KEY_BYTES], const uint8_t id[VMLOG_ID_BYTES], uint8
 void map_object_key(uint8_t key[MAP_OBJECT_KEY_BYTES], const uint8_t id[VMLOG_ID_BYTES], uint64_t first);
 void map_object_write(uint8_t bytes[MAP_OBJECT_BYTES], const struct map_object *);
 void map_state_write(uint8_t bytes[MAP_STATE_BYTES], const struct map_state *);
+int map_state_read(struct map_state *, const uint8_t *value, size_t n); /* 0 or -EBADMSG */
+struct row_range map_range(const uint8_t id[VMLOG_ID_BYTES], enum kv_space);
 struct object_node *map_object_find(struct map *, uint64_t first); /* lock */
 void map_object_insert(struct map *, const struct map_object *);   /* lock; new or replaced */
 void map_mark(struct map_change *, uint8_t disk, uint64_t region, uint64_t bits);

@@ -1,0 +1,42 @@
+/* journal/checkpoint.h - the map of a VM as objects of the store, so that recovery need not read the whole
+ * log.
+ *
+ * A checkpoint at cut C is parts of at most 4 MiB of rows each, and an end that says how many and closes it:
+ * without its end, or with a part that does not open, it is none. docs/log.md has the bytes. Blocking; any
+ * thread; the map must not change meanwhile.
+ */
+#ifndef ISTHMUS_CHECKPOINT_H
+#define ISTHMUS_CHECKPOINT_H
+
+#include "map.h"
+
+#include <stdio.h>
+
+enum { CHECKPOINT_HEAD_BYTES = 64, CHECKPOINT_PART_MAX = 5 << 20 /* bytes of a part, sealed */ };
+
+/* "vms/ID/map/CUT-NUMBER", the end: "vms/ID/map/CUT-end". */
+#define CHECKPOINT_END UINT32_MAX
+void checkpoint_name(char name[MAP_NAME_MAX], const uint8_t id[VMLOG_ID_BYTES], uint64_t cut,
+                     uint32_t number);
+
+/* Objects up to cut `through` of which nothing is live any more: the checkpoint leaves them out. */
+struct checkpoint_dead {
+    uint64_t through; /* the caller's; 0: none */
+    uint64_t *firsts; /* the caller frees */
+    unsigned n;
+};
+
+/* Writes the parts, sealed, one after the other to `spool`: each as u32 length and bytes, the end last.
+ * random: a source of salts. */
+int checkpoint_write(struct map *, struct journal *, struct loop *random, const struct aead_key *master,
+                     const uint8_t id[VMLOG_ID_BYTES], const struct map_state *, FILE *spool,
+                     struct checkpoint_dead *, struct why *);
+
+/* One part, as fetched, into the journal's rows of a VM whose map is closed. */
+int checkpoint_load(struct journal *, const struct aead_key *master, const uint8_t id[VMLOG_ID_BYTES],
+                    uint64_t cut, uint32_t number, const uint8_t *bytes, size_t n, struct why *);
+/* The end: the state at the cut and the number of parts. */
+int checkpoint_load_end(const struct aead_key *master, const uint8_t id[VMLOG_ID_BYTES], uint64_t cut,
+                        const uint8_t *bytes, size_t n, struct map_state *, uint32_t *parts, struct why *);
+
+#endif

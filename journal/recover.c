@@ -1,0 +1,387 @@
+/* journal/recover.c - see recover.h.
+ *
+ * Objects of one cut are applied together, when its end was found: until then only their fronts are kept.
+ */
+#include "recover.h"
+#include "check.h"
+#include "checkpoint.h"
+#include "log.h"
+#include "mem.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char part[] = "recover";
+
+enum { GET_TIMEOUT_MS = 60000, FRONT_FIRST = 256 << 10, FRONT_MAX = 4 << 20 };
+
+/* An object of the cut being gathered. */
+struct front {
+    struct logobj_head head;
+    struct logobj_index index;
+};
+
+struct recovery {
+    const struct recover_conf *conf;
+    struct recover_result *result;
+    struct map *map;
+    struct front *fronts;
+    unsigned nfronts, room;
+    uint8_t *bytes;
+};
+
+static void __attribute__((format(printf, 2, 3))) tell(struct recovery *r, const char *format, ...)
+{
+    char sentence[500];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(sentence, sizeof sentence, format, args);
+    va_end(args);
+    log_info(r->conf->vm, "%s", sentence);
+    if (r->conf->tell)
+        r->conf->tell(r->conf->arg, sentence);
+}
+
+/* The object, whole or its beginning; its length or -errno. */
+static int64_t get(struct recovery *r, const char *name, size_t cap, bool whole, struct why *why)
+{
+    struct store_req req = {.op = STORE_GET, .timeout_ms = GET_TIMEOUT_MS, .key = name};
+    int err;
+
+    req.get.buf = r->bytes;
+    req.get.cap = cap;
+    req.get.whole = whole;
+    err = store_wait_through(r->conf->store, &req, r->conf->stop, "the store is read for a recovery");
+    if (err && why)
+        *why = req.why;
+    return err ? err : (int64_t)req.len;
+}
+
+/* --- the checkpoint -------------------------------------------------------------------------------------*/
+
+struct found {
+    uint64_t *cuts;
+    unsigned n;
+};
+
+static int list_page(struct recovery *r, const char *prefix, const char *after, struct store_page **page,
+                     struct why *why)
+{
+    struct store_req req = {.op = STORE_LIST, .timeout_ms = GET_TIMEOUT_MS};
+    int err;
+
+    req.list.prefix = prefix;
+    req.list.after = after;
+    req.list.limit = STORE_LIST_MAX;
+    err = store_wait_through(r->conf->store, &req, r->conf->stop, "the store is listed for a recovery");
+    if (err && why)
+        *why = req.why;
+    *page = req.page;
+    return err;
+}
+
+static void prefix_of(char prefix[MAP_NAME_MAX], const uint8_t *id, const char *folder)
+{
+    map_object_name(prefix, id, 1);
+    strcpy(strstr(prefix, "/log/"), folder);
+}
+
+/* Every cut of which there is an end. */
+static int find_checkpoints(struct recovery *r, struct found *f, struct why *why)
+{
+    char prefix[MAP_NAME_MAX], after[STORE_KEY_MAX + 1] = "";
+    struct store_page *page;
+    bool more = true;
+
+    prefix_of(prefix, r->conf->id, "/map/");
+    while (more) {
+        int err = list_page(r, prefix, after, &page, why);
+
+        if (err)
+            return err;
+        for (size_t i = 0; i < page->count; i++) {
+            const char *tail = page->entries[i].key + strlen(prefix), *kind = strchr(tail, '-');
+
+            if (kind && strcmp(kind, "-end") == 0) {
+                f->cuts = xrealloc(f->cuts, (f->n + 1) * sizeof *f->cuts);
+                f->cuts[f->n++] = strtoull(tail, NULL, 16);
+            }
+            snprintf(after, sizeof after, "%s", page->entries[i].key);
+        }
+        more = page->next != NULL;
+        store_page_free(&page);
+    }
+    return 0;
+}
+
+static int load_checkpoint(struct recovery *r, uint64_t cut, struct why *why)
+{
+    const struct recover_conf *c = r->conf;
+    char name[MAP_NAME_MAX];
+    uint32_t parts = 0;
+    int64_t n;
+    int err;
+
+    checkpoint_name(name, c->id, cut, CHECKPOINT_END);
+    n = get(r, name, CHECKPOINT_PART_MAX, true, why);
+    err = n < 0 ? (int)n
+                : checkpoint_load_end(c->master, c->id, cut, r->bytes, (size_t)n, &r->result->state, &parts,
+                                      why);
+    for (uint32_t i = 0; i < parts && !err; i++) {
+        checkpoint_name(name, c->id, cut, i);
+        n = get(r, name, CHECKPOINT_PART_MAX, true, why);
+        err =
+            n < 0 ? (int)n : checkpoint_load(c->journal, c->master, c->id, cut, i, r->bytes, (size_t)n, why);
+    }
+    if (!err) {
+        r->result->checkpoint = cut;
+        r->result->state.checkpoint = cut;
+    } else if (err == -ENOENT || err == -EBADMSG || err == -ENOTSUP) {
+        struct why damage = *why;
+
+        r->result->damaged = true;
+        tell(r, "checkpoint %s cannot be used (%s): going back to the one before", name, damage.text);
+    }
+    return err;
+}
+
+static int begin(struct recovery *r, struct why *why)
+{
+    struct found f = {0};
+    int err = find_checkpoints(r, &f, why);
+
+    for (unsigned i = f.n; i-- > 0 && !err;) {
+        if (f.cuts[i] > r->conf->through)
+            continue;
+        err = load_checkpoint(r, f.cuts[i], why);
+        if (err == 0)
+            break;
+        if (err != -ENOENT && err != -EBADMSG && err != -ENOTSUP)
+            break;
+        memset(&r->result->state, 0, sizeof r->result->state);
+        err = map_delete(r->conf->journal, r->conf->id, why);
+    }
+    free(f.cuts);
+    return err;
+}
+
+/* --- the log behind it ----------------------------------------------------------------------------------*/
+
+/* 0; 1: the log ends here (nothing by that name, or it is not usable: *why says what). */
+static int read_front(struct recovery *r, uint64_t first, const uint8_t *chain, struct front *f,
+                      struct why *why)
+{
+    const struct recover_conf *c = r->conf;
+    char name[MAP_NAME_MAX];
+    size_t cap = FRONT_FIRST;
+    int64_t n;
+    int err;
+
+    map_object_name(name, c->id, first);
+    memset(f, 0, sizeof *f);
+    why->text[0] = '\0';
+    for (;;) {
+        n = get(r, name, cap, false, why);
+        if (n == -ENOENT) {
+            why->text[0] = '\0';
+            return 1;
+        }
+        if (n < 0)
+            return n == -EBADMSG ? 1 : (int)n;
+        err = logobj_head_read(&f->head, r->bytes, (size_t)n, c->id, first, why);
+        if (err)
+            return 1;
+        if ((size_t)n >= LOGOBJ_HEAD_BYTES + f->head.index_bytes)
+            break;
+        if (cap == FRONT_MAX || (size_t)n < cap) {
+            why_set(why, 0, "it is shorter than its index");
+            return 1;
+        }
+        cap = FRONT_MAX;
+    }
+    if (logobj_index_read(&f->index, c->master, &f->head, r->bytes, why))
+        return 1;
+    if (f->head.first >= c->since && f->head.epoch < c->epoch)
+        why_set(why, 0, "it was written by an edge that had lost the VM");
+    else if (memcmp(f->head.chain, chain, LOGOBJ_TAG_BYTES) != 0)
+        why_set(why, 0, "it does not follow the object before it");
+    if (*why->text) {
+        logobj_index_free(&f->index);
+        return 1;
+    }
+    return 0;
+}
+
+static void forget_fronts(struct recovery *r)
+{
+    for (unsigned i = 0; i < r->nfronts; i++)
+        logobj_index_free(&r->fronts[i].index);
+    r->nfronts = 0;
+}
+
+/* A cut is whole: into the map with it. */
+static int apply_cut(struct recovery *r, struct why *why)
+{
+    struct recover_result *res = r->result;
+    int err = 0;
+
+    for (unsigned i = 0; i < r->nfronts && !err; i++) {
+        const struct front *f = &r->fronts[i];
+        struct map_change *change = NULL;
+
+        res->state.last = f->head.last;
+        if (f->head.ends_cut)
+            res->state.committed = f->head.last;
+        memcpy(res->state.tag, f->index.tag, LOGOBJ_TAG_BYTES);
+        err = map_apply(r->map, &f->head, f->index.entries, f->index.nentries, &res->state, f->head.ends_cut,
+                        &change, why);
+        if (!err)
+            map_install(r->map, &change);
+        res->objects++;
+        res->entries += f->index.nentries;
+    }
+    forget_fronts(r);
+    return err;
+}
+
+static void keep_front(struct recovery *r, const struct front *f)
+{
+    if (r->nfronts == r->room) {
+        r->room = r->room * 2 + 8;
+        r->fronts = xrealloc(r->fronts, r->room * sizeof *r->fronts);
+    }
+    r->fronts[r->nfronts++] = *f;
+}
+
+static int walk(struct recovery *r, struct why *why)
+{
+    uint64_t next = r->result->state.last + 1;
+    uint8_t chain[LOGOBJ_TAG_BYTES];
+    int err = 0;
+
+    memcpy(chain, r->result->state.tag, sizeof chain);
+    while (!err) {
+        struct front f;
+
+        err = read_front(r, next, chain, &f, why);
+        if (err)
+            break;
+        if (f.head.last > r->conf->through) {
+            logobj_index_free(&f.index);
+            err = 1;
+            why->text[0] = '\0';
+            break;
+        }
+        keep_front(r, &f);
+        memcpy(chain, f.index.tag, sizeof chain);
+        next = f.head.last + 1;
+        if (f.head.ends_cut)
+            err = apply_cut(r, why);
+    }
+    if (err == 1) {
+        if (*why->text) {
+            r->result->damaged = true;
+            tell(r, "the log object at %" PRIu64 " cannot be used: %s", next, why->text);
+        }
+        err = 0;
+    }
+    forget_fronts(r);
+    return err;
+}
+
+/* Calls each() with the name of every log object behind the cut. */
+static int each_beyond(struct recovery *r, int (*each)(struct recovery *, const struct store_page *),
+                       struct why *why)
+{
+    char prefix[MAP_NAME_MAX], after[STORE_KEY_MAX + 1];
+    struct store_page *page;
+    bool more = true;
+    int err = 0;
+
+    prefix_of(prefix, r->conf->id, "/log/");
+    map_object_name(after, r->conf->id, r->result->state.committed);
+    while (more && !err) {
+        err = list_page(r, prefix, after, &page, why);
+        if (err)
+            return err;
+        if (page->count) {
+            snprintf(after, sizeof after, "%s", page->entries[page->count - 1].key);
+            err = each(r, page);
+        }
+        more = page->next != NULL;
+        store_page_free(&page);
+    }
+    return err;
+}
+
+static int count_beyond(struct recovery *r, const struct store_page *page)
+{
+    r->result->beyond += page->count;
+    return 0;
+}
+
+static int delete_beyond(struct recovery *r, const struct store_page *page)
+{
+    CLEANUP_FREE const char **keys = xcalloc(page->count, sizeof *keys);
+    struct store_req req = {.op = STORE_DELETE, .timeout_ms = GET_TIMEOUT_MS};
+
+    for (size_t i = 0; i < page->count; i++)
+        keys[i] = page->entries[i].key;
+    req.del.keys = keys;
+    req.del.nkeys = page->count;
+    return store_wait_through(r->conf->store, &req, r->conf->stop,
+                              "objects that nothing leads to are removed");
+}
+
+static void recovery_end(struct recovery *r)
+{
+    map_close(&r->map);
+    free(r->fronts);
+    free(r->bytes);
+}
+
+int recover_vm(const struct recover_conf *conf, struct recover_result *result, struct why *why)
+{
+    struct recovery r = {.conf = conf, .result = result, .bytes = xmalloc(CHECKPOINT_PART_MAX)};
+    int err;
+
+    memset(result, 0, sizeof *result);
+    err = begin(&r, why);
+    if (!err)
+        err = map_open(&r.map, conf->journal, conf->id, conf->vm, why);
+    if (!err)
+        err = walk(&r, why);
+    if (!err)
+        err = each_beyond(&r, count_beyond, why);
+    if (!err && result->state.committed == 0)
+        err = why_set(why, -ENOENT, "the store holds no whole cut of VM %s", conf->vm);
+    if (!err) {
+        struct map_change *change = NULL;
+
+        err = map_state_store(r.map, &result->state, &change, why);
+        if (!err)
+            map_install(r.map, &change);
+    }
+    if (!err)
+        tell(&r,
+             "recovered to record %" PRIu64 ": checkpoint at %" PRIu64 ", %" PRIu64
+             " object(s) after it, %" PRIu64 " behind the cut",
+             result->state.committed, result->checkpoint, result->objects, result->beyond);
+    recovery_end(&r);
+    return err;
+}
+
+int recover_clear_beyond(const struct recover_conf *conf, const struct recover_result *result,
+                         struct why *why)
+{
+    struct recover_result copy = *result;
+    struct recovery r = {.conf = conf, .result = &copy};
+    int err = each_beyond(&r, delete_beyond, why);
+
+    recovery_end(&r);
+    return err;
+}

@@ -1,0 +1,40 @@
+/* journal/recover.h - one VM's map rebuilt from the store alone; docs/log.md, "Recovery".
+ *
+ * The newest checkpoint that opens, then the log objects behind it, each of which must follow the one before.
+ * Blocking, on a thread that may wait (worker.h). The rows are written into a journal that has none of this
+ * VM.
+ */
+#ifndef ISTHMUS_RECOVER_H
+#define ISTHMUS_RECOVER_H
+
+#include "map.h"
+#include "store_wait.h"
+
+struct recover_conf {
+    struct journal *journal;
+    struct store *store;
+    const struct aead_key *master;
+    uint8_t id[VMLOG_ID_BYTES];
+    const char *vm;          /* for the log */
+    uint64_t epoch, since;   /* vmobj.h: objects from `since` on with an older epoch do not count */
+    uint64_t through;        /* at most to this cut; UINT64_MAX: the newest */
+    const atomic_bool *stop; /* may be NULL */
+    /* A sentence for the operator, as it goes: what is missing or damaged, where it ended. May be NULL. */
+    void (*tell)(void *arg, const char *sentence);
+    void *arg;
+};
+
+struct recover_result {
+    struct map_state state;    /* its `committed` is the cut that was reached */
+    uint64_t checkpoint;       /* that it began with; 0: none */
+    uint64_t objects, entries; /* read after it */
+    uint64_t beyond; /* objects behind the cut, which are of no use: of cuts that never ended, or damaged */
+    bool damaged;    /* something was missing or did not open */
+};
+
+/* 0; -ENOENT: the store has nothing of this VM; -EBADMSG, -ECANCELED, -EIO with why. */
+int recover_vm(const struct recover_conf *, struct recover_result *, struct why *);
+/* Removes the log objects behind the result's cut, so that the log can go on there. */
+int recover_clear_beyond(const struct recover_conf *, const struct recover_result *, struct why *);
+
+#endif

@@ -1,0 +1,106 @@
+/* journal/vmobj.c - see vmobj.h; docs/log.md has the bytes.
+ */
+#include "vmobj.h"
+#include "wire.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char magic[8] = {'I', 'S', 'T', 'H', 'V', 'M', '0', '1'}, label[] = "isthmus vm object";
+
+enum {
+    VMOBJ_FORMAT = 1,
+    HEAD_BYTES = 8 + 2 + 6 + VMLOG_ID_BYTES + AEAD_SALT_BYTES + 8 + 8 + LOGOBJ_WRITER_BYTES
+};
+
+void vmobj_name(char name[MAP_NAME_MAX], const uint8_t id[VMLOG_ID_BYTES])
+{
+    int n = snprintf(name, MAP_NAME_MAX, "vms/");
+
+    for (int i = 0; i < VMLOG_ID_BYTES; i++)
+        n += snprintf(name + n, (size_t)(MAP_NAME_MAX - n), "%02x", id[i]);
+    snprintf(name + n, (size_t)(MAP_NAME_MAX - n), "/vm");
+}
+
+bool vmobj_id_of(const char *name, uint8_t id[VMLOG_ID_BYTES])
+{
+    if (strncmp(name, "vms/", 4) != 0 || strlen(name) < 4 + 2 * VMLOG_ID_BYTES + 1 ||
+        name[4 + 2 * VMLOG_ID_BYTES] != '/')
+        return false;
+    for (int i = 0; i < VMLOG_ID_BYTES; i++) {
+        unsigned byte;
+
+        if (sscanf(name + 4 + 2 * i, "%2x", &byte) != 1)
+            return false;
+        id[i] = (uint8_t)byte;
+    }
+    return true;
+}
+
+static struct aead *aead_of(const struct aead_key *master, const uint8_t *salt)
+{
+    struct aead_key key;
+    struct aead *aead;
+
+    aead_derive(master, salt, label, &key);
+    aead = aead_new(&key);
+    explicit_bzero(&key, sizeof key);
+    return aead;
+}
+
+struct buf *vmobj_seal(const struct aead_key *master, const uint8_t salt[AEAD_SALT_BYTES],
+                       const struct vmobj *v, const void *text, size_t n)
+{
+    struct buf *b = buf_new(HEAD_BYTES + n + AEAD_TAG_BYTES);
+    struct aead *aead = aead_of(master, salt);
+    uint8_t *p = b->data;
+
+    memset(p, 0, HEAD_BYTES);
+    memcpy(p, magic, sizeof magic);
+    put16(p + 8, VMOBJ_FORMAT);
+    memcpy(p + 16, v->id, VMLOG_ID_BYTES);
+    memcpy(p + 32, salt, AEAD_SALT_BYTES);
+    put64(p + 48, v->epoch);
+    put64(p + 56, v->since);
+    memcpy(p + 64, v->writer, LOGOBJ_WRITER_BYTES);
+    aead_seal(aead, 0, p, HEAD_BYTES, text, n, p + HEAD_BYTES);
+    aead_free(&aead);
+    return b;
+}
+
+struct buf *vmobj_open(const struct aead_key *master, const uint8_t id[VMLOG_ID_BYTES], const uint8_t *p,
+                       size_t n, struct vmobj *v, int *err, struct why *why)
+{
+    struct aead *aead;
+    struct buf *text;
+
+    *err = -EBADMSG;
+    if (n < HEAD_BYTES + AEAD_TAG_BYTES || n > VMOBJ_MAX || memcmp(p, magic, sizeof magic) != 0) {
+        why_set(why, *err, "it is not a VM's entry");
+        return NULL;
+    }
+    if (get16(p + 8) != VMOBJ_FORMAT) {
+        *err = why_set(why, -ENOTSUP, "its format is %u and this program reads format %d", get16(p + 8),
+                       VMOBJ_FORMAT);
+        return NULL;
+    }
+    if (memcmp(p + 16, id, VMLOG_ID_BYTES) != 0) {
+        why_set(why, *err, "it is of another VM");
+        return NULL;
+    }
+    text = buf_new(n - HEAD_BYTES - AEAD_TAG_BYTES);
+    aead = aead_of(master, p + 32);
+    if (aead_open(aead, 0, p, HEAD_BYTES, p + HEAD_BYTES, text->len, text->data) < 0) {
+        why_set(why, *err, "it was altered, or sealed with another key");
+        buf_unref(&text);
+    } else {
+        *err = 0;
+        memcpy(v->id, id, VMLOG_ID_BYTES);
+        v->epoch = get64(p + 48);
+        v->since = get64(p + 56);
+        memcpy(v->writer, p + 64, LOGOBJ_WRITER_BYTES);
+    }
+    aead_free(&aead);
+    return text;
+}

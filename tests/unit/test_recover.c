@@ -1,0 +1,270 @@
+/* links: journal store */
+/* A VM's map comes back from the store alone: with and without a checkpoint, and to an earlier cut where
+ * something is missing or damaged.
+ */
+#include "commit_fixture.h"
+
+#include "checkpoint.h"
+#include "recover.h"
+
+enum { CUTS = 6 };
+
+struct history {
+    struct world *w;
+    uint8_t *model[CUTS + 1]; /* as of cut i */
+    uint64_t seq[CUTS + 1];
+};
+
+static void play(struct history *h, unsigned i)
+{
+    random_puts(h->w, 60, i * 1000);
+    assert_int_equal(commit_and_wait(h->w), 0);
+    h->seq[i] = map_state(h->w->map)->committed;
+    h->model[i] = xmalloc(AREA * 512);
+    memcpy(h->model[i], h->w->f->model, AREA * 512);
+}
+
+static void put_object(struct world *w, const char *key, const uint8_t *bytes, size_t n)
+{
+    struct iovec iov = {(void *)(uintptr_t)bytes, n};
+    struct store_req r = {.op = STORE_PUT, .timeout_ms = 5000, .key = key};
+
+    r.put.iov = &iov;
+    r.put.niov = 1;
+    assert_int_equal(store_wait(w->store, &r, NULL), 0);
+}
+
+/* As upkeep does it, without the waiting. */
+static void checkpoint(struct world *w)
+{
+    FILE *spool = tmpfile();
+    struct checkpoint_dead dead = {0};
+    struct aead_key master;
+    struct map_state state = *map_state(w->map);
+    uint8_t length[4], *bytes = xmalloc(CHECKPOINT_PART_MAX);
+    char name[MAP_NAME_MAX], end[MAP_NAME_MAX];
+    uint32_t n = 0, before = 0;
+
+    memset(master.bytes, 9, sizeof master.bytes);
+    if (checkpoint_write(w->map, w->f->journal, w->f->loop, &master, w->f->id, &state, spool, &dead,
+                         &w->f->why))
+        fail_msg("%s", w->f->why.text);
+    rewind(spool);
+    for (uint32_t i = 0; fread(length, 4, 1, spool) == 1; i++) {
+        if (i) {
+            checkpoint_name(name, w->f->id, state.committed, i - 1);
+            put_object(w, name, bytes, before);
+        }
+        n = (uint32_t)length[0] << 24 | (uint32_t)length[1] << 16 | (uint32_t)length[2] << 8 | length[3];
+        assert_int_equal(fread(bytes, n, 1, spool), 1);
+        before = n;
+    }
+    checkpoint_name(end, w->f->id, state.committed, CHECKPOINT_END);
+    put_object(w, end, bytes, before);
+    fclose(spool);
+    free(bytes);
+    free(dead.firsts);
+}
+
+/* An edge whose disks are gone, and the store as it is. */
+static struct recover_result recover(struct history *h, uint64_t through, int expected)
+{
+    struct world *w = h->w;
+    struct fixture *f = w->f;
+    struct recover_result result;
+    struct aead_key master;
+    struct recover_conf conf = {.store = NULL, .master = &master, .vm = "vm", .through = through};
+
+    memset(master.bytes, 9, sizeof master.bytes);
+    memcpy(conf.id, f->id, sizeof conf.id);
+    world_close(w);
+    remove_tree(f->dir);
+    assert_int_equal(fixture_open_journal(f), 0);
+    w->store = store_dir_new(f->loop, w->store_dir, 16, &f->why);
+    conf.journal = f->journal;
+    conf.store = w->store;
+    assert_int_equal(recover_vm(&conf, &result, &f->why), expected);
+    if (expected == 0)
+        assert_int_equal(recover_clear_beyond(&conf, &result, &f->why), 0);
+    on_loop(f, free_store, w);
+    journal_close(&f->journal);
+    world_open(w);
+    return result;
+}
+
+static void expect_cut_is(struct history *h, unsigned i)
+{
+    memcpy(h->w->f->model, h->model[i], AREA * 512);
+    assert_int_equal(map_state(h->w->map)->committed, h->seq[i]);
+    expect_store(h->w);
+}
+
+static struct history *history_new(unsigned cuts, unsigned checkpoint_at)
+{
+    struct history *h = xcalloc(1, sizeof *h);
+
+    srand(41);
+    h->w = world_new();
+    for (unsigned i = 1; i <= cuts; i++) {
+        play(h, i);
+        if (i == checkpoint_at)
+            checkpoint(h->w);
+    }
+    return h;
+}
+
+static void history_free(struct history *h)
+{
+    world_free(h->w);
+    for (unsigned i = 1; i <= CUTS; i++)
+        free(h->model[i]);
+    free(h);
+}
+
+static void from_the_log_alone(void **state)
+{
+    struct history *h = history_new(CUTS, 0);
+    struct recover_result r = recover(h, UINT64_MAX, 0);
+
+    (void)state;
+    assert_int_equal(r.checkpoint, 0);
+    assert_false(r.damaged);
+    assert_int_equal(r.beyond, 0);
+    expect_cut_is(h, CUTS);
+    random_puts(h->w, 50, 90000); /* and it goes on */
+    assert_int_equal(commit_and_wait(h->w), 0);
+    expect_store(h->w);
+    history_free(h);
+}
+
+static void from_a_checkpoint_and_the_log(void **state)
+{
+    struct history *h = history_new(CUTS, 4);
+    struct recover_result r = recover(h, UINT64_MAX, 0);
+
+    (void)state;
+    assert_int_equal(r.checkpoint, h->seq[4]);
+    assert_true(r.objects > 0);
+    expect_cut_is(h, CUTS);
+    history_free(h);
+}
+
+static void to_an_earlier_cut(void **state)
+{
+    struct history *h = history_new(CUTS, 4);
+
+    (void)state;
+    recover(h, h->seq[3] + 1, 0);
+    expect_cut_is(h, 3);
+    history_free(h);
+}
+
+static char *path_of(struct history *h, const char *name)
+{
+    return xasprintf("find '%s' -name '%s*' -type f | head -1", h->w->store_dir, strrchr(name, '/') + 1);
+}
+
+/* shell on the file that holds an object. */
+static void damage(struct history *h, const char *name, const char *how)
+{
+    CLEANUP_FREE char *find = path_of(h, name);
+    CLEANUP_FREE char *command = xasprintf("f=$(%s) && test -n \"$f\" && %s", find, how);
+
+    assert_int_equal(system(command), 0);
+}
+
+static void a_missing_object_ends_it_there(void **state)
+{
+    struct history *h = history_new(CUTS, 0);
+    char name[MAP_NAME_MAX];
+    struct recover_result r;
+
+    (void)state;
+    map_object_name(name, h->w->f->id, h->seq[3] + 1);
+    damage(h, name, "rm \"$f\"");
+    r = recover(h, UINT64_MAX, 0);
+    assert_true(r.beyond > 0);
+    expect_cut_is(h, 3);
+    random_puts(h->w, 50, 90000);
+    assert_int_equal(commit_and_wait(h->w), 0);
+    expect_store(h->w);
+    history_free(h);
+}
+
+static void a_damaged_object_ends_it_there(void **state)
+{
+    struct history *h = history_new(CUTS, 0);
+    char name[MAP_NAME_MAX];
+    struct recover_result r;
+
+    (void)state;
+    map_object_name(name, h->w->f->id, h->seq[2] + 1);
+    damage(h, name, "printf X | dd of=\"$f\" bs=1 seek=300 conv=notrunc status=none");
+    r = recover(h, UINT64_MAX, 0);
+    assert_true(r.damaged);
+    expect_cut_is(h, 2);
+    history_free(h);
+}
+
+static void a_damaged_checkpoint_is_passed_over(void **state)
+{
+    struct history *h = history_new(CUTS, 4);
+    char name[MAP_NAME_MAX];
+    struct recover_result r;
+
+    (void)state;
+    checkpoint_name(name, h->w->f->id, h->seq[4], 0);
+    damage(h, name, "truncate -s -5 \"$f\"");
+    r = recover(h, UINT64_MAX, 0);
+    assert_true(r.damaged);
+    assert_int_equal(r.checkpoint, 0);
+    expect_cut_is(h, CUTS);
+    history_free(h);
+}
+
+static void an_old_object_put_back_is_noticed(void **state)
+{
+    struct history *h = history_new(2, 0);
+    char name[MAP_NAME_MAX];
+    struct recover_result r;
+
+    (void)state;
+    /* the same numbers, written by a log that took another way after cut 1 */
+    map_object_name(name, h->w->f->id, h->seq[1] + 1);
+    CLEANUP_FREE char *keep = xasprintf("cp \"$f\" '%s'", h->w->saved);
+    damage(h, name, keep);
+    recover(h, h->seq[1], 0);
+    play(h, 3); /* in the place of cut 2 */
+    play(h, 4);
+    CLEANUP_FREE char *back = xasprintf("cp '%s' \"$f\"", h->w->saved);
+    damage(h, name, back);
+    r = recover(h, UINT64_MAX, 0);
+    assert_true(r.state.committed <= h->seq[2]);
+    assert_true(r.beyond > 0);
+    history_free(h);
+}
+
+static void nothing_is_said_to_be_nothing(void **state)
+{
+    struct history *h = history_new(0, 0);
+
+    (void)state;
+    recover(h, UINT64_MAX, -ENOENT);
+    history_free(h);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(from_the_log_alone),
+        cmocka_unit_test(from_a_checkpoint_and_the_log),
+        cmocka_unit_test(to_an_earlier_cut),
+        cmocka_unit_test(a_missing_object_ends_it_there),
+        cmocka_unit_test(a_damaged_object_ends_it_there),
+        cmocka_unit_test(a_damaged_checkpoint_is_passed_over),
+        cmocka_unit_test(an_old_object_put_back_is_noticed),
+        cmocka_unit_test(nothing_is_said_to_be_nothing),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
