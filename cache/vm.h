@@ -11,6 +11,7 @@
 #include "journal.h"
 #include "link.h"
 #include "proto.h"
+#include "upkeep.h"
 #include "volume.h"
 
 #include <stdatomic.h>
@@ -36,6 +37,7 @@ struct vm_spec {
     char mutual_secret[VM_SECRET_MAX + 1];
     struct vm_disk disks[VM_DISKS_MAX];
     unsigned ndisks;
+    uint64_t epoch, since; /* vmobj.h: raised by each edge that takes the VM over */
 };
 
 struct vm {
@@ -44,7 +46,8 @@ struct vm {
     struct volume *volumes[VM_DISKS_MAX];
     struct vmlog *log;
     struct map *map;                 /* what the object store has of it */
-    struct commit *commit;           /* carries the log there; belongs to vm->loop */
+    struct commit *commit;           /* carries the log there; belongs to vm->loop, as does */
+    struct upkeep *upkeep;           /* what keeps it short there */
     atomic_bool fenced;              /* another edge has it: sessions must close, new logins are refused */
     atomic_uint sessions;            /* for status and placing */
     atomic_uint refs;                /* the catalog's and one for each session */
@@ -86,6 +89,8 @@ struct vms_conf {
     struct ram **rams;          /* one for each of loops */
     struct store **stores;      /* one for each of loops, */
     struct commit_slots *slots; /* and this */
+    struct worker *worker;      /* for what may wait for the store */
+    const char *spool;          /* a directory: upkeep.h */
     unsigned nloops;
     struct aead_key master;              /* at rest: seals log objects, too */
     uint8_t writer[LOGOBJ_WRITER_BYTES]; /* this edge's data directory */
@@ -110,6 +115,13 @@ void vms_disk_changed(struct vms *, struct peer *, const struct proto_stat *);
  * each disk's size, writes the catalog, opens the VM. done() gets the VM or NULL with a sentence. */
 void vms_create(struct vms *, const struct vm_spec *,
                 void (*done)(void *arg, struct vm *, const struct why *), void *arg);
+/* Main loop. Takes over what the store knows of VMs that are not in the catalog: all of them, or the one
+ * called name, at their newest cut or the last one up to `through` (UINT64_MAX). tell() gets a sentence for
+ * each VM, done() comes at the end: with the first failure, if there was one. One recovery at a time
+ * (-EBUSY). */
+void vms_recover(struct vms *, const char *name, uint64_t through,
+                 void (*tell)(void *arg, const char *sentence),
+                 void (*done)(void *arg, int status, unsigned recovered, const struct why *), void *arg);
 /* Main loop. -EBUSY with why while an initiator is logged in and !force. Deletes its log too. */
 void vms_delete(struct vms *, const char *name, bool force,
                 void (*done)(void *arg, int status, const struct why *), void *arg);

@@ -1,7 +1,7 @@
 /* cache/vm_life.c - a VM's log and volumes, opened and closed on the loop it is pinned to.
  *
  *    log, map (blocking) ──► volumes, commit (vm->loop) ──► in the catalog
- *    ──► volumes closed (vm->loop) ──► commit stopped ──► log, map closed
+ *    ──► volumes closed (vm->loop) ──► upkeep, commit stopped ──► log, map closed
  */
 #include "vm_life.h"
 #include "check.h"
@@ -116,6 +116,15 @@ static void on_fenced(void *arg, const struct why *why)
         vm->in.vms->conf.going(vm);
 }
 
+static void on_committed(void *arg, uint64_t cut)
+{
+    struct vm *vm = arg;
+
+    (void)cut;
+    if (vm->upkeep)
+        upkeep_look(vm->upkeep);
+}
+
 static void start_commit(struct vm *vm)
 {
     const struct vms_conf *conf = &vm->in.vms->conf;
@@ -126,15 +135,29 @@ static void start_commit(struct vm *vm)
                             .slots = &conf->slots[loop_index(vm)],
                             .master = conf->master,
                             .vm = vm->spec.name,
+                            .epoch = vm->spec.epoch,
                             .age_ms = conf->commit_age_ms,
                             .bytes = conf->commit_bytes,
                             .fenced = on_fenced,
+                            .committed = on_committed,
                             .arg = vm};
+    struct upkeep_conf u = {.loop = vm->loop,
+                            .journal = conf->journal,
+                            .map = vm->map,
+                            .store = c.store,
+                            .worker = conf->worker,
+                            .master = conf->master,
+                            .vm = vm->spec.name,
+                            .spool = conf->spool};
 
     memcpy(c.id, vm->spec.id, sizeof c.id);
     memcpy(c.writer, conf->writer, sizeof c.writer);
     vm->commit = commit_new(&c);
+    memcpy(u.id, vm->spec.id, sizeof u.id);
+    u.commit = vm->commit;
+    vm->upkeep = upkeep_new(&u);
     explicit_bzero(&c.master, sizeof c.master);
+    explicit_bzero(&u.master, sizeof u.master);
 }
 
 int vm_open_volumes(struct vm *vm, struct why *why)
@@ -167,14 +190,22 @@ static void on_commit_stopped(void *arg)
     loop_post(vm->in.vms->conf.main, &vm->in.task);
 }
 
+static void on_upkeep_stopped(void *arg)
+{
+    struct vm *vm = arg;
+
+    vm->upkeep = NULL;
+    commit_stop(vm->commit, on_commit_stopped, vm);
+}
+
 static void volume_closed(void *arg)
 {
     struct vm *vm = arg;
 
     if (--vm->in.volumes_left)
         return;
-    if (vm->commit)
-        commit_stop(vm->commit, on_commit_stopped, vm);
+    if (vm->upkeep)
+        upkeep_stop(vm->upkeep, on_upkeep_stopped, vm);
     else
         on_commit_stopped(vm);
 }
@@ -230,12 +261,24 @@ static int erase_value(void *arg, const char *key, const void *value, size_t n)
     return journal_meta_delete(e->journal, key, e->why);
 }
 
-int vm_erase(struct vms *vms, const struct vm_spec *spec, struct why *why)
+struct vm_store vm_store_of(struct vms *vms)
+{
+    return (struct vm_store){.store = vms->conf.stores[0],
+                             .master = &vms->conf.master,
+                             .writer = vms->conf.writer,
+                             .random = vms->conf.main,
+                             .stop = &vms->stop};
+}
+
+int vm_erase(struct vms *vms, const struct vm_spec *spec, bool fenced, struct why *why)
 {
     struct erasing e = {vms->conf.journal, why};
+    struct vm_store store = vm_store_of(vms);
     char key[VM_KEY_MAX], prefix[VM_VALUE_PREFIX_MAX];
-    int rc = vmlog_delete(e.journal, spec->id, why);
+    int rc = fenced ? 0 : vm_store_remove(&store, spec->id, why);
 
+    if (rc == 0)
+        rc = vmlog_delete(e.journal, spec->id, why);
     if (rc == 0)
         rc = map_delete(e.journal, spec->id, why);
     vm_key(spec, key);

@@ -4,6 +4,7 @@
 #define ISTHMUS_VM_LIFE_H
 
 #include "vm.h"
+#include "vm_store.h"
 
 #include <pthread.h>
 
@@ -18,6 +19,8 @@ struct vms {
     void (*closed)(void *arg); /* set by vms_close */
     void *closed_arg;
     struct task task;
+    atomic_bool stop; /* what waits for the store on the worker shall end */
+    bool recovering;
 };
 
 /* Main loop: one thing that vms_close must wait for begins, has ended. */
@@ -43,8 +46,10 @@ void vm_key(const struct vm_spec *, char key[VM_KEY_MAX]);
 /* Blocking: writes the catalog entry. */
 int vm_save(struct vms *, const struct vm_spec *, bool deleting, struct why *);
 
-/* Blocking: removes all the journal has of it, its entry last. */
-int vm_erase(struct vms *, const struct vm_spec *, struct why *);
+/* Blocking: removes all the store (unless another edge has the VM) and the journal have of it, its entry here
+ * last. On the worker. */
+int vm_erase(struct vms *, const struct vm_spec *, bool fenced, struct why *);
+struct vm_store vm_store_of(struct vms *);
 
 /* Main loop: a VM is open; from now on it is found. */
 void vms_insert(struct vm *);

@@ -16,8 +16,8 @@ static int explain(int err, const struct store_req *r, const char *what, const c
     return err ? why_set(why, err, "%s of VM %s in the object store: %s", what, vm, r->why.text) : 0;
 }
 
-static int put(const struct vm_store *s, const struct vm_spec *spec, enum store_condition condition, const char *match,
-               struct why *why)
+static int put(const struct vm_store *s, const struct vm_spec *spec, enum store_condition condition,
+               const char *match, struct why *why)
 {
     struct vmobj v = {.epoch = spec->epoch, .since = spec->since};
     uint8_t salt[AEAD_SALT_BYTES];
@@ -48,8 +48,8 @@ int vm_store_create(const struct vm_store *s, const struct vm_spec *spec, struct
     return put(s, spec, STORE_IF_ABSENT, NULL, why);
 }
 
-static int get(const struct vm_store *s, const uint8_t id[VMLOG_ID_BYTES], struct vm_spec *spec, struct vmobj *v,
-               char etag[VM_STORE_ETAG], struct why *why)
+static int get(const struct vm_store *s, const uint8_t id[VMLOG_ID_BYTES], struct vm_spec *spec,
+               struct vmobj *v, char etag[VM_STORE_ETAG], struct why *why)
 {
     CLEANUP_FREE uint8_t *bytes = xmalloc(VMOBJ_MAX);
     char name[MAP_NAME_MAX];
@@ -110,8 +110,8 @@ int vm_store_take(const struct vm_store *s, const struct vm_spec *spec, const ch
 }
 
 /* Pages of names: each page is walked with the store at rest. */
-static int each_name(const struct vm_store *s, const char *prefix, int (*each)(void *arg, const struct store_page *),
-                     void *arg, struct why *why)
+static int each_name(const struct vm_store *s, const char *prefix,
+                     int (*each)(void *arg, const struct store_page *), void *arg, struct why *why)
 {
     char after[STORE_KEY_MAX + 1] = "";
     bool more = true;
@@ -160,8 +160,8 @@ static int keep_ids(void *arg, const struct store_page *page)
     return 0;
 }
 
-int vm_store_each(const struct vm_store *s, int (*each)(void *arg, const uint8_t id[VMLOG_ID_BYTES]), void *arg,
-                  struct why *why)
+int vm_store_each(const struct vm_store *s, int (*each)(void *arg, const uint8_t id[VMLOG_ID_BYTES]),
+                  void *arg, struct why *why)
 {
     struct ids ids = {0};
     int err = each_name(s, "vms/", keep_ids, &ids, why);

@@ -82,7 +82,7 @@ static void erase(struct work *w)
 {
     struct vm *vm = container_of(w, struct vm, in.work);
 
-    vm->in.status = vm_erase(vm->in.vms, &vm->spec, &vm->in.why);
+    vm->in.status = vm_erase(vm->in.vms, &vm->spec, atomic_load(&vm->fenced), &vm->in.why);
 }
 
 static void erased(struct work *w)
@@ -100,7 +100,7 @@ static void erased(struct work *w)
 static void on_closed_for_deletion(struct vm *vm)
 {
     vm->in.work = (struct work){.run = erase, .done = erased};
-    loop_work(vm->in.vms->conf.main, &vm->in.work);
+    worker_do(vm->in.vms->conf.worker, vm->in.vms->conf.main, &vm->in.work);
 }
 
 static void on_closed(struct vm *vm)
@@ -205,6 +205,23 @@ struct opening {
     struct why *why;
 };
 
+static void on_finished_off(void *arg, int status, const struct why *why)
+{
+    (void)arg;
+    (void)status;
+    (void)why;
+}
+
+/* It was being deleted when the process ended: goes on once the loops run. */
+static void finish_off(struct vms *vms, const struct vm_spec *spec)
+{
+    struct vm *vm = vm_new(vms, spec);
+
+    atomic_store(&vm->deleting, true);
+    vm->in.deleted = on_finished_off;
+    on_closed_for_deletion(vm);
+}
+
 static int open_entry(void *arg, const char *key, const void *value, size_t n)
 {
     struct opening *o = arg;
@@ -215,8 +232,11 @@ static int open_entry(void *arg, const char *key, const void *value, size_t n)
 
     (void)key;
     rc = vm_spec_from_json(value, n, &spec, &deleting, o->why);
-    if (rc == 0 && deleting)
-        return vm_erase(o->vms, &spec, o->why);
+    if (rc == 0 && deleting) {
+        finish_off(o->vms, &spec);
+        vm_spec_wipe(&spec);
+        return 0;
+    }
     if (rc == 0)
         rc = vm_spec_check(&spec, o->why);
     if (rc)
@@ -287,6 +307,7 @@ void vms_close(struct vms *vms, void (*done)(void *arg), void *arg)
 {
     vms->closed = done;
     vms->closed_arg = arg;
+    atomic_store(&vms->stop, true);
     vms_begin(vms);
     vms->task.run = on_close;
     loop_post(vms->conf.main, &vms->task);

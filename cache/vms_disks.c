@@ -75,17 +75,17 @@ static void save(struct work *w)
 {
     struct vms_creation *c = container_of(w, struct vms_creation, work);
 
-    c->status = vm_save(c->vms, &c->spec, false, &c->why);
+    struct vm_store store = vm_store_of(c->vms);
+    struct why why;
+
+    c->status = vm_store_create(&store, &c->spec, &c->why);
     if (c->status)
         return;
-    c->status = vm_open_log(c->vm, &c->why);
-    if (c->status) {
-        char key[VM_KEY_MAX];
-
-        vm_key(&c->spec, key);
-        if (journal_meta_delete(c->vms->conf.journal, key, NULL))
-            log_error(c->spec.name, "its catalog entry is left behind");
-    }
+    c->status = vm_save(c->vms, &c->spec, false, &c->why);
+    if (!c->status)
+        c->status = vm_open_log(c->vm, &c->why);
+    if (c->status && vm_erase(c->vms, &c->spec, false, &why))
+        log_error(c->spec.name, "its entry is left behind: %s", why.text);
 }
 
 static void saved(struct work *w)
@@ -164,7 +164,7 @@ static void ask_next(struct vms_creation *c)
     }
     c->vm = vm_new(c->vms, &c->spec);
     c->work = (struct work){.run = save, .done = saved};
-    loop_work(c->vms->conf.main, &c->work);
+    worker_do(c->vms->conf.worker, c->vms->conf.main, &c->work);
 }
 
 static void on_timeout(struct timer *t)
@@ -254,7 +254,11 @@ static void save_growth(struct work *w)
 {
     struct growth *g = container_of(w, struct growth, work);
 
+    struct vm_store store = vm_store_of(g->vm->in.vms);
+
     g->status = vm_save(g->vm->in.vms, &g->spec, false, &g->why);
+    if (!g->status)
+        g->status = vm_store_change(&store, &g->spec, &g->why);
 }
 
 static void growth_saved(struct work *w)
@@ -281,7 +285,7 @@ static void disk_grew(struct vm *vm, unsigned lun, uint64_t sectors)
     g->sectors = sectors;
     g->spec = vm->spec;
     g->work = (struct work){.run = save_growth, .done = growth_saved};
-    loop_work(vm->in.vms->conf.main, &g->work);
+    worker_do(vm->in.vms->conf.worker, vm->in.vms->conf.main, &g->work);
 }
 
 void vms_disk_changed(struct vms *vms, struct peer *peer, const struct proto_stat *stat)

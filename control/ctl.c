@@ -26,6 +26,9 @@ static const struct command {
     {"vm delete", "NAME", "f", ctl_vm_delete,
      "delete a VM and what it wrote; its source disks stay as they are",
      "  --force                   even while an initiator is logged in\n"},
+    {"vm recover", "NAME", "u", ctl_vm_recover,
+     "take a VM over from the object store ('*': all that are not here)",
+     "  --cut N                   go back to the last cut at or before record N (default: the newest)\n"},
     {"status", NULL, "", ctl_status, "show the edge: VMs, on-prem daemons, journal, memory", ""},
     {"pki init", "DIR", "nD", ctl_pki_init, "make a private CA in DIR: ca.pem, ca.key",
      "  --name NAME               the CA's name (default: Isthmus CA)\n"
@@ -63,6 +66,7 @@ static const struct option options[] = {
     {"mutual-secret-file", required_argument, NULL, 'm'},
     {"block-bytes", required_argument, NULL, 'B'},
     {"force", no_argument, NULL, 'f'},
+    {"cut", required_argument, NULL, 'u'},
     {"name", required_argument, NULL, 'n'},
     {"role", required_argument, NULL, 'r'},
     {"san", required_argument, NULL, 's'},
@@ -153,6 +157,11 @@ static void take_option(struct ctl *ctl, const struct command *c, int letter, co
     case 'B':
         ctl->block_bytes = number(c, value, "bytes");
         break;
+    case 'u':
+        if (!*value || strspn(value, "0123456789") != strlen(value) || strlen(value) > 18)
+            misused(c, "'%s' is not the number of a record", value);
+        ctl->cut = value;
+        break;
     case 'f':
         ctl->force = true;
         break;
@@ -209,7 +218,7 @@ static const struct command *parse(int argc, char **argv, struct ctl *ctl)
             misused(NULL, "the option %s wants a value", argv[optind - 1]);
         } else if (n < 256) {
             values[n] = optarg;
-            letters[n++] = strchr("jSTCdabcmBfnrsD", letter);
+            letters[n++] = strchr("jSTCdabcmBfunrsD", letter);
         }
     }
     c = find(argv + optind, argc - optind, &used);

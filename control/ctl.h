@@ -22,6 +22,7 @@ struct ctl {
     const char *chap_user, *chap_secret_file, *mutual_user, *mutual_secret_file;
     const char *name, *role;
     unsigned days, block_bytes;
+    const char *cut;      /* digits */
     const char *argument; /* the word after the command's own, if it takes one */
 };
 
@@ -32,6 +33,7 @@ int ctl_ask(const struct ctl *, const char *method, const char *path, json_t *bo
 int ctl_vm_create(const struct ctl *, struct why *);
 int ctl_vm_list(const struct ctl *, struct why *);
 int ctl_vm_show(const struct ctl *, struct why *);
+int ctl_vm_recover(const struct ctl *, struct why *);
 int ctl_vm_delete(const struct ctl *, struct why *);
 int ctl_status(const struct ctl *, struct why *);
 int ctl_pki_init(const struct ctl *, struct why *);

@@ -194,6 +194,29 @@ int ctl_vm_delete(const struct ctl *ctl, struct why *why)
     return 0;
 }
 
+int ctl_vm_recover(const struct ctl *ctl, struct why *why)
+{
+    json_t *body = json_object(), *answer, *sentence;
+    size_t i;
+    int err;
+
+    if (strcmp(ctl->argument, "*") != 0)
+        json_object_set_new(body, "vm", json_string(ctl->argument));
+    if (ctl->cut)
+        json_object_set_new(body, "cut", json_integer(strtoll(ctl->cut, NULL, 10)));
+    err = ctl_ask(ctl, "POST", "/v1/recover", body, &answer, why);
+    json_decref(body);
+    if (err)
+        return err;
+    if (ctl->json)
+        return dump(answer);
+    json_array_foreach(json_object_get(answer, "log"), i, sentence)
+        printf("%s\n", json_string_value(sentence));
+    printf("%lld VM(s) recovered\n", (long long)int_of(answer, "recovered"));
+    json_decref(answer);
+    return 0;
+}
+
 int ctl_status(const struct ctl *ctl, struct why *why)
 {
     json_t *answer, *peer, *journal, *ram;

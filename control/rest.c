@@ -23,7 +23,7 @@ static struct {
 } const control_routes[] = {
     {HTTP_GET, "/v1/status", rest_status},      {HTTP_GET, "/v1/vms", rest_vms_list},
     {HTTP_POST, "/v1/vms", rest_vm_create},     {HTTP_GET, "/v1/vms/*", rest_vm_show},
-    {HTTP_DELETE, "/v1/vms/*", rest_vm_delete},
+    {HTTP_DELETE, "/v1/vms/*", rest_vm_delete}, {HTTP_POST, "/v1/recover", rest_recover},
 };
 
 enum { CONTROL_ROUTES = sizeof(control_routes) / sizeof(control_routes[0]) };

@@ -22,6 +22,7 @@ struct rest_gate {
     bool open; /* no token asked */
 };
 
+void rest_recover(struct rest *, struct http_request *);
 void rest_vms_list(struct rest *, struct http_request *);
 void rest_vm_create(struct rest *, struct http_request *);
 void rest_vm_show(struct rest *, struct http_request *);

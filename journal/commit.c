@@ -265,12 +265,17 @@ static void next_step(struct commit *c)
     }
 }
 
+static void show(const struct commit *c)
+{
+    metric_set(c->m_lag, commit_lag_ns(c));
+    metric_set(c->m_pending, cut_pending_bytes(c->conf.log));
+}
+
 static void on_timer(struct timer *t)
 {
     struct commit *c = container_of(t, struct commit, timer);
 
-    metric_set(c->m_lag, commit_lag_ns(c));
-    metric_set(c->m_pending, cut_pending_bytes(c->conf.log));
+    show(c);
     timer_set_ms(&c->timer, TICK_MS);
     if (c->state == COMMIT_IDLE)
         next_step(c);
@@ -307,6 +312,7 @@ struct commit *commit_new(const struct commit_conf *conf)
                                    "vm=\"%s\"", c->vm);
     c->m_failures = metric_new(METRIC_COUNTER, "isthmus_commit_failures_total",
                                "Cuts given up and tried again.", "vm=\"%s\"", c->vm);
+    show(c);
     timer_set_ms(&c->timer, TICK_MS);
     return c;
 }

@@ -41,6 +41,8 @@ struct edge {
     struct store *stores[LOOPS_MAX];
     struct commit_slots slots[LOOPS_MAX];
     unsigned nloops;
+    struct worker *worker;
+    char *spool;
     struct aead_key master;
     uint8_t writer[LOGOBJ_WRITER_BYTES];
     struct link *link;
@@ -135,6 +137,10 @@ static int open_stores(struct edge *e, struct why *why)
         conf.url = embedded;
         log_info(NULL, "no store is configured: VMs' logs go to the directory %s", embedded + strlen("dir:"));
     }
+    e->worker = worker_new("store");
+    e->spool = xasprintf("%s/spool", cfg_getstr(e->cfg, "data"));
+    if (mkdir(e->spool, 0700) < 0 && errno != EEXIST)
+        return why_set(why, -errno, "cannot make the directory %s: %s", e->spool, strerror(errno));
     for (unsigned i = 0; i < e->nloops; i++) {
         commit_slots_init(&e->slots[i], COMMIT_OBJECTS);
         e->stores[i] = store_open(e->loops[i], &conf, why);
@@ -194,6 +200,8 @@ static int open_vms(struct edge *e, struct why *why)
                             .rams = e->rams,
                             .stores = e->stores,
                             .slots = e->slots,
+                            .worker = e->worker,
+                            .spool = e->spool,
                             .nloops = e->nloops,
                             .master = e->master,
                             .commit_age_ms = (unsigned)cfg_getint(e->cfg, "store|commit_age") * 1000,
@@ -291,6 +299,7 @@ static void on_vms_closed(void *arg)
 {
     struct edge *e = arg;
 
+    worker_free(&e->worker); /* all who gave it work have been stopped */
     http_stop(&e->http);
     http_stop(&e->control);
     link_free(&e->link);
@@ -343,6 +352,8 @@ void edge_free(struct edge **edge)
     }
     journal_close(&e->journal);
     pool_stop();
+    free(e->spool);
+    explicit_bzero(&e->master, sizeof e->master);
     free(e);
     *edge = NULL;
     log_info(NULL, "stopped");

@@ -57,6 +57,37 @@ struct answer {
 
 static struct loop *loop;
 
+static struct recovery {
+    char name[64];
+    uint64_t through;
+    void (*tell)(void *, const char *);
+    void (*done)(void *, int, unsigned, const struct why *);
+    void *arg;
+    struct task task;
+} recovery;
+
+static void on_recovery(struct task *t)
+{
+    struct why why = {"the object store knows no VM absent that is not here"};
+
+    (void)t;
+    recovery.tell(recovery.arg, "recovered to record 7");
+    if (strcmp(recovery.name, "absent") == 0)
+        recovery.done(recovery.arg, -ENOENT, 0, &why);
+    else
+        recovery.done(recovery.arg, 0, 2, &why);
+}
+
+void vms_recover(struct vms *vms, const char *name, uint64_t through, void (*tell)(void *, const char *),
+                 void (*done)(void *, int, unsigned, const struct why *), void *arg)
+{
+    (void)vms;
+    recovery = (struct recovery){.through = through, .tell = tell, .done = done, .arg = arg};
+    snprintf(recovery.name, sizeof recovery.name, "%s", name ? name : "");
+    recovery.task.run = on_recovery;
+    loop_post(loop, &recovery.task);
+}
+
 static void on_create(struct task *t)
 {
     struct answer *a = container_of(t, struct answer, task);
@@ -319,6 +350,21 @@ static void test_a_busy_vm_wants_force(void **state)
     assert_int_equal(api("DELETE", "/v1/vms/busy?force=1", ""), 200);
 }
 
+static void test_recovery(void **state)
+{
+    (void)state;
+    assert_int_equal(api("POST", "/v1/recover", "{}"), 200);
+    assert_string_equal(recovery.name, "");
+    assert_true(recovery.through == UINT64_MAX);
+    assert_int_equal(api("POST", "/v1/recover", "{\"vm\":\"web\",\"cut\":7}"), 200);
+    assert_string_equal(recovery.name, "web");
+    assert_int_equal(recovery.through, 7);
+    assert_int_equal(api("POST", "/v1/recover", "{\"vm\":\"absent\"}"), 404);
+    assert_int_equal(api("POST", "/v1/recover", "{\"vm\":\"a b\"}"), 400);
+    assert_int_equal(api("POST", "/v1/recover", "{\"vm\":7}"), 400);
+    assert_int_equal(api("POST", "/v1/recover", "[1"), 400);
+}
+
 static void test_malformed_vms_are_refused(void **state)
 {
     static const struct {
@@ -496,6 +542,7 @@ int main(void)
         cmocka_unit_test(test_a_token_is_asked),
         cmocka_unit_test(test_a_vm_from_creation_to_deletion),
         cmocka_unit_test(test_a_busy_vm_wants_force),
+        cmocka_unit_test(test_recovery),
         cmocka_unit_test(test_malformed_vms_are_refused),
         cmocka_unit_test(test_status),
         cmocka_unit_test(test_boot_scripts),

@@ -1,0 +1,311 @@
+/* cache/vms_recover.c - taking over VMs that the object store knows of and this edge does not.
+ *
+ *   worker: entry ► map and log ► taken (compare-and-swap) ► objects behind the cut removed ► catalog
+ *   then for each: log opened (worker) ► volumes (its loop) ► in the catalog (main)
+ *
+ * A crash leaves a VM taken over or not; either way the next recovery goes on with it. What was recovered in
+ * part is not in the catalog: its rows are removed when it is recovered again.
+ */
+#include "check.h"
+#include "log.h"
+#include "mem.h"
+#include "recover.h"
+#include "vm_life.h"
+#include "vm_spec.h"
+#include "vm_store.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char part[] = "recover";
+
+struct sentence {
+    struct task task;
+    struct vms_recovery *recovery;
+    char text[600];
+};
+
+struct vms_recovery {
+    struct vms *vms;
+    char name[VM_NAME_MAX + 1]; /* empty: all */
+    uint64_t through;
+    struct vm_spec *specs; /* recovered, to be opened */
+    unsigned nspecs, next;
+    struct vm *vm; /* being opened */
+    struct work work;
+    struct task task;
+    int status, open_status; /* the first failure */
+    unsigned seen;
+    struct why why;
+    void (*tell)(void *arg, const char *sentence);
+    void (*done)(void *arg, int status, unsigned recovered, const struct why *);
+    void *arg;
+};
+
+static void on_sentence(struct task *t)
+{
+    struct sentence *s = container_of(t, struct sentence, task);
+
+    s->recovery->tell(s->recovery->arg, s->text);
+    free(s);
+}
+
+/* From the worker to who asked, in order. */
+static void __attribute__((format(printf, 2, 3))) say(struct vms_recovery *r, const char *format, ...)
+{
+    struct sentence *s = xcalloc(1, sizeof *s);
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(s->text, sizeof s->text, format, args);
+    va_end(args);
+    s->recovery = r;
+    s->task.run = on_sentence;
+    loop_post(r->vms->conf.main, &s->task);
+}
+
+static void on_tell(void *arg, const char *sentence)
+{
+    say(arg, "%s", sentence);
+}
+
+/* --- on the worker --------------------------------------------------------------------------------------*/
+
+/* In the catalog: 1 by id, 2 another VM by name or IQN. */
+static int is_here(struct vms *vms, const uint8_t *id, const struct vm_spec *spec)
+{
+    struct vm *vm;
+    int here = 0;
+
+    pthread_mutex_lock(&vms->lock);
+    TAILQ_FOREACH (vm, &vms->list, in.entry)
+        if (memcmp(vm->spec.id, id, VMLOG_ID_BYTES) == 0)
+            here = 1;
+        else if (spec && !here &&
+                 (strcmp(vm->spec.name, spec->name) == 0 || strcmp(vm->spec.iqn, spec->iqn) == 0))
+            here = 2;
+    pthread_mutex_unlock(&vms->lock);
+    return here;
+}
+
+static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm_spec *spec, const char *etag,
+                     struct why *why)
+{
+    struct vms *vms = r->vms;
+    struct recover_conf c = {.journal = vms->conf.journal,
+                             .store = s->store,
+                             .master = s->master,
+                             .vm = spec->name,
+                             .epoch = spec->epoch,
+                             .since = spec->since,
+                             .through = r->through,
+                             .stop = s->stop,
+                             .tell = on_tell,
+                             .arg = r};
+    struct recover_result result;
+    int err;
+
+    memcpy(c.id, spec->id, sizeof c.id);
+    err = map_delete(vms->conf.journal, spec->id, why);
+    if (!err)
+        err = vmlog_delete(vms->conf.journal, spec->id, why);
+    if (!err)
+        err = recover_vm(&c, &result, why);
+    if (err == -ENOENT && r->through == UINT64_MAX && result.beyond == 0)
+        err = 0; /* it was made and never written to */
+    if (!err) {
+        spec->epoch++;
+        spec->since = result.state.committed + 1;
+        err = vm_store_take(s, spec, etag, why);
+    }
+    if (!err)
+        err = recover_clear_beyond(&c, &result, why);
+    return err ? err : vm_save(vms, spec, false, why);
+}
+
+static void keep(struct vms_recovery *r, const struct vm_spec *spec)
+{
+    struct vm_spec *specs = xcalloc(r->nspecs + 1, sizeof *specs);
+
+    for (unsigned i = 0; i < r->nspecs; i++) {
+        specs[i] = r->specs[i];
+        vm_spec_wipe(&r->specs[i]);
+    }
+    specs[r->nspecs++] = *spec;
+    free(r->specs);
+    r->specs = specs;
+}
+
+static void failed(struct vms_recovery *r, int err, const struct why *why)
+{
+    if (!r->status) {
+        r->status = err;
+        r->why = *why;
+    }
+    say(r, "%s", why->text);
+    log_error(NULL, "%s", why->text);
+}
+
+static int one(void *arg, const uint8_t id[VMLOG_ID_BYTES])
+{
+    struct vms_recovery *r = arg;
+    struct vm_store s = vm_store_of(r->vms);
+    struct vm_spec *spec = xcalloc(1, sizeof *spec);
+    char etag[VM_STORE_ETAG];
+    struct why why = {""};
+    int err = 0;
+
+    if (is_here(r->vms, id, NULL))
+        goto out;
+    err = vm_store_get(&s, id, spec, etag, &why);
+    if (!err && *r->name && strcmp(r->name, spec->name) != 0)
+        goto out;
+    r->seen++;
+    if (!err && is_here(r->vms, id, spec))
+        err = why_set(&why, -EEXIST, "VM %s is not recovered: another VM here has its name", spec->name);
+    if (!err) {
+        err = take_over(r, &s, spec, etag, &why);
+        if (err) {
+            struct why reason = why;
+
+            why_set(&why, err, "VM %s is not recovered: %s", spec->name, reason.text);
+        }
+    }
+    if (err)
+        failed(r, err, &why);
+    else
+        keep(r, spec);
+out:
+    vm_spec_wipe(spec);
+    free(spec);
+    return atomic_load(&r->vms->stop) ? -ECANCELED : 0;
+}
+
+static void recover_run(struct work *w)
+{
+    struct vms_recovery *r = container_of(w, struct vms_recovery, work);
+    struct vm_store s = vm_store_of(r->vms);
+    struct why why = {""};
+    int err = vm_store_each(&s, one, r, &why);
+
+    if (err && !r->status) {
+        r->status = err;
+        r->why = why;
+    } else if (!err && *r->name && !r->seen) {
+        r->status = why_set(&r->why, -ENOENT, "the object store knows no VM %s that is not here", r->name);
+    }
+}
+
+/* --- opening them ---------------------------------------------------------------------------------------*/
+
+static void open_next(struct vms_recovery *r);
+
+static void on_opened(struct task *t)
+{
+    struct vms_recovery *r = container_of(t, struct vms_recovery, task);
+
+    vms_insert(r->vm);
+    log_info(r->vm->spec.name, "recovered: %u disk(s), %s", r->vm->spec.ndisks, r->vm->spec.iqn);
+    r->next++;
+    open_next(r);
+}
+
+static void on_vm_loop(struct task *t)
+{
+    struct vms_recovery *r = container_of(t, struct vms_recovery, task);
+    struct why why;
+
+    CHECK(vm_open_volumes(r->vm, &why) == 0); /* the tier specification was checked at start-up */
+    r->task.run = on_opened;
+    loop_post(r->vms->conf.main, &r->task);
+}
+
+static void open_run(struct work *w)
+{
+    struct vms_recovery *r = container_of(w, struct vms_recovery, work);
+
+    r->open_status = vm_open_log(r->vm, &r->why);
+}
+
+static void open_done(struct work *w)
+{
+    struct vms_recovery *r = container_of(w, struct vms_recovery, work);
+
+    if (r->open_status) {
+        if (!r->status)
+            r->status = r->open_status;
+        vm_free(r->vm);
+        r->next++;
+        open_next(r);
+        return;
+    }
+    r->task.run = on_vm_loop;
+    loop_post(r->vm->loop, &r->task);
+}
+
+static void end(struct vms_recovery *r)
+{
+    struct vms *vms = r->vms;
+
+    vms->recovering = false;
+    r->done(r->arg, r->status, r->nspecs, &r->why);
+    for (unsigned i = 0; i < r->nspecs; i++)
+        vm_spec_wipe(&r->specs[i]);
+    free(r->specs);
+    free(r);
+    vms_end(vms);
+}
+
+static void open_next(struct vms_recovery *r)
+{
+    if (r->next == r->nspecs) {
+        end(r);
+        return;
+    }
+    r->vm = vm_new(r->vms, &r->specs[r->next]);
+    r->work = (struct work){.run = open_run, .done = open_done};
+    loop_work(r->vms->conf.main, &r->work);
+}
+
+static void recover_done(struct work *w)
+{
+    open_next(container_of(w, struct vms_recovery, work));
+}
+
+static void on_busy(struct task *t)
+{
+    struct vms_recovery *r = container_of(t, struct vms_recovery, task);
+    struct vms *vms = r->vms;
+
+    r->done(r->arg, r->status, 0, &r->why);
+    free(r);
+    vms_end(vms);
+}
+
+void vms_recover(struct vms *vms, const char *name, uint64_t through,
+                 void (*tell)(void *arg, const char *sentence),
+                 void (*done)(void *arg, int status, unsigned recovered, const struct why *), void *arg)
+{
+    struct vms_recovery *r = xcalloc(1, sizeof *r);
+
+    vms_begin(vms);
+    r->vms = vms;
+    snprintf(r->name, sizeof r->name, "%s", name ? name : "");
+    r->through = through;
+    r->tell = tell;
+    r->done = done;
+    r->arg = arg;
+    if (vms->recovering) {
+        r->status = why_set(&r->why, -EBUSY, "a recovery is running already");
+        r->task.run = on_busy;
+        loop_post(vms->conf.main, &r->task);
+        return;
+    }
+    vms->recovering = true;
+    r->work = (struct work){.run = recover_run, .done = recover_done};
+    worker_do(vms->conf.worker, vms->conf.main, &r->work);
+}
