@@ -75,7 +75,8 @@ static void a_text_too_long_is_refused_not_cut(void **state)
 {
     static const char format[] =
         "{\"format\":1,\"name\":\"web-1\",\"iqn\":\"iqn.x:y\",\"chap_user\":\"%0*d\\u00e4\","
-        "\"chap_secret\":\"\",\"mutual_user\":\"\",\"mutual_secret\":\"\",\"deleting\":false,"
+        "\"chap_secret\":\"\",\"mutual_user\":\"\",\"mutual_secret\":\"\",\"deleting\":false,\"epoch\":0,"
+        "\"since\":0,"
         "\"id\":\"00112233445566778899aabbccddeeff\",\"disks\":[]}";
     struct vm_spec s;
     struct why why;
