@@ -12,7 +12,7 @@
 #include "log.h"
 #include "mem.h"
 #include "s3_auth_parse.h"
-#include "store_http.h"
+#include "store_web.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -22,23 +22,17 @@
 
 static const char part[] = "store";
 
-enum { EARLY_S = 300, AGAIN_S = 10, CONNECT_MS = 3000 };
-#define IMDS       "http://169.254.169.254"
-#define IMDS_PATH  "/latest/meta-data/iam/security-credentials/"
-#define FOREVER_NS UINT64_MAX
+enum { CONNECT_MS = 3000 };
+#define IMDS      "http://169.254.169.254"
+#define IMDS_PATH "/latest/meta-data/iam/security-credentials/"
 
 enum source { FIXED, FILE_, WEB, ROLE };
-enum step { IDLE, READ_FILE, ASK_STS, ASK_SESSION, ASK_NAME, ASK_KEY };
 
 struct s3_auth {
-    struct loop *loop;
+    struct store_grant grant;
     enum source source;
-    enum step step;
     struct s3_auth_key key; /* access NULL: none yet */
-    uint64_t until_ns;      /* the key is good so long */
-    uint64_t fetched_ns;    /* the last attempt ended */
-    bool ever_fetched, cancelled;
-    TAILQ_HEAD(, s3_auth_wait) waiting;
+    bool reading, stopped;
 
     char *file, *profile;  /* FILE_; WEB: the token's file */
     char *endpoint, *role; /* WEB, ROLE: where to ask; WEB: the role's ARN */
@@ -56,13 +50,6 @@ struct s3_auth {
 
 /* --- the end of a fetch --- */
 
-static bool good(const struct s3_auth *a, uint64_t margin_s)
-{
-    uint64_t now = loop_now_ns(a->loop);
-
-    return a->key.access && (a->until_ns == FOREVER_NS || now + margin_s * 1000000000 < a->until_ns);
-}
-
 static void forget(struct s3_auth *a)
 {
     store_http_clear(&a->call);
@@ -74,26 +61,10 @@ static void forget(struct s3_auth *a)
     a->url = NULL;
 }
 
-/* Everybody who waits is told. With a failure an older key does as long as it is good. */
 static void fetched(struct s3_auth *a, int status, const struct why *why)
 {
-    struct s3_auth_wait *w;
-    TAILQ_HEAD(, s3_auth_wait) waiting = TAILQ_HEAD_INITIALIZER(waiting);
-
     forget(a);
-    a->step = IDLE;
-    a->ever_fetched = true;
-    a->fetched_ns = loop_now_ns(a->loop);
-    if (status != 0 && status != -ECANCELED)
-        log_warn(NULL, "%s", why->text);
-    TAILQ_CONCAT(&waiting, &a->waiting, entry);
-    while ((w = TAILQ_FIRST(&waiting))) {
-        TAILQ_REMOVE(&waiting, w, entry);
-        w->status = status != 0 && good(a, 0) ? 0 : status;
-        if (why)
-            w->why = *why;
-        w->done(w);
-    }
+    store_grant_end(&a->grant, status, why);
 }
 
 static void take_key(struct s3_auth *a, struct s3_auth_key *key)
@@ -110,7 +81,7 @@ static void take_key(struct s3_auth *a, struct s3_auth_key *key)
     s3_auth_key_clear(&a->key);
     a->key = *key;
     memset(key, 0, sizeof(*key));
-    a->until_ns = left_s < 0 ? FOREVER_NS : loop_now_ns(a->loop) + (uint64_t)left_s * 1000000000;
+    store_grant_set(&a->grant, left_s);
     log_info(NULL, "credentials %s for the object store from %s", a->key.access,
              a->source == ROLE  ? "the instance's role"
              : a->source == WEB ? "the web identity"
@@ -120,12 +91,10 @@ static void take_key(struct s3_auth *a, struct s3_auth_key *key)
 
 /* --- asking services --- */
 
-static void ask(struct s3_auth *a, enum step step, const char *method, char *url,
-                void (*done)(struct store_http_call *))
+static void ask(struct s3_auth *a, const char *method, char *url, void (*done)(struct store_http_call *))
 {
     free(a->url);
     a->url = url;
-    a->step = step;
     a->call.method = method;
     a->call.url = a->url;
     a->call.done = done;
@@ -138,8 +107,8 @@ static int answered(const struct s3_auth *a, const char *what, struct why *why)
     const struct store_http_call *c = &a->call;
     char code[100] = "";
 
-    if (c->status == -ECANCELED)
-        return -ECANCELED;
+    if (a->stopped || c->status == -ECANCELED)
+        return why_set(why, -ECANCELED, "cancelled");
     if (c->status != 0)
         return why_set(why, c->status, "no credentials for the object store: %s: %s", what, c->why.text);
     if (c->code == 200)
@@ -201,11 +170,11 @@ static void on_name(struct store_http_call *c)
         return;
     }
     c->text[strcspn(c->text, "\r\n")] = '\0';
-    role = s3_encode(c->text, false);
+    role = store_web_encode(c->text, false);
     url = xasprintf("%s" IMDS_PATH "%s", a->endpoint, role);
     free(role);
     ask_again(a);
-    ask(a, ASK_KEY, "GET", url, on_key);
+    ask(a, "GET", url, on_key);
 }
 
 static void on_session(struct store_http_call *c)
@@ -223,12 +192,13 @@ static void on_session(struct store_http_call *c)
     }
     a->session = xstrdup(c->text);
     ask_again(a);
-    ask(a, ASK_NAME, "GET", xasprintf("%s" IMDS_PATH, a->endpoint), on_name);
+    ask(a, "GET", xasprintf("%s" IMDS_PATH, a->endpoint), on_name);
 }
 
 static void ask_sts(struct s3_auth *a)
 {
-    CLEANUP_FREE char *role = s3_encode(a->role, false), *token = s3_encode(a->work_text, false);
+    CLEANUP_FREE char *role = store_web_encode(a->role, false),
+                      *token = store_web_encode(a->work_text, false);
 
     a->body =
         xasprintf("Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleSessionName=isthmus&RoleArn=%s"
@@ -239,7 +209,7 @@ static void ask_sts(struct s3_auth *a)
     a->call.niov = 1;
     a->call.body_bytes = a->iov.iov_len;
     store_http_header(&a->call, "Content-Type", "application/x-www-form-urlencoded");
-    ask(a, ASK_STS, "POST", xasprintf("%s/", a->endpoint), on_sts);
+    ask(a, "POST", xasprintf("%s/", a->endpoint), on_sts);
 }
 
 /* --- reading files --- */
@@ -258,9 +228,12 @@ static void on_read(struct work *w)
 {
     struct s3_auth *a = container_of(w, struct s3_auth, work);
 
-    if (a->cancelled)
-        fetched(a, -ECANCELED, NULL);
-    else if (a->work_status != 0)
+    a->reading = false;
+    if (a->stopped && a->work_status == 0) {
+        s3_auth_key_clear(&a->work_key);
+        a->work_status = why_set(&a->work_why, -ECANCELED, "cancelled");
+    }
+    if (a->work_status != 0)
         fetched(a, a->work_status, &a->work_why);
     else if (a->source == WEB)
         ask_sts(a);
@@ -268,46 +241,36 @@ static void on_read(struct work *w)
         take_key(a, &a->work_key);
 }
 
-static void fetch(struct s3_auth *a)
+static void fetch(struct store_grant *g)
 {
-    a->cancelled = false;
+    struct s3_auth *a = container_of(g, struct s3_auth, grant);
+
+    a->stopped = false;
     if (a->source == ROLE) {
         store_http_header(&a->call, "X-aws-ec2-metadata-token-ttl-seconds", "21600");
-        ask(a, ASK_SESSION, "PUT", xasprintf("%s/latest/api/token", a->endpoint), on_session);
+        ask(a, "PUT", xasprintf("%s/latest/api/token", a->endpoint), on_session);
         return;
     }
-    a->step = READ_FILE;
+    a->reading = true;
     a->work.run = run_read;
     a->work.done = on_read;
-    loop_work(a->loop, &a->work);
+    loop_work(g->loop, &a->work);
+}
+
+static void stop(struct store_grant *g)
+{
+    struct s3_auth *a = container_of(g, struct s3_auth, grant);
+
+    a->stopped = true;
+    if (!a->reading)
+        store_http_cancel(&a->call);
 }
 
 /* --- for the store --- */
 
-bool s3_auth_ready(struct s3_auth *a, struct s3_auth_wait *w)
+struct store_grant *s3_auth_grant(struct s3_auth *a)
 {
-    bool lately = a->ever_fetched && loop_now_ns(a->loop) < a->fetched_ns + AGAIN_S * 1000000000ull;
-
-    if (good(a, EARLY_S) || (good(a, 0) && lately))
-        return true;
-    TAILQ_INSERT_TAIL(&a->waiting, w, entry);
-    if (a->step == IDLE)
-        fetch(a);
-    return false;
-}
-
-/* The last one that waits ends with the fetch, so that nothing is under way when nobody waits. */
-void s3_auth_cancel(struct s3_auth *a, struct s3_auth_wait *w)
-{
-    if (TAILQ_FIRST(&a->waiting) != w || TAILQ_NEXT(w, entry)) {
-        TAILQ_REMOVE(&a->waiting, w, entry);
-        w->status = -ECANCELED;
-        w->done(w);
-        return;
-    }
-    a->cancelled = true;
-    if (a->step != READ_FILE)
-        store_http_cancel(&a->call);
+    return &a->grant;
 }
 
 struct s3_key s3_auth_key(const struct s3_auth *a)
@@ -322,10 +285,7 @@ bool s3_auth_refused(struct s3_auth *a, const char *access)
         return false;
     if (!a->key.access || strcmp(a->key.access, access) != 0)
         return true; /* there is another one already */
-    if (loop_now_ns(a->loop) < a->fetched_ns + AGAIN_S * 1000000000ull)
-        return false;
-    a->until_ns = 0;
-    return true;
+    return store_grant_renew(&a->grant);
 }
 
 /* --- where they come from --- */
@@ -340,7 +300,7 @@ static const char *set_or_env(const char *value, const char *name)
 static int fixed(struct s3_auth *a, const char *access, const char *secret, const char *token)
 {
     a->source = FIXED;
-    a->until_ns = FOREVER_NS;
+    store_grant_set(&a->grant, STORE_GRANT_FOREVER);
     a->key.access = xstrdup(access);
     a->key.secret = xstrdup(secret);
     a->key.token = token && token[0] ? xstrdup(token) : NULL;
@@ -366,7 +326,7 @@ static int with_http(struct s3_auth *a, const struct store_conf *c, bool direct,
     struct store_http_conf conf = {.connections = 1, .connect_ms = CONNECT_MS, .direct = direct};
 
     conf.ca = direct ? NULL : c->ca;
-    a->http = store_http_new(a->loop, &conf, why);
+    a->http = store_http_new(a->grant.loop, &conf, why);
     return a->http ? 0 : -EINVAL;
 }
 
@@ -389,7 +349,7 @@ static int from_file(struct s3_auth *a, const char *file, const char *profile, s
     a->source = FILE_;
     a->file = xstrdup(file);
     a->profile = xstrdup(profile[0] ? profile : "default");
-    a->until_ns = FOREVER_NS;
+    store_grant_set(&a->grant, STORE_GRANT_FOREVER);
     return s3_auth_read_file(a->file, a->profile, &a->key, why);
 }
 
@@ -435,8 +395,7 @@ struct s3_auth *s3_auth_new(struct loop *loop, const struct store_conf *c, const
 {
     struct s3_auth *a = xcalloc(1, sizeof(*a));
 
-    a->loop = loop;
-    TAILQ_INIT(&a->waiting);
+    store_grant_init(&a->grant, loop, fetch, stop);
     if (choose(a, c, region, why) != 0)
         s3_auth_free(&a);
     return a;
@@ -448,7 +407,6 @@ void s3_auth_free(struct s3_auth **ap)
 
     if (!a)
         return;
-    CHECK(a->step == IDLE && TAILQ_EMPTY(&a->waiting));
     store_http_free(&a->http);
     s3_auth_key_clear(&a->key);
     free(a->file);

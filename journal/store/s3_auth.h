@@ -12,25 +12,16 @@
 
 #include "s3_sign.h"
 #include "store_conf.h"
+#include "store_grant.h"
 
 struct s3_auth;
-
-struct s3_auth_wait {
-    void (*done)(struct s3_auth_wait *);
-    int status; /* 0: s3_auth_key() may be called; -EACCES, -ENOTCONN, -EIO, -ECANCELED with why */
-    struct why why;
-    TAILQ_ENTRY(s3_auth_wait) entry;
-};
 
 /* May read files: at start-up. NULL with why. */
 struct s3_auth *s3_auth_new(struct loop *, const struct store_conf *, const char *region, struct why *);
 /* Nobody waits. Leaves NULL. */
 void s3_auth_free(struct s3_auth **);
-/* true: there is a key now. false: done() comes later, from the loop. */
-bool s3_auth_ready(struct s3_auth *, struct s3_auth_wait *);
-/* done() comes soon. Only for one that waits. */
-void s3_auth_cancel(struct s3_auth *, struct s3_auth_wait *);
-/* Borrowed until the loop turns. Only after s3_auth_ready() or a done() without failure. */
+struct store_grant *s3_auth_grant(struct s3_auth *);
+/* Borrowed until the loop turns. Only when the grant was ready, or ended without failure. */
 struct s3_key s3_auth_key(const struct s3_auth *);
 /* The store says that the key has expired: ask for a new one if there is somebody to ask. */
 bool s3_auth_refused(struct s3_auth *, const char *access);

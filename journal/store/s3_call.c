@@ -44,7 +44,7 @@ static void sign_and_send(struct s3_call *c)
     const struct s3 *s = c->s3;
     struct s3_key key = s3_auth_key(s->auth);
     CLEANUP_FREE char *plain = xasprintf("%s%s%s", s->base, c->key ? s->prefix : "", c->key ? c->key : "");
-    CLEANUP_FREE char *path = s3_encode(plain, true);
+    CLEANUP_FREE char *path = store_web_encode(plain, true);
     char date[S3_DATE], authorization[S3_AUTHORIZATION_MAX];
     const char *sum = c->sum[0] ? c->sum : S3_SUM_EMPTY, *query = c->query ? c->query : "";
     struct s3_to_sign sign = {.method = c->http.method,
@@ -84,7 +84,7 @@ static void end(struct s3_call *c, int status)
     c->done(c);
 }
 
-static void on_key(struct s3_auth_wait *w)
+static void on_key(struct store_grant_wait *w)
 {
     struct s3_call *c = container_of(w, struct s3_call, wait);
 
@@ -101,10 +101,11 @@ void s3_call_start(struct s3_call *c)
 {
     CHECK(c->done && c->http.method);
     c->wait.done = on_key;
-    if (s3_auth_ready(c->s3->auth, &c->wait))
+    c->waiting = true;
+    if (store_grant_ready(s3_auth_grant(c->s3->auth), &c->wait)) {
+        c->waiting = false;
         sign_and_send(c);
-    else
-        c->waiting = true;
+    }
 }
 
 /* Is it worth signing once more? */
@@ -147,7 +148,7 @@ void s3_call_cancel(struct s3_call *c)
         return;
     c->cancelled = true;
     if (c->waiting)
-        s3_auth_cancel(c->s3->auth, &c->wait);
+        store_grant_cancel(s3_auth_grant(c->s3->auth), &c->wait);
     else
         store_http_cancel(&c->http);
 }

@@ -5,7 +5,6 @@
 #include "check.h"
 #include "mem.h"
 #include "s3_impl.h"
-#include "store_xml.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -13,82 +12,37 @@
 #include <string.h>
 #include <time.h>
 
-struct error {
-    char code[64], message[200], region[64];
-};
-
-static void keep(char *to, size_t max, const char *value)
-{
-    size_t n = 0;
-
-    for (; *value && n + 1 < max; value++)
-        to[n++] = *value >= ' ' && *value < 0x7f ? *value : ' ';
-    while (n > 0 && (to[n - 1] == '.' || to[n - 1] == ' '))
-        n--;
-    to[n] = '\0';
-}
-
-static void on_element(void *arg, const char *path, const char *value)
-{
-    struct error *e = arg;
-
-    if (strcmp(path, "Error/Code") == 0)
-        keep(e->code, sizeof(e->code), value);
-    else if (strcmp(path, "Error/Message") == 0)
-        keep(e->message, sizeof(e->message), value);
-    else if (strcmp(path, "Error/Region") == 0)
-        keep(e->region, sizeof(e->region), value);
-}
-
-static void parse(struct error *e, const struct store_http_call *h)
+static void parse(struct store_web_error *e, const struct store_http_call *h)
 {
     const char *region = store_http_answer(h, "x-amz-bucket-region");
 
-    memset(e, 0, sizeof(*e));
-    store_xml_each(h->text, h->text_len, on_element, e);
-    if (region && !e->region[0])
-        keep(e->region, sizeof(e->region), region);
+    store_web_error(h, "Region", e);
+    if (region && !e->detail[0])
+        store_web_plain(region, e->detail, sizeof(e->detail));
 }
 
 void s3_error_code(const struct store_http_call *h, char code[64])
 {
-    struct error e;
+    struct store_web_error e;
 
     parse(&e, h);
     memcpy(code, e.code, sizeof(e.code));
 }
 
-bool s3_etag(const char *text, char etag[STORE_ETAG_MAX + 1])
-{
-    size_t n = text ? strlen(text) : 0;
-
-    if (n >= 2 && text[0] == '"' && text[n - 1] == '"') {
-        text++;
-        n -= 2;
-    }
-    etag[0] = '\0';
-    if (n == 0 || n > STORE_ETAG_MAX)
-        return false;
-    for (size_t i = 0; i < n; i++)
-        if (text[i] <= ' ' || text[i] >= 0x7f || text[i] == '"')
-            return false;
-    memcpy(etag, text, n);
-    etag[n] = '\0';
-    return true;
-}
-
-static bool is(const struct error *e, const char *code)
+static bool is(const struct store_web_error *e, const char *code)
 {
     return strcmp(e->code, code) == 0;
 }
 
 static const char *key_of(const struct store_req *r)
 {
-    return r->key ? r->key : r->op == STORE_LIST ? r->list.prefix : "objects";
+    if (r->key)
+        return r->key;
+    return r->op == STORE_LIST && r->list.prefix[0] ? r->list.prefix : "objects";
 }
 
 /* 403, and the 400s that mean the same. */
-static int not_allowed(struct store_req *r, const struct s3_call *c, const struct error *e)
+static int not_allowed(struct store_req *r, const struct s3_call *c, const struct store_web_error *e)
 {
     const char *name = c->s3->store.name;
 
@@ -111,7 +65,7 @@ static int not_allowed(struct store_req *r, const struct s3_call *c, const struc
                    store_op_name(r->op), key_of(r), c->http.code, e->code[0] ? e->code : "without a reason");
 }
 
-static int not_found(struct store_req *r, const struct s3_call *c, const struct error *e)
+static int not_found(struct store_req *r, const struct s3_call *c, const struct store_web_error *e)
 {
     if (is(e, "NoSuchBucket"))
         return why_set(&r->why, -EINVAL, "there is no bucket %s at %s", c->s3->bucket, c->s3->host);
@@ -125,16 +79,16 @@ static int not_found(struct store_req *r, const struct s3_call *c, const struct 
                    c->s3->store.name, e->code, store_op_name(r->op));
 }
 
-static int elsewhere(struct store_req *r, const struct s3_call *c, const struct error *e)
+static int elsewhere(struct store_req *r, const struct s3_call *c, const struct store_web_error *e)
 {
-    if (e->region[0])
+    if (e->detail[0])
         return why_set(&r->why, -EINVAL, "the bucket %s is in region %s, not %s: set region and endpoint",
-                       c->s3->bucket, e->region, c->s3->region);
+                       c->s3->bucket, e->detail, c->s3->region);
     return why_set(&r->why, -EINVAL, "%s sends us elsewhere (%d %s): check endpoint and region",
                    c->s3->store.name, c->http.code, e->code);
 }
 
-static int bad_request(struct store_req *r, const struct s3_call *c, const struct error *e)
+static int bad_request(struct store_req *r, const struct s3_call *c, const struct store_web_error *e)
 {
     if (is(e, "ExpiredToken") || is(e, "InvalidToken") || is(e, "TokenRefreshRequired"))
         return not_allowed(r, c, e);
@@ -158,7 +112,7 @@ static int condition(struct store_req *r, const struct s3_call *c)
                    key_of(r), r->op == STORE_PUT && r->put.match ? r->put.match : "");
 }
 
-static int trouble(struct store_req *r, const struct s3_call *c, const struct error *e, int status)
+static int trouble(struct store_req *r, const struct s3_call *c, const struct store_web_error *e, int status)
 {
     return why_set(&r->why, status, "%s answered %d %s to a %s%s%s", c->s3->store.name, c->http.code,
                    e->code[0] ? e->code : "without a reason", store_op_name(r->op), e->message[0] ? ": " : "",
@@ -167,7 +121,7 @@ static int trouble(struct store_req *r, const struct s3_call *c, const struct er
 
 int s3_failure(struct store_req *r, const struct s3_call *c)
 {
-    struct error e;
+    struct store_web_error e;
 
     if (c->http.status == -ECANCELED)
         return -ECANCELED; /* store.c says why */

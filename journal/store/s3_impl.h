@@ -9,7 +9,7 @@
 #include "s3_auth.h"
 #include "s3_sign.h"
 #include "store_backend.h"
-#include "store_http.h"
+#include "store_web.h"
 
 enum { S3_HEADERS_MAX = 8, S3_HEADER_MAX = 256, S3_TEXT_MAX = 4 << 20 };
 /* One put cannot be larger, nor one part; there are at most so many parts. */
@@ -46,7 +46,7 @@ struct s3_call {
     char sum[S3_SUM_HEX]; /* SHA-256 of the body; "" for the empty one */
     void (*done)(struct s3_call *);
     /* private */
-    struct s3_auth_wait wait;
+    struct store_grant_wait wait;
     char *url, *used; /* used: the access key it was signed with */
     bool waiting, sent_again, cancelled;
 };
@@ -63,9 +63,6 @@ void s3_call_clear(struct s3_call *);
 int s3_failure(struct store_req *, const struct s3_call *);
 /* <Code> of an error body, "" if there is none. */
 void s3_error_code(const struct store_http_call *, char code[64]);
-/* The value of an ETag header or element without its quotes; false if it is none. */
-bool s3_etag(const char *text, char etag[STORE_ETAG_MAX + 1]);
-
 /* SHA-256 of bytes from offset of a vector, in hex. Blocking: pool. */
 void s3_sum_vector(const struct iovec *, size_t niov, uint64_t offset, uint64_t bytes, char hex[S3_SUM_HEX]);
 

@@ -161,14 +161,14 @@ static void on_list(struct s3_call *c)
 void s3_list_start(struct s3 *s, struct store_req *r)
 {
     CLEANUP_FREE char *prefix = xasprintf("%s%s", s->prefix, r->list.prefix), *after = NULL, *from = NULL;
-    CLEANUP_FREE char *coded = s3_encode(prefix, false);
+    CLEANUP_FREE char *coded = store_web_encode(prefix, false);
     struct ask *a = ask_new(s, r);
 
     if (r->list.token) {
-        from = s3_encode(r->list.token, false);
+        from = store_web_encode(r->list.token, false);
     } else if (r->list.after && r->list.after[0]) {
         CLEANUP_FREE char *plain = xasprintf("%s%s", s->prefix, r->list.after);
-        after = s3_encode(plain, false);
+        after = store_web_encode(plain, false);
     }
     a->call.query = xasprintf("%s%s%sencoding-type=url&list-type=2&max-keys=%zu&prefix=%s%s%s",
                               from ? "continuation-token=" : "", from ? from : "", from ? "&" : "",

@@ -134,7 +134,7 @@ static void on_looked(struct s3_call *c)
 
     u->calling = false;
     if (c->http.status == 0 && c->http.code == 200 &&
-        s3_etag(store_http_answer(&c->http, "ETag"), u->req->etag))
+        store_web_etag(store_http_answer(&c->http, "ETag"), u->req->etag))
         end(u);
     else
         fail(u, s3_failure(u->req, c));
@@ -143,7 +143,7 @@ static void on_looked(struct s3_call *c)
 static void on_result(void *arg, const char *path, const char *value)
 {
     if (strcmp(path, "CompleteMultipartUploadResult/ETag") == 0)
-        s3_etag(value, ((struct store_req *)arg)->etag);
+        store_web_etag(value, ((struct store_req *)arg)->etag);
 }
 
 /* Ceph 16 gives no ETag here. */
@@ -223,7 +223,7 @@ static void on_part(struct s3_call *c)
     struct slot *s = container_of(c, struct slot, call);
     struct upload *u = s->u;
     bool ok = c->http.status == 0 && c->http.code == 200 &&
-              s3_etag(store_http_answer(&c->http, "ETag"), u->etags[s->number - 1]);
+              store_web_etag(store_http_answer(&c->http, "ETag"), u->etags[s->number - 1]);
 
     if (!ok && u->status == 0) {
         int status = s3_failure(u->req, c);
@@ -290,7 +290,7 @@ static void on_begun_element(void *arg, const char *path, const char *value)
     char **id = arg;
 
     if (strcmp(path, "InitiateMultipartUploadResult/UploadId") == 0 && !*id && value[0])
-        *id = s3_encode(value, false);
+        *id = store_web_encode(value, false);
 }
 
 static void on_begun(struct s3_call *c)

@@ -26,26 +26,9 @@ struct put {
 void s3_sum_vector(const struct iovec *iov, size_t niov, uint64_t offset, uint64_t bytes,
                    char hex[S3_SUM_HEX])
 {
-    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     uint8_t sum[32];
 
-    CHECK(ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1);
-    for (size_t i = 0; i < niov && bytes > 0; i++) {
-        size_t n;
-
-        if (offset >= iov[i].iov_len) {
-            offset -= iov[i].iov_len;
-            continue;
-        }
-        n = iov[i].iov_len - (size_t)offset;
-        if (n > bytes)
-            n = (size_t)bytes;
-        CHECK(EVP_DigestUpdate(ctx, (const uint8_t *)iov[i].iov_base + offset, n) == 1);
-        bytes -= n;
-        offset = 0;
-    }
-    CHECK(EVP_DigestFinal_ex(ctx, sum, NULL) == 1);
-    EVP_MD_CTX_free(ctx);
+    store_web_digest(EVP_sha256(), iov, niov, offset, bytes, sum);
     s3_hex(sum, sizeof(sum), hex);
 }
 
@@ -68,7 +51,7 @@ static void on_answer(struct s3_call *c)
         return;
     }
     r->clock_s = store_http_date_s(&c->http);
-    if (!s3_etag(store_http_answer(&c->http, "ETag"), r->etag))
+    if (!store_web_etag(store_http_answer(&c->http, "ETag"), r->etag))
         end(p, why_set(&r->why, -EBADMSG, "%s answers a put without an ETag", c->s3->store.name));
     else
         end(p, 0);

@@ -48,29 +48,6 @@ static struct read *read_new(struct s3 *s, struct store_req *r)
     return g;
 }
 
-/* The total in "bytes 0-9/1000" or "bytes * /1000"; false if there is none. */
-static bool total(const struct store_http_call *h, uint64_t *bytes)
-{
-    const char *range = store_http_answer(h, "Content-Range"), *slash = range ? strchr(range, '/') : NULL;
-    char *rest;
-
-    if (!slash || slash[1] < '0' || slash[1] > '9')
-        return false;
-    *bytes = strtoull(slash + 1, &rest, 10);
-    return *rest == '\0';
-}
-
-static bool length(const struct store_http_call *h, uint64_t *bytes)
-{
-    const char *text = store_http_answer(h, "Content-Length");
-    char *rest;
-
-    if (!text || text[0] < '0' || text[0] > '9')
-        return false;
-    *bytes = strtoull(text, &rest, 10);
-    return *rest == '\0';
-}
-
 /* The object's description from a 200 or 206. */
 static int describe(struct read *g)
 {
@@ -78,8 +55,7 @@ static int describe(struct read *g)
     struct store_req *r = g->req;
 
     r->clock_s = store_http_date_s(h);
-    if (!(h->code == 206 ? total(h, &r->size) : length(h, &r->size)) ||
-        !s3_etag(store_http_answer(h, "ETag"), r->etag))
+    if (!store_web_size(h, &r->size) || !store_web_etag(store_http_answer(h, "ETag"), r->etag))
         return why_set(&r->why, -EBADMSG, "%s answers without the size or the ETag of %s",
                        g->call.s3->store.name, r->key);
     return 0;
@@ -114,7 +90,7 @@ static int too_large(struct read *g)
 
     if (!r->get.whole)
         return why_set(&r->why, -EOPNOTSUPP, "%s does not serve ranges of objects", g->call.s3->store.name);
-    length(&g->call.http, &r->size);
+    store_web_size(&g->call.http, &r->size);
     return why_set(&r->why, -EFBIG, "%s: %s has %llu bytes, %zu were expected", g->call.s3->store.name,
                    r->key, (unsigned long long)r->size, r->get.cap);
 }
@@ -129,7 +105,7 @@ static int take_get(struct read *g)
         return too_large(g);
     if (h->status == 0 && h->code == 416 && !r->get.whole) {
         r->clock_s = store_http_date_s(h);
-        total(h, &r->size);
+        store_web_size(h, &r->size);
         return 0; /* past the end */
     }
     if (h->status != 0 || (h->code != 200 && h->code != 206))

@@ -15,26 +15,6 @@
 
 enum { SUM = 32 };
 
-static bool unreserved(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-           c == '.' || c == '_' || c == '~';
-}
-
-char *s3_encode(const char *text, bool path)
-{
-    char *encoded = xmalloc(3 * strlen(text) + 1), *to = encoded;
-
-    for (; *text; text++) {
-        if (unreserved(*text) || (path && *text == '/'))
-            *to++ = *text;
-        else
-            to += sprintf(to, "%%%02X", (uint8_t)*text);
-    }
-    *to = '\0';
-    return encoded;
-}
-
 void s3_date(int64_t unix_s, char date[S3_DATE])
 {
     time_t t = unix_s;

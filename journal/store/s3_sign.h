@@ -34,8 +34,6 @@ struct s3_to_sign {
     size_t nheaders;
 };
 
-/* Everything but letters, digits and -._~ becomes %XX; '/' stays if it is a path. The caller frees it. */
-char *s3_encode(const char *text, bool path);
 /* 20261123T152031Z */
 void s3_date(int64_t unix_s, char date[S3_DATE]);
 void s3_hex(const uint8_t *bytes, size_t n, char *hex);

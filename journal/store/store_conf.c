@@ -2,6 +2,7 @@
  */
 #include "store_conf.h"
 
+#include "store_azure.h"
 #include "store_dir.h"
 #include "store_retry.h"
 #include "store_s3.h"
@@ -22,7 +23,7 @@ static struct store *open_dir(struct loop *loop, const struct store_conf *c, str
 static const struct kind {
     const char *prefix;
     struct store *(*open)(struct loop *, const struct store_conf *, struct why *);
-} kinds[] = {{"dir:", open_dir}, {"s3://", store_s3_new}};
+} kinds[] = {{"dir:", open_dir}, {"s3://", store_s3_new}, {"azure://", store_azure_new}};
 
 static const struct kind *find(const char *url)
 {

@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
-enum { CONNECT_MS = 10000, PREFIX_MAX = 200 };
+enum { CONNECT_MS = 10000 };
 
 static struct s3 *of(struct store *s)
 {
@@ -67,24 +67,13 @@ static bool bucket_ok(const char *bucket)
 /* s3://bucket/prefix */
 static int parse_url(struct s3 *s, const char *url, struct why *why)
 {
-    const char *rest = url + strlen("s3://"), *slash = strchr(rest, '/'), *prefix = slash ? slash + 1 : "";
-    size_t n = strlen(prefix);
+    const char *bucket = url + strlen("s3://");
+    size_t n = strcspn(bucket, "/");
 
-    s->bucket = xstrndup(rest, slash ? (size_t)(slash - rest) : strlen(rest));
-    while (n > 0 && prefix[n - 1] == '/')
-        n--;
-    s->prefix = xasprintf("%.*s%s", (int)n, prefix, n > 0 ? "/" : "");
+    s->bucket = xstrndup(bucket, n);
     if (!bucket_ok(s->bucket))
         return why_set(why, -EINVAL, "the store '%s' names no bucket: s3://BUCKET/PREFIX", url);
-    s->prefix[n] = '\0';
-    if (n > 0 && (n > PREFIX_MAX || !store_key_ok(s->prefix)))
-        return why_set(
-            why, -EINVAL,
-            "the prefix in '%s' must be names joined by '/', of letters, digits and signs, at most %d long",
-            url, PREFIX_MAX);
-    if (n > 0)
-        s->prefix[n] = '/';
-    return 0;
+    return store_web_prefix(url, bucket + n + (bucket[n] == '/'), &s->prefix, why);
 }
 
 /* Where the bucket is: origin, host and base. */
@@ -92,19 +81,13 @@ static int parse_endpoint(struct s3 *s, const struct store_conf *c, struct why *
 {
     CLEANUP_FREE char *usual =
         xasprintf("https://s3.%s.amazonaws.com%s", s->region, strncmp(s->region, "cn-", 3) == 0 ? ".cn" : "");
-    const char *endpoint = c->endpoint[0] ? c->endpoint : usual, *host = strstr(endpoint, "://");
+    const char *endpoint = c->endpoint[0] ? c->endpoint : usual, *host;
     bool https = strncmp(endpoint, "https://", 8) == 0, virtual_host;
     size_t n;
+    int rc = store_web_endpoint(endpoint, &host, &n, why);
 
-    if ((!https && strncmp(endpoint, "http://", 7) != 0) || !host)
-        return why_set(why, -EINVAL,
-                       "the store's endpoint '%s' must be http://HOST or https://HOST, with :PORT if needed",
-                       endpoint);
-    host += 3;
-    n = strcspn(host, "/?#");
-    if (n == 0 || memchr(host, '@', n) || strspn(host + n, "/") != strlen(host + n))
-        return why_set(why, -EINVAL, "the store's endpoint '%s' must be no more than a host and a port",
-                       endpoint);
+    if (rc != 0)
+        return rc;
     if (strcmp(c->style, "auto") == 0)
         virtual_host = !c->endpoint[0] && !(https && strchr(s->bucket, '.'));
     else

@@ -6,7 +6,7 @@
 # ${endpoint[NAME]}, ${access[NAME]}, ${secret[NAME]}, and ${bucket[NAME]} names a bucket that is there.
 # store_stop ends an instance; what is left over at the end of the story goes with the stage.
 
-declare -A endpoint=() access=() secret=() bucket=() store_processes=()
+declare -A endpoint=() access=() secret=() bucket=() store_processes=() azure=()
 
 # A TCP port that nobody has, and that was not given out before.
 port_last=20000
@@ -323,7 +323,7 @@ azurite_start() {
         scheme=https tls=(--cert "$stage/tls/store.pem" --key "$stage/tls/store.key" --oauth basic)
     fi
     access[$name]=isthmus$RANDOM secret[$name]=$(openssl rand -base64 64 | tr -d '\n')
-    endpoint[$name]=$scheme://127.0.0.1:$port/${access[$name]}
+    endpoint[$name]=$scheme://127.0.0.1:$port/${access[$name]} azure[$name]=1
     AZURITE_ACCOUNTS=${access[$name]}:${secret[$name]} store_process "$name" "$name.azurite" \
         node "$main" --blobHost 127.0.0.1 --blobPort "$port" --location "$stage/$name" \
         --skipApiVersionCheck --disableTelemetry "${tls[@]}"
@@ -349,14 +349,20 @@ azure_sas() {
 
 # store_conf STORE FILE KEY=VALUE...: a configuration of a store section for it, with these keys changed.
 store_conf() {
-    local store=$1 file=$2 pair
+    local store=$1 file=$2 pair settings
     shift 2
     printf '%s\n' "${secret[$store]}" >"$stage/$store.secret"
     chmod 600 "$stage/$store.secret"
+    if [ -n "${azure[$store]:-}" ]; then
+        settings=("url=azure://${access[$store]}/${bucket[$store]}/a/prefix" "endpoint=${endpoint[$store]%/*}"
+            "account_key_file=$stage/$store.secret")
+    else
+        settings=("url=s3://${bucket[$store]}/a/prefix" "endpoint=${endpoint[$store]}"
+            "access_key=${access[$store]}" "secret_key_file=$stage/$store.secret")
+    fi
     {
         printf 'store {\n'
-        for pair in "url=s3://${bucket[$store]}/a/prefix" "endpoint=${endpoint[$store]}" "part=5M" \
-            "access_key=${access[$store]}" "secret_key_file=$stage/$store.secret" "$@"; do
+        for pair in "${settings[@]}" "part=5M" "$@"; do
             printf '    %s = "%s"\n' "${pair%%=*}" "${pair#*=}"
         done
         [[ ${endpoint[$store]} != https:* || $* == *ca=* ]] || printf '    ca = "%s"\n' "$stage/tls/ca.pem"

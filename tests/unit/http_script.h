@@ -31,6 +31,7 @@ struct answer {
 struct script {
     struct answer answers[SCRIPT_MAX];
     size_t nanswers;
+    char *kept[SCRIPT_MAX];     /* texts made by script_answer() */
     char *requests[SCRIPT_MAX]; /* headers and body */
     size_t nrequests;           /* look at them after script_stop(), or when their answer has come */
     int listener, stop[2];
@@ -118,6 +119,26 @@ static inline void script_say(struct script *s, const char *text)
     s->answers[s->nanswers++] = (struct answer){.text = text};
 }
 
+/* An answer with this status ("200 OK"), these headers (each with its end of line) and this body. */
+static inline void script_answer(struct script *s, const char *status, const char *headers, const char *body)
+{
+    size_t i = s->nanswers;
+
+    script_say(s, NULL);
+    s->kept[i] =
+        xasprintf("HTTP/1.1 %s\r\nContent-Length: %zu\r\n%s\r\n%s", status, strlen(body), headers, body);
+    s->answers[i].text = s->kept[i];
+}
+
+/* Was this in the request? */
+static inline bool script_asked(const struct script *s, size_t i, const char *text)
+{
+    if (i < s->nrequests && strstr(s->requests[i], text))
+        return true;
+    printf("'%s' is not in request %zu: %s\n", text, i, i < s->nrequests ? s->requests[i] : "(never made)");
+    return false;
+}
+
 static inline void script_start(struct script *s)
 {
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -143,6 +164,8 @@ static inline void script_free(struct script *s)
 {
     for (size_t i = 0; i < s->nrequests; i++)
         free(s->requests[i]);
+    for (size_t i = 0; i < s->nanswers; i++)
+        free(s->kept[i]);
     memset(s, 0, sizeof(*s));
 }
 
