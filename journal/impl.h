@@ -83,7 +83,6 @@ struct journal {
 
     /* the writer's own */
     struct kv_batch *batch;
-    uint8_t *scratch;
     uint64_t trouble_since_ns, room_checked_ns, room_written;
     unsigned backoff_ms;
     bool room_short;

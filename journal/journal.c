@@ -192,7 +192,6 @@ static struct journal *journal_new(const struct journal_conf *conf, struct kv *k
     j->keys = keyring_new(&conf->key);
     j->max_bytes = conf->max_bytes;
     j->reserve_bytes = conf->max_bytes / 64 > largest ? conf->max_bytes / 64 : largest;
-    j->scratch = xmalloc(JOURNAL_META_VALUE_MAX + SEAL_OVERHEAD);
     STAILQ_INIT(&j->appends);
     STAILQ_INIT(&j->dead);
     STAILQ_INIT(&j->controls);
@@ -220,7 +219,6 @@ static void journal_free(struct journal *j)
     pthread_cond_destroy(&j->wake);
     pthread_cond_destroy(&j->sync_wake);
     pthread_cond_destroy(&j->stable);
-    free(j->scratch);
     free(j->path);
     free(j);
 }

@@ -1,9 +1,10 @@
-/* journal/journal.h - the RocksDB that holds the logs of all VMs of an edge, and its group commit.
+/* journal/journal.h - the store that holds the logs of all VMs of an edge, and its group commit.
  *
- * One database, one write-ahead log, two threads of its own: the writer puts whatever all VMs have queued
- * into one batch; the syncer makes it stable when a guest asked. Values are sealed with AES-128-GCM
- * (aead.h). docs/journal.md specifies keys and values byte by byte. When the disk fails or is full, nothing
- * is acknowledged, the operator is told, and the database is opened again until it works: writes wait.
+ * One log in files with RocksDB as its index (kv.h), two threads of its own: the writer puts whatever all VMs
+ * have queued into one batch; the syncer makes it stable when a guest asked. Values are sealed with
+ * AES-128-GCM (aead.h). docs/journal.md specifies keys and values byte by byte. When the disk fails or is
+ * full, nothing is acknowledged, the operator is told, and the store is opened again until it works: writes
+ * wait.
  */
 #ifndef ISTHMUS_JOURNAL_H
 #define ISTHMUS_JOURNAL_H

@@ -1,8 +1,9 @@
 /* journal/kv.h - the seam under the journal: an ordered store of keys with atomic batches and one log.
  *
- * kv_rocks is the real one (RocksDB); kv_fail wraps another and fails on demand. What the journal relies on:
- * a batch is there wholly or not at all; batches survive a crash of the process in the order written; after
- * sync() everything written before survives a crash of the machine, and without it a prefix does.
+ * kv_rocks is the real one (a log in files, RocksDB as its index); kv_fail wraps another and fails on demand.
+ * What the journal relies on: a batch is there wholly or not at all; batches survive a crash of the process
+ * in the order written; after sync() everything written before survives a crash of the machine, and without
+ * it a prefix does.
  *
  * Threads: write() from one thread at a time; get(), each() and sync() from any, also during write(); open()
  * and close() alone.
@@ -29,8 +30,13 @@ struct kv_ops {
     struct kv_batch *(*batch_new)(struct kv *);
     void (*batch_free)(struct kv *, struct kv_batch *);
     void (*batch_clear)(struct kv *, struct kv_batch *);
+    /* Keys of KV_DATA begin with 16 bytes that group them (a VM) and 8 that mostly rise (a record). Each is
+     * put once (but for writing a batch again), and not deleted by the same batch. */
     void (*batch_put)(struct kv *, struct kv_batch *, enum kv_space, const void *key, size_t key_len,
                       const void *value, size_t len);
+    /* The same; the value is filled in there before the next call for this batch. */
+    void *(*batch_value)(struct kv *, struct kv_batch *, enum kv_space, const void *key, size_t key_len,
+                         size_t len);
     void (*batch_delete)(struct kv *, struct kv_batch *, enum kv_space, const void *key, size_t key_len);
     /* Every key in [from, to). */
     void (*batch_delete_range)(struct kv *, struct kv_batch *, enum kv_space, const void *from,
@@ -39,6 +45,8 @@ struct kv_ops {
     /* 0; -ENOSPC, -EIO: nothing can be relied on until the store was closed and opened again. A batch may
      * be written again: that changes nothing. */
     int (*write)(struct kv *, struct kv_batch *);
+    /* The disk is full: gives back now what is dead. Where write() may be called. */
+    void (*reclaim)(struct kv *);
     int (*sync)(struct kv *);
     /* use() sees the value in place. 0 or what use() returned; -ENOENT; -EBADMSG, -EIO. */
     int (*get)(struct kv *, enum kv_space, const void *key, size_t key_len,
@@ -59,6 +67,8 @@ struct kv {
 };
 
 struct kv *kv_rocks_new(const char *path);
+/* The same with small segment files: tests. */
+struct kv *kv_rocks_sized(const char *path, uint32_t segment_bytes);
 
 /* Fails on demand. Takes `inner`. */
 struct kv *kv_fail_new(struct kv *inner);

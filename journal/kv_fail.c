@@ -78,6 +78,13 @@ static void fail_batch_put(struct kv *kv, struct kv_batch *b, enum kv_space spac
     inner->ops->batch_put(inner, b, space, key, key_len, value, len);
 }
 
+static void *fail_batch_value(struct kv *kv, struct kv_batch *b, enum kv_space space, const void *key,
+                              size_t key_len, size_t len)
+{
+    struct kv *inner = fail_of(kv)->inner;
+    return inner->ops->batch_value(inner, b, space, key, key_len, len);
+}
+
 static void fail_batch_delete(struct kv *kv, struct kv_batch *b, enum kv_space space, const void *key,
                               size_t key_len)
 {
@@ -98,6 +105,14 @@ static int fail_write(struct kv *kv, struct kv_batch *b)
     int err = fault(f, KV_FAULT_WRITE);
 
     return err ? err : f->inner->ops->write(f->inner, b);
+}
+
+static void fail_reclaim(struct kv *kv)
+{
+    struct kv_fail *f = fail_of(kv);
+
+    if (!fault(f, KV_FAULT_WRITE))
+        f->inner->ops->reclaim(f->inner);
 }
 
 static int fail_sync(struct kv *kv)
@@ -151,9 +166,11 @@ static const struct kv_ops fail_ops = {
     .batch_free = fail_batch_free,
     .batch_clear = fail_batch_clear,
     .batch_put = fail_batch_put,
+    .batch_value = fail_batch_value,
     .batch_delete = fail_batch_delete,
     .batch_delete_range = fail_batch_delete_range,
     .write = fail_write,
+    .reclaim = fail_reclaim,
     .sync = fail_sync,
     .get = fail_get,
     .each = fail_each,

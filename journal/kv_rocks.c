@@ -1,35 +1,24 @@
-/* journal/kv_rocks.c - the store of kv.h on RocksDB.
+/* journal/kv_rocks.c - the store of kv.h: a log in segment files, and RocksDB as its index.
  *
- * One database with a column family per space. Every option and its reason stands in options_of(). RocksDB
- * latches itself read-only after an error of the disk and the C API cannot resume it: the journal closes and
- * opens it again. No encryption here: values arrive sealed.
+ * A batch is one write to the newest segment, then it is applied to the index. A value of KV_DATA stays where
+ * it was written and is read from there. After any error nothing is tried any more until the journal has
+ * closed and opened the store. No encryption here: values arrive sealed.
  */
 #include "check.h"
-#include "kv.h"
-#include "log.h"
+#include "kv_rocks_impl.h"
 #include "mem.h"
 
 #include <errno.h>
-#include <rocksdb/c.h>
-#include <stdbool.h>
-#include <stdio.h>
+#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-static const char part[] = "journal";
-
-static const char *const space_names[KV_SPACES] = {"default", "log", "data", "map", "object", "plan"};
-
-struct kv_rocks {
-    struct kv kv;
-    char *path;
-    rocksdb_t *db; /* NULL while closed */
-    rocksdb_column_family_handle_t *cf[KV_SPACES];
-    rocksdb_cache_t *cache;
-    rocksdb_writeoptions_t *writing;
-    rocksdb_readoptions_t *reading, *scanning;
+enum {
+    WRITE_BACK_BYTES = 4 << 20, /* the kernel begins to write as much to the disk, so that syncs are short */
+    SPARE_SEGMENTS = 32,
+    INDEX_BYTES = 8 << 20,            /* not in its files: worth writing */
+    INDEX_MAX_BYTES = 8 * INDEX_BYTES /* even if that must wait */
 };
 
 static struct kv_rocks *rocks_of(struct kv *kv)
@@ -37,160 +26,57 @@ static struct kv_rocks *rocks_of(struct kv *kv)
     return container_of(kv, struct kv_rocks, kv);
 }
 
-/* RocksDB's C API tells errors as text only. Takes and frees it. */
-static int error_of(char *text, const char *what)
+/* --- opening and closing --------------------------------------------------------------------------------*/
+
+static void set_sizes(struct kv_rocks *r)
 {
-    int err = -EIO;
+    struct statvfs fs;
+    uint64_t total = statvfs(r->path, &fs) < 0 ? UINT64_MAX : (uint64_t)fs.f_blocks * fs.f_frsize;
 
-    if (!text)
-        return 0;
-    if (strstr(text, "No space left") || strstr(text, "NoSpace") || strstr(text, "Disk quota"))
-        err = -ENOSPC;
-    else if (strncmp(text, "Corruption", 10) == 0)
-        err = -EBADMSG;
-    else if (strstr(text, "lock ") || strstr(text, "LOCK:"))
-        err = -EBUSY;
-    log_debug(NULL, "rocksdb %s: %s", what, text);
-    rocksdb_free(text);
-    return err;
-}
-
-static rocksdb_options_t *options_of(struct kv_rocks *r, enum kv_space space)
-{
-    rocksdb_options_t *o = rocksdb_options_create();
-    rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
-
-    rocksdb_options_set_create_if_missing(o, 1);
-    rocksdb_options_set_create_missing_column_families(o, 1);
-    /* After a power cut the log ends at the first torn entry: a prefix, never a hole. */
-    rocksdb_options_set_wal_recovery_mode(o, rocksdb_point_in_time_recovery);
-    /* Memory: 64 MiB of memtables together, 8 MiB of block cache, 256 open files. */
-    rocksdb_options_set_db_write_buffer_size(o, 64u << 20);
-    rocksdb_options_set_write_buffer_size(o, space == KV_DATA ? 32u << 20 : 8u << 20);
-    rocksdb_options_set_max_write_buffer_number(o, 3);
-    rocksdb_options_set_max_open_files(o, 256);
-    rocksdb_block_based_options_set_block_cache(table, r->cache);
-    rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
-    /* A log that is not flushed yet is read again at start-up: this bounds how long that takes. */
-    rocksdb_options_set_max_total_wal_size(o, 256u << 20);
-    /* What is sealed does not compress. */
-    rocksdb_options_set_compression(o, rocksdb_no_compression);
-    rocksdb_options_set_bottommost_compression(o, rocksdb_no_compression);
-    /* The loops own the processors: one thread flushes, one compacts. */
-    rocksdb_options_set_max_background_jobs(o, 2);
-    /* One thread writes: no need for the concurrent memtable's atomics. */
-    rocksdb_options_set_allow_concurrent_memtable_write(o, 0);
-    /* Background writes reach the disk as they go, so that the fsync at a file's end is short. */
-    rocksdb_options_set_bytes_per_sync(o, 1u << 20);
-    /* RocksDB's own log says next to nothing (4: fatal): on a full disk the second line of it that fails
-     * ends the process by an assertion (7.8). Errors come back to us as text anyway. */
-    rocksdb_options_set_info_log_level(o, 4);
-    rocksdb_options_set_max_log_file_size(o, 1u << 20);
-    rocksdb_options_set_keep_log_file_num(o, 2);
-    rocksdb_options_set_stats_dump_period_sec(o, 0);
-    rocksdb_options_set_skip_stats_update_on_db_open(o, 1);
-    if (space == KV_DATA) {
-        /* Payloads stay where they were written; compaction moves only keys. A file wholly superseded is
-         * deleted without being read; what lives in the oldest quarter is moved on when its keys are
-         * compacted. */
-        rocksdb_options_set_enable_blob_files(o, 1);
-        rocksdb_options_set_min_blob_size(o, 0);
-        rocksdb_options_set_blob_file_size(o, 64u << 20);
-        rocksdb_options_set_enable_blob_gc(o, 1);
-        rocksdb_options_set_blob_gc_age_cutoff(o, 0.25);
-        rocksdb_options_set_blob_gc_force_threshold(o, 1.0);
-        /* Its tables hold only keys: let many come together before they are merged (measured: a quarter
-         * less CPU, at most about 1 GiB more on disk); filters spare reads. */
-        rocksdb_options_set_level0_file_num_compaction_trigger(o, 16);
-        rocksdb_options_set_level0_slowdown_writes_trigger(o, 40);
-        rocksdb_options_set_level0_stop_writes_trigger(o, 64);
-        rocksdb_block_based_options_set_filter_policy(table, rocksdb_filterpolicy_create_bloom_full(10));
+    if (r->segment_bytes == 0) {
+        r->segment_bytes = total / 64 < SEGMENT_MAX_BYTES ? (uint32_t)(total / 64) : SEGMENT_MAX_BYTES;
+        if (r->segment_bytes < SEGMENT_MIN_BYTES)
+            r->segment_bytes = SEGMENT_MIN_BYTES;
     }
-    rocksdb_options_set_block_based_table_factory(o, table);
-    rocksdb_block_based_options_destroy(table);
-    return o;
-}
-
-/* Somebody else's database is not ours to add column families to. */
-static int check_families(struct kv_rocks *r, const rocksdb_options_t *o, struct why *why)
-{
-    CLEANUP_FREE char *current = xasprintf("%s/CURRENT", r->path);
-    char *text = NULL, **names;
-    size_t n = 0;
-    bool foreign = false;
-
-    if (access(current, F_OK) < 0)
-        return 0;
-    names = rocksdb_list_column_families(o, r->path, &n, &text);
-    if (text) {
-        int err = why_set(why, -EIO, "cannot read the journal at %s: %s", r->path, text);
-        rocksdb_free(text);
-        return err;
-    }
-    for (size_t i = 0; i < n; i++) {
-        bool known = false;
-        for (int s = 0; s < KV_SPACES; s++)
-            known |= strcmp(names[i], space_names[s]) == 0;
-        foreign |= !known;
-    }
-    rocksdb_list_column_families_destroy(names, n);
-    if (foreign)
-        return why_set(why, -EINVAL, "%s holds a database that is not a journal of Isthmus", r->path);
-    return 0;
-}
-
-static int explain_open(struct kv_rocks *r, char *text, struct why *why)
-{
-    int err;
-
-    if (strstr(text, "lock"))
-        err = why_set(why, -EBUSY, "the journal at %s is in use by another process", r->path);
-    else
-        err = why_set(why, strstr(text, "No space left") ? -ENOSPC : -EIO,
-                      "cannot open the journal at %s: %s", r->path, text);
-    rocksdb_free(text);
-    return err;
+    r->spare_bytes = SPARE_SEGMENTS * (uint64_t)r->segment_bytes;
+    if (r->spare_bytes > total / 8)
+        r->spare_bytes = total / 8;
 }
 
 static int rocks_open(struct kv *kv, struct why *why)
 {
     struct kv_rocks *r = rocks_of(kv);
-    rocksdb_options_t *options[KV_SPACES];
-    char *text = NULL;
-    int err;
+    int err = index_open(r, why);
 
-    CHECK(!r->db);
-    if (mkdir(r->path, 0700) < 0 && errno != EEXIST) {
-        err = -errno;
-        return why_set(why, err, "cannot make the journal's directory %s: %s", r->path, strerror(-err));
+    if (err)
+        return err;
+    set_sizes(r);
+    atomic_store(&r->broken, false);
+    r->index_bytes = r->started_bytes = r->move_bytes = 0;
+    r->some_dead = false;
+    r->victim = NULL;
+    err = replay(r, why);
+    r->repeats = true;
+    if (err) {
+        index_close(r);
+        segments_close(r);
     }
-    for (int s = 0; s < KV_SPACES; s++)
-        options[s] = options_of(r, (enum kv_space)s);
-    err = check_families(r, options[KV_META], why);
-    if (err == 0) {
-        r->db = rocksdb_open_column_families(options[KV_META], r->path, KV_SPACES, space_names,
-                                             (const rocksdb_options_t *const *)options, r->cf, &text);
-        if (text) {
-            r->db = NULL;
-            err = explain_open(r, text, why);
-        }
-    }
-    for (int s = 0; s < KV_SPACES; s++)
-        rocksdb_options_destroy(options[s]);
     return err;
 }
 
+/* What is in the index's memory goes to its files; or else it is replayed. */
 static void rocks_close(struct kv *kv)
 {
     struct kv_rocks *r = rocks_of(kv);
 
     if (!r->db)
         return;
-    rocksdb_cancel_all_background_work(r->db, 1);
-    for (int s = 0; s < KV_SPACES; s++)
-        rocksdb_column_family_handle_destroy(r->cf[s]);
-    rocksdb_close(r->db);
-    r->db = NULL;
+    if (!atomic_load(&r->broken) &&
+        (segments_current(r)->number != r->switched || segments_current(r)->bytes > SEGMENT_HEADER_BYTES) &&
+        store_roll(r, true) == 0)
+        remove_dead(r);
+    index_close(r);
+    segments_close(r);
 }
 
 static void rocks_free(struct kv *kv)
@@ -202,83 +88,249 @@ static void rocks_free(struct kv *kv)
     rocksdb_writeoptions_destroy(r->writing);
     rocksdb_readoptions_destroy(r->reading);
     rocksdb_readoptions_destroy(r->scanning);
+    rocksdb_flushoptions_destroy(r->flushing);
+    rocksdb_flushoptions_destroy(r->flushing_wait);
+    rocksdb_writebatch_destroy(r->changes);
+    pthread_mutex_destroy(&r->lock);
+    free(r->moving.bytes);
+    free(r->index_path);
     free(r->path);
     free(r);
 }
 
-/* A batch names column families by number (the order in which they are made: that of enum kv_space), so
- * it stays valid over close() and open(). */
+/* --- batches --------------------------------------------------------------------------------------------*/
+
 static struct kv_batch *rocks_batch_new(struct kv *kv)
 {
-    (void)kv;
-    return (struct kv_batch *)rocksdb_writebatch_create();
-}
+    struct kv_batch *b = xcalloc(1, sizeof *b);
 
-static rocksdb_writebatch_t *batch_of(struct kv_batch *b)
-{
-    return (rocksdb_writebatch_t *)b;
+    (void)kv;
+    batch_reset(b);
+    return b;
 }
 
 static void rocks_batch_free(struct kv *kv, struct kv_batch *b)
 {
     (void)kv;
-    rocksdb_writebatch_destroy(batch_of(b));
+    free(b->bytes);
+    free(b);
 }
 
 static void rocks_batch_clear(struct kv *kv, struct kv_batch *b)
 {
     (void)kv;
-    rocksdb_writebatch_clear(batch_of(b));
+    batch_reset(b);
+}
+
+static void *rocks_batch_value(struct kv *kv, struct kv_batch *b, enum kv_space space, const void *key,
+                               size_t key_len, size_t len)
+{
+    (void)kv;
+    return batch_add(b, OP_PUT, space, key, key_len, len);
 }
 
 static void rocks_batch_put(struct kv *kv, struct kv_batch *b, enum kv_space space, const void *key,
                             size_t key_len, const void *value, size_t len)
 {
-    rocksdb_writebatch_put_cf(batch_of(b), rocks_of(kv)->cf[space], key, key_len, value, len);
+    void *to = rocks_batch_value(kv, b, space, key, key_len, len);
+
+    if (len)
+        memcpy(to, value, len);
 }
 
 static void rocks_batch_delete(struct kv *kv, struct kv_batch *b, enum kv_space space, const void *key,
                                size_t key_len)
 {
-    rocksdb_writebatch_delete_cf(batch_of(b), rocks_of(kv)->cf[space], key, key_len);
+    (void)kv;
+    batch_add(b, OP_DELETE, space, key, key_len, 0);
 }
 
 static void rocks_batch_delete_range(struct kv *kv, struct kv_batch *b, enum kv_space space, const void *from,
                                      size_t from_len, const void *to, size_t to_len)
 {
-    rocksdb_writebatch_delete_range_cf(batch_of(b), rocks_of(kv)->cf[space], from, from_len, to, to_len);
+    (void)kv;
+    memcpy(batch_add(b, OP_ERASE, space, from, from_len, to_len), to, to_len);
+}
+
+/* --- writing --------------------------------------------------------------------------------------------*/
+
+int store_broken(struct kv_rocks *r, int err)
+{
+    atomic_store(&r->broken, true);
+    return err;
+}
+
+/* The next segment. Everything before it is stable before the index may write it to its files, which it does
+ * unless it is still at it. */
+int store_roll(struct kv_rocks *r, bool wait)
+{
+    bool now = wait || index_flushed(r) || r->index_bytes >= INDEX_MAX_BYTES;
+    struct segment *s = segments_current(r);
+    int err = segment_sync(r, s);
+
+    if (err == 0)
+        err = segments_create(r, s->number + 1);
+    if (err == 0 && now)
+        err = index_switch(r, s->number + 1, wait);
+    if (err)
+        return store_broken(r, err);
+    r->started_bytes = 0;
+    if (s->live == 0) {
+        s->dead_in = s->number;
+        r->some_dead = true;
+    }
+    if (!r->victim)
+        move_choose(r, false);
+    return 0;
+}
+
+static int write_back(struct kv_rocks *r, const struct segment *s)
+{
+    uint32_t from = (uint32_t)r->started_bytes;
+
+    if (s->bytes - from < WRITE_BACK_BYTES)
+        return 0;
+    r->started_bytes = s->bytes;
+    return sync_file_range(s->fd, from, s->bytes - from, SYNC_FILE_RANGE_WRITE) < 0 ? -errno : 0;
+}
+
+static int append(struct kv_rocks *r, struct segment *s, struct kv_batch *b, enum apply_how how)
+{
+    uint32_t at = s->bytes;
+    int err;
+
+    batch_seal(b, r->next_batch);
+    err = write_at(s->fd, b->bytes, b->len, at);
+    if (err)
+        return err;
+    s->bytes += (uint32_t)b->len;
+    r->next_batch++;
+    err = write_back(r, s);
+    return err ? err : index_apply(r, s, at, b->bytes, (uint32_t)b->len, how);
+}
+
+static bool index_is_large(struct kv_rocks *r)
+{
+    return r->index_bytes >= INDEX_MAX_BYTES || (r->index_bytes >= INDEX_BYTES && index_flushed(r));
+}
+
+int store_append(struct kv_rocks *r, struct kv_batch *b, enum apply_how how)
+{
+    struct segment *s = segments_current(r);
+    int err = 0;
+
+    if ((s->bytes + b->len > r->segment_bytes || index_is_large(r)) && s->bytes > SEGMENT_HEADER_BYTES)
+        err = store_roll(r, false);
+    if (err == 0)
+        s = segments_use(r, segments_current(r)->number, &err);
+    if (err)
+        return store_broken(r, err);
+    err = append(r, s, b, how);
+    segment_leave(r, s);
+    return err ? store_broken(r, err) : 0;
 }
 
 static int rocks_write(struct kv *kv, struct kv_batch *b)
 {
     struct kv_rocks *r = rocks_of(kv);
-    char *text = NULL;
+    int err;
 
-    rocksdb_write(r->db, r->writing, batch_of(b), &text);
-    return error_of(text, "write");
+    if (atomic_load(&r->broken))
+        return -EIO;
+    if (b->nops == 0)
+        return 0;
+    err = store_append(r, b, r->repeats ? APPLY_REPLACING : APPLY_NEW);
+    if (err)
+        return err;
+    r->repeats = false;
+    move_some(r, b->len);
+    remove_dead(r);
+    return 0;
+}
+
+static void rocks_reclaim(struct kv *kv)
+{
+    struct kv_rocks *r = rocks_of(kv);
+
+    if (!atomic_load(&r->broken))
+        move_in_need(r);
 }
 
 static int rocks_sync(struct kv *kv)
 {
-    char *text = NULL;
+    struct kv_rocks *r = rocks_of(kv);
+    struct segment *s;
+    uint64_t newest;
+    int err;
 
-    rocksdb_flush_wal(rocks_of(kv)->db, 1, &text);
-    return error_of(text, "sync");
+    if (atomic_load(&r->broken))
+        return -EIO;
+    pthread_mutex_lock(&r->lock);
+    newest = segments_current(r)->number;
+    pthread_mutex_unlock(&r->lock);
+    s = segments_use(r, newest, &err);
+    if (s) {
+        err = fdatasync(s->fd) < 0 ? -errno : 0;
+        segment_leave(r, s);
+    }
+    return err ? store_broken(r, err) : 0;
+}
+
+/* --- reading --------------------------------------------------------------------------------------------*/
+
+static int read_value(struct kv_rocks *r, const struct place *p, uint8_t **value)
+{
+    struct segment *s;
+    int err;
+
+    s = segments_use(r, p->segment, &err);
+    if (!s)
+        return err;
+    *value = xmalloc(p->len + 1);
+    err = read_at(s->fd, *value, p->len, p->at);
+    segment_leave(r, s);
+    return err;
+}
+
+/* A value may be moved, and its segment removed, between the look at the index and that at the file. */
+static int get_data(struct kv_rocks *r, const void *key, size_t key_len,
+                    int (*use)(void *arg, const void *value, size_t len), void *arg)
+{
+    struct place p, before = {0};
+
+    for (;;) {
+        CLEANUP_FREE uint8_t *value = NULL;
+        int err = index_place(r, key, key_len, &p);
+
+        if (err)
+            return err;
+        err = read_value(r, &p, &value);
+        if (err == 0)
+            return use(arg, value, p.len);
+        if (err != -ENOENT)
+            return err;
+        if (p.segment == before.segment)
+            return -EBADMSG;
+        before = p;
+    }
 }
 
 static int rocks_get(struct kv *kv, enum kv_space space, const void *key, size_t key_len,
                      int (*use)(void *arg, const void *value, size_t len), void *arg)
 {
     struct kv_rocks *r = rocks_of(kv);
+    uint8_t full[INDEX_KEY_MAX];
     rocksdb_pinnableslice_t *slice;
     const char *value;
     char *text = NULL;
     size_t len = 0;
     int err;
 
-    slice = rocksdb_get_pinned_cf(r->db, r->reading, r->cf[space], key, key_len, &text);
+    if (space == KV_DATA)
+        return get_data(r, key, key_len, use, arg);
+    slice = rocksdb_get_pinned(r->db, r->reading, (char *)full, index_key(full, space, key, key_len), &text);
     if (text)
-        return error_of(text, "get");
+        return index_error(text, "get");
     if (!slice)
         return -ENOENT;
     value = rocksdb_pinnableslice_value(slice, &len);
@@ -287,33 +339,36 @@ static int rocks_get(struct kv *kv, enum kv_space space, const void *key, size_t
     return err;
 }
 
+struct scan {
+    struct kv_rocks *r;
+    enum kv_space space;
+    int (*each)(void *arg, const uint8_t *key, size_t key_len, const uint8_t *value, size_t len);
+    void *arg;
+};
+
+static int scan_one(void *arg, const uint8_t *key, size_t key_len, const uint8_t *value, size_t len)
+{
+    struct scan *s = arg;
+    CLEANUP_FREE uint8_t *data = NULL;
+    struct place p;
+    int err;
+
+    if (s->space != KV_DATA)
+        return s->each(s->arg, key, key_len, value, len);
+    if (len != PLACE_BYTES)
+        return -EBADMSG;
+    place_decode(value, &p);
+    err = read_value(s->r, &p, &data);
+    return err ? err : s->each(s->arg, key, key_len, data, p.len);
+}
+
 static int rocks_each(
     struct kv *kv, enum kv_space space, const void *from, size_t from_len, const void *to, size_t to_len,
     int (*each)(void *arg, const uint8_t *key, size_t key_len, const uint8_t *value, size_t len), void *arg)
 {
-    struct kv_rocks *r = rocks_of(kv);
-    rocksdb_iterator_t *it = rocksdb_create_iterator_cf(r->db, r->scanning, r->cf[space]);
-    char *text = NULL;
-    int err = 0;
+    struct scan s = {.r = rocks_of(kv), .space = space, .each = each, .arg = arg};
 
-    for (rocksdb_iter_seek(it, from, from_len); err == 0 && rocksdb_iter_valid(it); rocksdb_iter_next(it)) {
-        size_t key_len, len;
-        const char *key = rocksdb_iter_key(it, &key_len);
-        size_t shorter = key_len < to_len ? key_len : to_len;
-        int order = memcmp(key, to, shorter);
-
-        if (order > 0 || (order == 0 && key_len >= to_len))
-            break;
-        const char *value = rocksdb_iter_value(it, &len);
-        err = each(arg, (const uint8_t *)key, key_len, (const uint8_t *)value, len);
-    }
-    rocksdb_iter_get_error(it, &text);
-    rocksdb_iter_destroy(it);
-    if (text) {
-        int failed = error_of(text, "scan");
-        return err ? err : failed;
-    }
-    return err;
+    return index_each(s.r, space, from, from_len, to, to_len, scan_one, &s);
 }
 
 static int rocks_room(struct kv *kv, uint64_t *free_bytes, uint64_t *total_bytes)
@@ -330,14 +385,12 @@ static int rocks_room(struct kv *kv, uint64_t *free_bytes, uint64_t *total_bytes
 static void rocks_trim(struct kv *kv, enum kv_space space, const void *from, size_t from_len, const void *to,
                        size_t to_len)
 {
-    struct kv_rocks *r = rocks_of(kv);
+    uint8_t first[INDEX_KEY_MAX], end[INDEX_KEY_MAX];
+    size_t first_len = index_key(first, space, from, from_len), end_len = index_key(end, space, to, to_len);
     char *text = NULL;
 
-    rocksdb_delete_file_in_range_cf(r->db, r->cf[space], from, from_len, to, to_len, &text);
-    error_of(text, "delete files in range");
-    text = NULL;
-    rocksdb_suggest_compact_range_cf(r->db, r->cf[space], from, from_len, to, to_len, &text);
-    error_of(text, "suggest compaction");
+    rocksdb_suggest_compact_range(rocks_of(kv)->db, (char *)first, first_len, (char *)end, end_len, &text);
+    index_error(text, "suggest compaction");
 }
 
 static const struct kv_ops rocks_ops = {
@@ -348,9 +401,11 @@ static const struct kv_ops rocks_ops = {
     .batch_free = rocks_batch_free,
     .batch_clear = rocks_batch_clear,
     .batch_put = rocks_batch_put,
+    .batch_value = rocks_batch_value,
     .batch_delete = rocks_batch_delete,
     .batch_delete_range = rocks_batch_delete_range,
     .write = rocks_write,
+    .reclaim = rocks_reclaim,
     .sync = rocks_sync,
     .get = rocks_get,
     .each = rocks_each,
@@ -358,17 +413,32 @@ static const struct kv_ops rocks_ops = {
     .trim = rocks_trim,
 };
 
-struct kv *kv_rocks_new(const char *path)
+struct kv *kv_rocks_sized(const char *path, uint32_t segment_bytes)
 {
     struct kv_rocks *r = xcalloc(1, sizeof *r);
 
     r->kv.ops = &rocks_ops;
     r->path = xstrdup(path);
+    r->segment_bytes = segment_bytes;
+    r->index_path = xasprintf("%s/index", path);
     r->cache = rocksdb_cache_create_lru(8u << 20);
     r->writing = rocksdb_writeoptions_create();
+    rocksdb_writeoptions_disable_WAL(r->writing, 1);
     r->reading = rocksdb_readoptions_create();
     r->scanning = rocksdb_readoptions_create();
     rocksdb_readoptions_set_fill_cache(r->scanning, 0);
     rocksdb_readoptions_set_readahead_size(r->scanning, 1u << 20);
+    r->flushing = rocksdb_flushoptions_create();
+    rocksdb_flushoptions_set_wait(r->flushing, 0);
+    r->flushing_wait = rocksdb_flushoptions_create();
+    rocksdb_flushoptions_set_wait(r->flushing_wait, 1);
+    r->changes = rocksdb_writebatch_create();
+    batch_init(&r->moving);
+    pthread_mutex_init(&r->lock, NULL);
     return &r->kv;
+}
+
+struct kv *kv_rocks_new(const char *path)
+{
+    return kv_rocks_sized(path, 0);
 }

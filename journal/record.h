@@ -6,7 +6,7 @@
 #include "vmlog.h"
 
 enum {
-    JOURNAL_FORMAT = 1,
+    JOURNAL_FORMAT = 2,
     SECTOR = 512,
     PART_SECTORS = 128, /* payload is stored in parts of 64 KiB */
     PART_BYTES = PART_SECTORS * SECTOR,

@@ -1,8 +1,8 @@
 /* journal/syncer.c - the thread that makes the log stable when somebody asked.
  *
  * One fsync serves all who asked before it began, and runs beside the writer's next batches. When it fails
- * nobody is told anything: the writer opens the store again (which reads the log back and writes it anew),
- * and the fsync is repeated.
+ * nobody is told anything: the writer opens the store again (which reads the last segments back and writes
+ * them anew), and the fsync is repeated.
  */
 #include "impl.h"
 

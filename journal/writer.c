@@ -82,8 +82,8 @@ static void take(struct journal *j, struct haul *h)
 static void put_sealed(struct journal *j, enum kv_space space, const void *key, size_t key_len,
                        const void *value, size_t n)
 {
-    keyring_seal(j->keys, key, key_len, value, n, j->scratch);
-    j->kv->ops->batch_put(j->kv, j->batch, space, key, key_len, j->scratch, n + SEAL_OVERHEAD);
+    keyring_seal(j->keys, key, key_len, value, n,
+                 j->kv->ops->batch_value(j->kv, j->batch, space, key, key_len, n + SEAL_OVERHEAD));
 }
 
 static void put_append(struct journal *j, const struct vmlog_append *a)
@@ -253,7 +253,7 @@ static bool back_off(struct journal *j, unsigned max_ms)
     return !stopping;
 }
 
-/* RocksDB has latched an error: close it and open it again until that works. Readers wait meanwhile. */
+/* The store has latched an error: close it and open it again until that works. Readers wait meanwhile. */
 static bool open_again(struct journal *j, int err)
 {
     uint64_t free_bytes;
@@ -293,6 +293,7 @@ static bool put_through(struct journal *j, bool batch)
 
         if (batch && room_is_short(j, &free_bytes)) {
             trouble_begins(j, -ENOSPC, free_bytes);
+            j->kv->ops->reclaim(j->kv);
             if (!back_off(j, 1000))
                 return false;
             continue;

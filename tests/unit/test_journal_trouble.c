@@ -159,17 +159,17 @@ static void an_altered_named_value_is_noticed(void **state)
 static void a_newer_format_is_refused(void **state)
 {
     struct fixture *f = fixture_new();
-    static const uint8_t two[4] = {0, 0, 0, 2};
+    static const uint8_t three[4] = {0, 0, 0, 3};
 
     (void)state;
     fixture_open(f);
     fixture_close(f);
     assert_int_equal(
         alter(f,
-              (struct alter){.space = KV_META, .at = SIZE_MAX, .key = "format", .with = two, .with_len = 4}),
+              (struct alter){.space = KV_META, .at = SIZE_MAX, .key = "format", .with = three, .with_len = 4}),
         1);
     assert_int_equal(fixture_open_journal(f), -EPROTONOSUPPORT);
-    assert_non_null(strstr(f->why.text, "has format 2, this isthmus-edge knows up to 1"));
+    assert_non_null(strstr(f->why.text, "has format 3, this isthmus-edge knows up to 2"));
     fixture_free(f);
 }
 

@@ -1,4 +1,4 @@
-/* target/crc32c.h - CRC32C (Castagnoli), the digest of iSCSI headers and data. */
+/* common/crc32c.h - CRC32C (Castagnoli), the digest of iSCSI headers and data, and of the journal's batches. */
 #ifndef ISTHMUS_CRC32C_H
 #define ISTHMUS_CRC32C_H
 

@@ -1,4 +1,4 @@
-/* target/crc32c.c - CRC32C with the SSE4.2 instruction where the machine has it, by table elsewhere.
+/* common/crc32c.c - CRC32C with the SSE4.2 instruction where the machine has it, by table elsewhere.
  *
  * One stream of crc32 instructions is bound by their latency (3 cycles for 8 bytes): three streams over
  * thirds of a block run in its shadow and are joined by multiplying with x^n through a table.

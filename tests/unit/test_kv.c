@@ -1,0 +1,135 @@
+/* links: journal */
+/* The store under the journal: what it holds after changes, reopening, and moving about of what lives.
+ */
+#include "kv_fixture.h"
+
+static void what_was_put_is_there(void **state)
+{
+    struct store *s = store_new();
+
+    (void)state;
+    srand(1);
+    for (unsigned round = 0; round < 6; round++) {
+        change_many(s, 700);
+        expect_all(s);
+        close_store(s);
+        open_store(s);
+        expect_all(s);
+    }
+    close_store(s);
+    store_free(s);
+}
+
+static void dead_space_is_given_back(void **state)
+{
+    struct store *s = store_new();
+    uint64_t live = KEYS * (VALUE_MAX + 100) / 2, most = 0;
+
+    (void)state;
+    srand(2);
+    for (unsigned round = 0; round < 40; round++) {
+        change_many(s, 1000); /* 4.5 MB */
+        most = files_of(s->dir).bytes > most ? files_of(s->dir).bytes : most;
+    }
+    expect_all(s);
+    assert_true(most > 4 << 20);
+    assert_true(most < 2 * live + 40 * SEGMENT); /* 180 MB were written */
+    close_store(s);
+    open_store(s);
+    expect_all(s);
+    close_store(s);
+    store_free(s);
+}
+
+static void what_nobody_wants_is_removed_wholly(void **state)
+{
+    static const uint8_t end[32] = {[0 ... 31] = 0xff};
+    struct store *s = store_new();
+
+    (void)state;
+    srand(3);
+    change_many(s, 2000);
+    s->kv->ops->batch_clear(s->kv, s->batch);
+    s->kv->ops->batch_delete_range(s->kv, s->batch, KV_DATA, "", 0, end, sizeof end);
+    s->kv->ops->batch_delete_range(s->kv, s->batch, KV_LOG, "", 0, end, sizeof end);
+    assert_int_equal(s->kv->ops->write(s->kv, s->batch), 0);
+    memset(s->version, 0, sizeof s->version);
+    expect_all(s);
+    close_store(s);
+    assert_true(files_of(s->dir).bytes < 64);
+    open_store(s);
+    expect_all(s);
+    close_store(s);
+    store_free(s);
+}
+
+/* As a log is trimmed: everything of a group up to a number, again and again. */
+static void what_is_trimmed_is_removed(void **state)
+{
+    struct store *s = store_new();
+
+    (void)state;
+    srand(9);
+    for (unsigned round = 0; round < 20; round++) {
+        uint8_t from[KEY_BYTES] = {0}, to[KEY_BYTES] = {0};
+        uint32_t group = round % 5, through;
+
+        change_many(s, 400);
+        through = s->newest - (uint32_t)rand() % 600;
+        put32(from, group);
+        put32(to, group);
+        put64(to + 16, through + 1);
+        s->kv->ops->batch_clear(s->kv, s->batch);
+        for (uint32_t i = group; i < KEYS; i += 5)
+            if (s->version[i] <= through) {
+                uint8_t log_key[4];
+
+                put32(log_key, i);
+                s->kv->ops->batch_delete(s->kv, s->batch, KV_LOG, log_key, 4);
+                s->version[i] = 0;
+            }
+        s->kv->ops->batch_delete_range(s->kv, s->batch, KV_DATA, from, 24, to, round % 2 ? 24 : KEY_BYTES);
+        assert_int_equal(s->kv->ops->write(s->kv, s->batch), 0);
+        expect_all(s);
+    }
+    for (uint32_t i = 0; i < KEYS; i++)
+        change(s, i, true);
+    expect_all(s);
+    close_store(s);
+    assert_true(files_of(s->dir).bytes < 64); /* what was counted as living was all of it */
+    store_free(s);
+}
+
+/* One value of each segment lives, so none is dead; the disk being full, they are brought together. */
+static void a_full_disk_brings_together_what_lives(void **state)
+{
+    struct store *s = store_new();
+    uint64_t before;
+
+    (void)state;
+    for (uint32_t i = 0; i < 1600; i++)
+        change(s, i % 50 == 0 ? 100 + i / 50 : i % 3, false);
+    before = files_of(s->dir).bytes;
+    assert_true(before > 5 << 20);
+    for (unsigned i = 0; i < 40; i++)
+        s->kv->ops->reclaim(s->kv);
+    assert_true(files_of(s->dir).bytes < before / 4);
+    expect_all(s);
+    close_store(s);
+    open_store(s);
+    expect_all(s);
+    close_store(s);
+    store_free(s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_was_put_is_there),
+        cmocka_unit_test(dead_space_is_given_back),
+        cmocka_unit_test(what_nobody_wants_is_removed_wholly),
+        cmocka_unit_test(what_is_trimmed_is_removed),
+        cmocka_unit_test(a_full_disk_brings_together_what_lives),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
