@@ -14,9 +14,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 static const char part[] = "journal";
+
+enum { INDEX_ROOM_BYTES = 2 << 20 };
 
 /* Behind every space. */
 static const char position_key[] = "\377position";
@@ -64,8 +67,8 @@ static rocksdb_options_t *options_of(struct kv_rocks *r)
     rocksdb_options_set_allow_concurrent_memtable_write(o, 0);
     /* Background writes reach the disk as they go, so that the fsync at a file's end is short. */
     rocksdb_options_set_bytes_per_sync(o, 1u << 20);
-    /* RocksDB's own log says next to nothing (4: fatal): on a full disk the second line of it that fails
-     * ends the process by an assertion (7.8). Errors come back to us as text anyway. */
+    /* RocksDB's own log says next to nothing (4: fatal): see index_has_room. Errors come back to us as text
+     * anyway. */
     rocksdb_options_set_info_log_level(o, 4);
     rocksdb_options_set_max_log_file_size(o, 1u << 20);
     rocksdb_options_set_keep_log_file_num(o, 2);
@@ -93,6 +96,15 @@ static int explain_open(struct kv_rocks *r, char *text, struct why *why)
     return err;
 }
 
+/* RocksDB 7.8 ends the process when the second line of its own log does not fit on the disk: it is not let
+ * near a full one. */
+bool index_has_room(const struct kv_rocks *r, uint64_t bytes)
+{
+    struct statvfs fs;
+
+    return statvfs(r->path, &fs) < 0 || (uint64_t)fs.f_bavail * fs.f_frsize >= bytes + INDEX_ROOM_BYTES;
+}
+
 int index_open(struct kv_rocks *r, struct why *why)
 {
     CLEANUP_FREE char *foreign = xasprintf("%s/CURRENT", r->path);
@@ -108,6 +120,8 @@ int index_open(struct kv_rocks *r, struct why *why)
     if (access(foreign, F_OK) == 0)
         return why_set(why, -EINVAL, "%s holds a database that is not a journal of Isthmus of this format",
                        r->path);
+    if (!index_has_room(r, 0))
+        return why_set(why, -ENOSPC, "the disk at %s is full", r->path);
     o = options_of(r);
     r->db = rocksdb_open(o, r->index_path, &text);
     if (text) {
@@ -164,6 +178,8 @@ int index_switch(struct kv_rocks *r, uint64_t segment, bool wait)
     char *text = NULL;
     int err;
 
+    if (!index_has_room(r, 2 * r->index_bytes))
+        return -ENOSPC;
     put64(value, segment);
     put64(value + 8, r->next_batch);
     rocksdb_put(r->db, r->writing, position_key, strlen(position_key), (char *)value, sizeof value, &text);

@@ -161,8 +161,11 @@ void move_some(struct kv_rocks *r, uint64_t written)
 void move_in_need(struct kv_rocks *r)
 {
     move_choose(r, true);
-    if (!r->victim && !r->some_dead)
+    if ((!r->victim && !r->some_dead) ||
+        !index_has_room(r, 4 * r->index_bytes + (r->victim ? 2 * r->victim->live : 0))) {
+        r->victim = NULL;
         return;
+    }
     while (r->victim && move_step(r))
         ;
     r->victim = NULL;

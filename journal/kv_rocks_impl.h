@@ -132,7 +132,8 @@ int write_at(int fd, const void *from, size_t n, uint64_t at);
 /* kv_index.c */
 int index_open(struct kv_rocks *, struct why *);
 void index_close(struct kv_rocks *);
-int index_error(char *text, const char *what);                             /* takes text */
+bool index_has_room(const struct kv_rocks *, uint64_t bytes); /* for so much, and what it always needs */
+int index_error(char *text, const char *what);                /* takes text */
 int index_position(struct kv_rocks *, uint64_t *segment, uint64_t *batch); /* -ENOENT: never switched */
 /* What is in memory goes to files, in the background; a replay then begins at that segment. */
 int index_switch(struct kv_rocks *, uint64_t segment, bool wait);

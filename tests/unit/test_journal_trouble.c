@@ -300,6 +300,7 @@ static void file_system_runs_full(bool guarded)
     fixture_open(f);
     put(f, 0, 8, 1);
     assert_int_not_equal(system(fill), 0);
+    pause_ms(150); /* room is looked at again after 100 ms */
     for (unsigned i = 0; i < 120; i++)
         p[i] = put_begin(f, 1024 * (1 + i % 40), 1024, i + 2, false);
     EVENTUALLY(journal_failed(f->journal));
