@@ -137,8 +137,8 @@ static void on_answer(struct store_req *inner)
         timer_set_ms(&g->timer, f->o.after_ms);
         return;
     case HOW_HALF:
+        memset((uint8_t *)r->get.buf + r->len / 2, 0, r->len - r->len / 2);
         r->len /= 2;
-        memset((uint8_t *)r->get.buf + r->len, 0, r->get.cap - r->len);
         end_with_error(g, " half-way");
         return;
     case HOW_FLIP:

@@ -575,6 +575,26 @@ static void outage(void)
     printf("puts %u slowest_ms %llu\n", written, (unsigned long long)slowest_ns / 1000000);
 }
 
+/* Everything that is there can be read whole: nobody who died has left half an object. */
+static void verify(void)
+{
+    struct store_page *page;
+    char back[64];
+    struct call c;
+
+    call_list(store, &c, "check/", NULL, NULL, STORE_LIST_MAX);
+    STATUS(&c, 0);
+    page = c.req.page;
+    WANT(page->count > 0);
+    for (size_t i = 0; i < page->count; i++) {
+        call_get(store, &c, page->entries[i].key, back, sizeof(back), 0, true);
+        STATUS(&c, 0);
+        WANT(c.req.len > 6 && memcmp(back, "write ", 6) == 0);
+    }
+    printf("objects %zu\n", page->count);
+    store_page_free(&page);
+}
+
 static const struct test {
     const char *name;
     void (*run)(void);
@@ -596,6 +616,7 @@ static const struct test {
     {"probes", probes, "all"},
     {"say", say, ""},
     {"outage", outage, ""},
+    {"verify", verify, ""},
 };
 
 static bool run(const char *name)

@@ -52,6 +52,7 @@ static void on_answer(struct store_req *inner)
 {
     struct asked *a = container_of(inner, struct asked, inner);
     struct store_req *r = a->req;
+    int status = inner->status;
 
     store_answer_move(r, inner);
     free(a);
@@ -62,7 +63,7 @@ static void on_answer(struct store_req *inner)
         store_page_free(&r->page);
         r->page = store_page_new(1);
     }
-    store_finish(r, inner->status);
+    store_finish(r, status);
 }
 
 static bool refuse(struct store_req *r)

@@ -50,11 +50,12 @@ static void on_lied(struct store_req *inner)
     struct lie *l = container_of(inner, struct lie, inner);
     struct store_req *r = l->req;
     struct told told = l->told;
+    int status = inner->status;
 
     store_answer_move(r, inner);
     free(l);
     if (told.status == 0) {
-        store_finish(r, inner->status);
+        store_finish(r, status);
         return;
     }
     r->etag[0] = '\0';
