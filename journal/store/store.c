@@ -57,7 +57,7 @@ bool store_prefix_ok(const char *prefix)
 
     while (key_char(prefix[len]))
         len++;
-    return prefix[len] == '\0' && len <= STORE_KEY_MAX;
+    return len <= STORE_KEY_MAX && prefix[len] == '\0';
 }
 
 uint64_t store_put_bytes(const struct store_req *r)
