@@ -128,6 +128,37 @@ static const struct scsi_op *op_chosen(struct maker *m)
     }
 }
 
+/* The fields of a command that moves no data; INQUIRY and MODE SENSE want pages that there are. */
+static void put_fields(struct maker *m, const struct scsi_op *op, uint8_t *cdb)
+{
+    static const uint8_t pages[] = {0x00, 0x80, 0x83, 0x86, 0x8f, 0xb0, 0xb1, 0xb2, 0x3f, 0x08, 0x0a, 0x1c};
+
+    for (unsigned i = 2; i < op->cdb_bytes - 1u; i++)
+        cdb[i] = (uint8_t)(make_random(m, one_in(m, 3) ? 256 : 4) & op->usage[i]);
+    if (cdb[0] == 0x12 || cdb[0] == 0x1a || cdb[0] == 0x5a)
+        cdb[2] = pages[make_random(m, sizeof pages)];
+    if (cdb[0] == 0x12)
+        cdb[1] = (uint8_t)make_random(m, 2);
+}
+
+/* A registration, and what it is for. */
+static void make_reservation(struct maker *m)
+{
+    uint8_t b[2 + 16 + 24] = {(uint8_t)(make_random(m, 2) << 2), 0, 0x5f};
+    static const uint8_t then[] = {RESERVE_RESERVE, RESERVE_RELEASE, RESERVE_PREEMPT, RESERVE_PREEMPT_ABORT,
+                                   RESERVE_CLEAR};
+
+    b[2 + 8] = 24;
+    b[3] = RESERVE_REGISTER_IGNORE;
+    b[18 + 15] = (uint8_t)(1 + make_random(m, 2)); /* the key */
+    make_step(m, STEP_COMMAND, b, sizeof b);
+    b[3] = then[make_random(m, sizeof then)];
+    b[4] = (uint8_t)(1 + make_random(m, 8)); /* the type */
+    b[18 + 7] = b[18 + 15];
+    b[18 + 15] = (uint8_t)(1 + make_random(m, 2));
+    make_step(m, STEP_COMMAND, b, sizeof b);
+}
+
 void program_make(struct maker *m)
 {
     const struct scsi_op *op = op_chosen(m);
@@ -139,6 +170,10 @@ void program_make(struct maker *m)
         make_step(m, one_in(m, 3) ? STEP_LOGIN : STEP_WORLD, &v, 1);
         return;
     }
+    if (one_in(m, 16)) {
+        make_reservation(m);
+        return;
+    }
     b[0] =
         (uint8_t)(make_random(m, 8) | make_random(m, 4) << 6 | (one_in(m, 6) ? make_random(m, 4) << 4 : 0));
     b[0] &= one_in(m, 8) ? 0xff : 0xfd;
@@ -148,8 +183,7 @@ void program_make(struct maker *m)
     if (effect_of(cdb) != CHANGES_NOTHING || op->kind != OP_OTHER) {
         put_range(m, cdb);
     } else {
-        for (unsigned i = 2; i < op->cdb_bytes - 1u; i++)
-            cdb[i] = (uint8_t)(make_random(m, one_in(m, 3) ? 256 : 4) & op->usage[i]);
+        put_fields(m, op, cdb);
     }
     if (op->action == ANY_ACTION && one_in(m, 4))
         cdb[1] |= op->usage[1] & (uint8_t)make_random(m, 256);

@@ -58,7 +58,7 @@ static void make_command(struct maker *m)
 /* A write that waits for its data, and some of that. */
 static void make_write(struct maker *m)
 {
-    uint8_t b[22] = {0xa1, 0, 0, 0, 0, 0, 0}, out[3] = {ISCSI_FINAL | 2 | 4, 0, 0};
+    uint8_t b[22] = {0x91}, out[3] = {ISCSI_FINAL | 2 | 4, 0, 0};
     bool unsolicited = make_random(m, 2);
 
     for (unsigned i = 0; i < scsi_nops; i++)
@@ -84,7 +84,7 @@ static void make_write(struct maker *m)
 /* PERSISTENT RESERVE OUT with its list, or UNMAP with one. */
 static void make_list(struct maker *m)
 {
-    uint8_t b[22 + 24] = {0x29, 0}, *cdb = b + 6, *list = b + 22;
+    uint8_t b[22 + 24] = {0x19}, *cdb = b + 6, *list = b + 22;
 
     if (make_random(m, 4)) {
         cdb[0] = 0x5f;
