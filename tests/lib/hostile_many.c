@@ -17,7 +17,8 @@ enum {
     REGISTRANTS = 40,
     GONE = 200,
     MANY = 1200,
-    MANY_LEFT = 1024
+    MANY_LEFT = 1024,
+    TRIES = 200
 };
 
 static void slow_login(void)
@@ -58,6 +59,23 @@ static void too_many_sessions(void)
     want_closed(c);
 }
 
+/* Logged in as soon as the target has looked at who must go: until then its address has too many. */
+static struct raw *session_at_last(uint8_t isid)
+{
+    for (int i = 0; i < TRIES; i++) {
+        struct raw *c = dial(isid);
+        int status = raw_login(c, RAW_TO_FULL, keys_for("vm1", ""));
+
+        if (status != RAW_CLOSED) {
+            want(!status, "login status %d", status);
+            return c;
+        }
+        hang_up(&c);
+        poll(NULL, 0, 50);
+    }
+    unlike("no login in %d tries", TRIES);
+}
+
 /* Those that do not log in make room for others; nobody who has is closed. */
 static void too_many_connections(void)
 {
@@ -66,7 +84,7 @@ static void too_many_connections(void)
 
     for (unsigned i = 0; i < MANY; i++)
         c[i] = dial(2);
-    want_same(session(3, ""), 0, 8, 3);
+    want_same(session_at_last(3), 0, 8, 3);
     want_quiet(kept);
     for (unsigned i = 0; i < MANY; i++) {
         struct pollfd closed = {.fd = c[i]->fd, .events = POLLIN};
