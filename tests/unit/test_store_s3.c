@@ -428,19 +428,35 @@ static void the_instances_role_gives_credentials(void **state)
     assert_int_equal(server.nrequests, 5); /* the same key again */
 }
 
-/* About to expire: new ones are asked for; if that fails the old ones do. */
-static void credentials_are_renewed_before_they_expire(void **state)
+static void on_later(struct timer *t)
 {
+    (void)t;
+    loop_stop(loop);
+}
+
+/* About to expire, but asked for a moment ago: they do until they have, and then there are new ones. */
+static void credentials_are_used_up_and_renewed(void **state)
+{
+    struct timer t;
     struct call c;
 
     (void)state;
     with_role();
-    say_role("ROLE1", 4);
+    say_role("ROLE1", 3);
     say("200 OK", ETAG, "");
     assert_int_equal(call_put(store, &c, "x", "1", 1, STORE_ALWAYS, NULL), 0);
-    say("200 OK", ETAG, ""); /* too soon to ask again */
+    say("200 OK", ETAG, "");
+    server.answers[server.nanswers - 1].close = true;
     assert_int_equal(call_put(store, &c, "x", "1", 1, STORE_ALWAYS, NULL), 0);
     asked(4, "Credential=ROLE1/");
+    timer_init(&t, loop, on_later);
+    timer_set_ms(&t, 3000);
+    loop_run(loop);
+    timer_free(&t);
+    say_role("ROLE2", 3600);
+    say("200 OK", ETAG, "");
+    assert_int_equal(call_put(store, &c, "x", "1", 1, STORE_ALWAYS, NULL), 0);
+    asked(8, "Credential=ROLE2/");
 }
 
 static void expired_credentials_are_replaced(void **state)
@@ -578,7 +594,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_error_after_the_beginning_of_success_is_one, setup, teardown),
         cmocka_unit_test_setup_teardown(a_large_put_under_a_condition_goes_in_one_piece, setup, teardown),
         cmocka_unit_test_setup_teardown(the_instances_role_gives_credentials, setup, teardown),
-        cmocka_unit_test_setup_teardown(credentials_are_renewed_before_they_expire, setup, teardown),
+        cmocka_unit_test_setup_teardown(credentials_are_used_up_and_renewed, setup, teardown),
         cmocka_unit_test_setup_teardown(expired_credentials_are_replaced, setup, teardown),
         cmocka_unit_test_setup_teardown(an_instance_without_a_role_is_a_sentence, setup, teardown),
         cmocka_unit_test_setup_teardown(who_waits_for_credentials_can_be_cancelled, setup, teardown),
