@@ -261,8 +261,7 @@ static bool report_attention(struct command *cmd, unsigned which)
                       {UA_PREEMPTED, SENSE_RESERVATIONS_PREEMPTED},
                       {UA_RELEASED, SENSE_RESERVATIONS_RELEASED},
                       {UA_MODE, SENSE_MODE_PARAMETERS_CHANGED},
-                      {UA_CAPACITY, SENSE_CAPACITY_CHANGED},
-                      {UA_LUNS, SENSE_LUNS_CHANGED}};
+                      {UA_CAPACITY, SENSE_CAPACITY_CHANGED}};
     uint8_t *pending;
 
     if (cmd->op->flags & SCSI_NO_ATTENTION) /* among them those that work without a LUN */

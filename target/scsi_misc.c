@@ -44,8 +44,6 @@ void scsi_report_luns(struct command *cmd)
             put16(p + 8 + 8 * n++, (uint16_t)lun);
     put32(p, 8 * n);
     cmd->in_len = 8 + 8 * n;
-    for (unsigned lun = 0; lun < VM_DISKS_MAX; lun++) /* now it knows (SPC-4 6.33) */
-        cmd->conn->session->attention[lun] &= (uint8_t)~UA_LUNS;
     scsi_reply(cmd, allocation);
 }
 

@@ -23,7 +23,6 @@ enum {
     UA_RELEASED = 16,     /* one was released, or is of another type now */
     UA_UNREGISTERED = 32, /* the session's own registration was removed */
     UA_MODE = 64,         /* another session changed a mode parameter */
-    UA_LUNS = 128,        /* a LUN came or went */
 };
 
 /* Mode parameters that MODE SELECT changes, as they differ from the defaults; one set for all initiators. */
