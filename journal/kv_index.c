@@ -364,17 +364,30 @@ static int apply(struct kv_rocks *r, struct segment *s, uint32_t at, const struc
     return -EBADMSG;
 }
 
+static int write_changes(struct kv_rocks *r)
+{
+    char *text = NULL;
+
+    rocksdb_write(r->db, r->writing, r->changes, &text);
+    rocksdb_writebatch_clear(r->changes);
+    return index_error(text, "write");
+}
+
 int index_apply(struct kv_rocks *r, struct segment *s, uint32_t at, const uint8_t *batch, uint32_t len,
                 enum apply_how how)
 {
     uint32_t next = 0, nops = 0;
-    char *text = NULL;
     struct op op;
     int err = 0;
 
     rocksdb_writebatch_clear(r->changes);
     while (err == 0 && next != len && batch_next(batch, len, &next, &op)) {
-        err = apply(r, s, at, &op, how);
+        /* What a range takes away is counted from the index: it must know of the batch so far, or a value
+         * that was deleted just before is counted twice. */
+        if (op.what == OP_ERASE && how != APPLY_REPLAY)
+            err = write_changes(r);
+        if (err == 0)
+            err = apply(r, s, at, &op, how);
         r->index_bytes += op.key_len + (op.space == KV_DATA ? PLACE_BYTES : op.value_len) + 64;
         nops++;
     }
@@ -382,6 +395,5 @@ int index_apply(struct kv_rocks *r, struct segment *s, uint32_t at, const uint8_
         return err;
     if (next != len || nops != get32(batch + 16))
         return -EBADMSG;
-    rocksdb_write(r->db, r->writing, r->changes, &text);
-    return index_error(text, "write");
+    return write_changes(r);
 }
