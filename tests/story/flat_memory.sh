@@ -32,8 +32,9 @@ flat() {
 }
 
 act "warming up: what has a bound fills"
-soaked writes 200000 >/dev/null
-soaked reads 300000 >/dev/null
+warm=$((ios < 300000 ? ios : 300000))
+soaked writes $warm >/dev/null
+soaked reads $warm >/dev/null
 soaked logins 200 >/dev/null
 flat logins "$logins" 512
 flat reads $((ios / 2)) 1024
