@@ -1,8 +1,9 @@
 /* target/nop.c - NOP both ways, logout and the request for it. On the connection's loop.
  *
  * After ping_seconds of silence a NOP-In asks for an answer. Only an initiator that has shown that it speaks
- * NOP (it answered one, or sent one) is closed for silence: boot firmware such as iPXE ignores pings and
- * idles while the guest thinks. Whether such a peer is alive is TCP's to find (portal.c).
+ * NOP (it answered one, or sent one) is closed for silence: boot firmware such as iPXE ignores pings and idles
+ * while the guest thinks. Not too soon either: a guest that is paused early in its boot has nobody yet who
+ * would log in again. Whether such a peer is alive is TCP's to find (portal.c).
  */
 #include "log.h"
 #include "mem.h"

@@ -22,6 +22,12 @@ vm_create data data1 --disk dc1:data2 --chap-user guest --chap-secret-file "$sta
 script=$root/tests/boot/guest_tools.sh
 show_whole+=("$stage/guest/serial.log")
 SCRIPT=$script vm_boot guest script chain http://10.201.0.3:7262/boot/vm1.ipxe
+# From here until its own iscsid runs nobody in the guest would log in again.
+wait_serial guest 'systemd\[1\]' 300
+act "the kernel is up, its iscsid is not: the guest is paused for 20 s"
+kill -STOP "${pids[guest]}"
+sleep 20
+kill -CONT "${pids[guest]}"
 wait_serial guest BOOT-DONE 300
 act "up; the guest logs in"
 wait_serial guest 'SIGNAL CUT-TWO' 300
