@@ -2,7 +2,8 @@
  *
  *   load-gen URL read|write random|sequential [--bytes N] [--depth N] [--sessions N] [--seconds S]
  *            [--span-mib N] [--process DIR] [--poll] [--digests]
- *            [--single]
+ *            [--single] [--vms N]
+ *   load-gen login URL [--sessions N] [--seconds S] [--process DIR]
  *   load-gen fill URL [--span-mib N]          reads all of it once, 1 MiB at a time
  *   load-gen floor --cores A,B [--seconds S] [--poll]
  *
@@ -10,10 +11,13 @@
  * process (the target's). --poll never sleeps, so that the wake-up of this side is not measured. gen_busy is
  * the part of the time in which this side had something to do: near 1 it may be the bottleneck. "floor" is
  * what TCP over loopback takes for a 48-byte request and a 4 KiB answer between two cores, with nothing
- * behind it.
+ * behind it. "login": that many sessions log in together, again and again: an I/O is one round of it, but CPU
+ * is for one login. --vms N: sessions in turn for the targets whose names end with 1 to N (URL has the
+ * first).
  */
 #include "load_session.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -38,7 +42,7 @@ static struct {
     unsigned sessions, span_mib;
     double seconds;
     int cores[2];
-    bool poll, fill, floor;
+    bool poll, fill, floor, login;
 } args = {.sessions = 1, .seconds = 2};
 static struct load load = {.io_bytes = 4096, .depth = 1};
 static uint64_t counts[BUCKETS], ios;
@@ -84,25 +88,57 @@ static double percentile_us(double part)
     return 0;
 }
 
-/* Of all its threads, by the kernel's ticks. */
-static double cpu_seconds(void)
+/* By the kernel's ticks, of what dir/stat tells of; 0 if it is gone, or its name is not this (NULL: any). */
+static double cpu_of(const char *dir, const char *name)
 {
-    char path[64], text[1024], *p;
+    char path[128], text[1024], *p, *open;
     unsigned long user = 0, system = 0;
     size_t n;
     FILE *f;
 
-    snprintf(path, sizeof path, "%s/stat", args.process);
+    snprintf(path, sizeof path, "%s/stat", dir);
     f = fopen(path, "r");
     if (!f)
-        load_die("%s: %s", path, strerror(errno));
+        return 0;
     n = fread(text, 1, sizeof text - 1, f);
     fclose(f);
     text[n] = '\0';
+    open = strchr(text, '(');
     p = strrchr(text, ')');
-    if (!p || sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
+    if (!open || !p ||
+        sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
         load_die("%s is not understood", path);
+    *p = '\0';
+    if (name && strcmp(open + 1, name) != 0)
+        return 0;
     return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+}
+
+/* Of all threads of the target. */
+static double cpu_seconds(void)
+{
+    return cpu_of(args.process, NULL);
+}
+
+/* Of those called "pool": in isthmus what is not on the path of an I/O. */
+static double cpu_pool_seconds(void)
+{
+    char path[128];
+    struct dirent *e;
+    double sum = 0;
+    DIR *tasks;
+
+    snprintf(path, sizeof path, "%s/task", args.process);
+    tasks = opendir(path);
+    if (!tasks)
+        load_die("%s: %s", path, strerror(errno));
+    while ((e = readdir(tasks))) {
+        snprintf(path, sizeof path, "%s/task/%.20s", args.process, e->d_name);
+        if (e->d_name[0] != '.')
+            sum += cpu_of(path, "pool");
+    }
+    closedir(tasks);
+    return sum;
 }
 
 /* Seconds this process was on a core, and those it was ready but others had the core. */
@@ -136,7 +172,7 @@ static double rss_mb(void)
 
 struct run {
     int epoll;
-    uint64_t begin_ns, end_ns, idle_ns;
+    uint64_t idle_ns;
 };
 
 static void watch(struct run *r, unsigned i, int how)
@@ -192,15 +228,100 @@ static unsigned in_flight(void)
     return n;
 }
 
+/* What is measured around the load. */
+struct measure {
+    double cpu, pool, ran, waited;
+    uint64_t since_ns;
+};
+
+static void measure_begin(struct measure *m)
+{
+    memset(counts, 0, sizeof counts);
+    ios = 0;
+    m->cpu = args.process ? cpu_seconds() : 0;
+    m->pool = args.process ? cpu_pool_seconds() : 0;
+    own_seconds(&m->ran, &m->waited);
+    m->since_ns = now_ns();
+}
+
+/* busy < 0: what this process computed. CPU time is told for one of so many parts of an I/O. */
+static void measure_end(const struct measure *m, double busy, double login_ms, unsigned parts)
+{
+    double seconds = (double)(now_ns() - m->since_ns) / 1e9, ran, waited, cpu = 0, pool = 0, rss = 0;
+
+    own_seconds(&ran, &waited);
+    if (args.process) {
+        cpu = cpu_seconds() - m->cpu;
+        pool = cpu_pool_seconds() - m->pool;
+        rss = rss_mb();
+    }
+    busy = busy < 0 ? (ran - m->ran) / seconds : busy;
+    waited = (waited - m->waited) / seconds;
+    printf("{\"iops\": %.0f, \"mib_s\": %.1f, \"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f, "
+           "\"cpu_us_per_io\": %.2f, \"pool_us_per_io\": %.2f, \"cpu_share\": %.2f, \"rss_mb\": %.1f, "
+           "\"gen_busy\": %.2f, "
+           "\"gen_waited\": %.2f, \"login_ms\": %.1f}\n",
+           (double)ios / seconds, (double)ios * load.io_bytes / seconds / (1 << 20), percentile_us(0.5),
+           percentile_us(0.99), percentile_us(0.999), ios ? cpu * 1e6 / (double)ios / parts : 0,
+           ios ? pool * 1e6 / (double)ios / parts : 0, cpu / seconds, rss, busy, waited, login_ms);
+}
+
+static double log_in_together(void)
+{
+    uint64_t since_ns = now_ns();
+
+    for (unsigned i = 0; i < args.sessions; i++)
+        load_session_dial(sessions[i]);
+    for (unsigned i = 0; i < args.sessions; i++)
+        load_session_login(sessions[i]);
+    return (double)(now_ns() - since_ns) / 1e6;
+}
+
+static void drive_logins(void)
+{
+    struct measure m;
+    double ms = 0;
+
+    load.io_bytes = 0;
+    for (unsigned i = 0; i < args.sessions; i++)
+        sessions[i] = load_session_make(&load, i + 1);
+    log_in_together();
+    measure_begin(&m);
+    do {
+        for (unsigned i = 0; i < args.sessions; i++)
+            load_session_hang_up(sessions[i]);
+        ms = log_in_together();
+        on_done((uint64_t)(ms * 1e6));
+    } while (now_ns() - m.since_ns < (uint64_t)(args.seconds * 1e9));
+    measure_end(&m, -1, ms, args.sessions);
+    for (unsigned i = 0; i < args.sessions; i++)
+        load_session_free(&sessions[i]);
+}
+
+static void end_all(struct run *r)
+{
+    uint64_t since_ns = now_ns();
+
+    load.ending = true;
+    while (in_flight() > 0) {
+        turn(r);
+        if (load.now_ns - since_ns > 20 * SECOND_NS)
+            load_die("%u I/Os have no answer after 20 s", in_flight());
+    }
+    for (unsigned i = 0; i < args.sessions; i++)
+        load_session_free(&sessions[i]);
+    close(r->epoll);
+}
+
 static void drive(void)
 {
     struct run r = {.epoll = epoll_create1(EPOLL_CLOEXEC)};
-    double cpu = 0, rss = 0, seconds, login_ms, ran, waited, ran_before, waited_before;
-    uint64_t wall = now_ns();
+    struct measure m;
+    double login_ms;
 
     for (unsigned i = 0; i < args.sessions; i++)
-        sessions[i] = load_session_new(&load, i + 1);
-    login_ms = (double)(now_ns() - wall) / 1e6;
+        sessions[i] = load_session_make(&load, i + 1);
+    login_ms = log_in_together();
     for (unsigned i = 0; i < args.sessions; i++)
         load_session_prepare(sessions[i]);
     load.now_ns = now_ns();
@@ -209,37 +330,12 @@ static void drive(void)
         watch(&r, i, EPOLL_CTL_ADD);
     }
     run_until(&r, load.now_ns + WARM_NS);
-    memset(counts, 0, sizeof counts);
-    ios = r.idle_ns = 0;
-    if (args.process)
-        cpu = cpu_seconds();
-    own_seconds(&ran_before, &waited_before);
-    r.begin_ns = load.now_ns = now_ns();
-    run_until(&r, r.begin_ns + (uint64_t)(args.seconds * 1e9));
-    r.end_ns = now_ns();
-    own_seconds(&ran, &waited);
-    seconds = (double)(r.end_ns - r.begin_ns) / 1e9;
-    if (args.process) {
-        cpu = cpu_seconds() - cpu;
-        rss = rss_mb();
-    }
-    printf("{\"iops\": %.0f, \"mib_s\": %.1f, \"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f, "
-           "\"cpu_us_per_io\": %.2f, \"cpu_share\": %.2f, \"rss_mb\": %.1f, \"gen_busy\": %.2f, "
-           "\"gen_waited\": %.2f, \"login_ms\": %.1f}\n",
-           (double)ios / seconds, (double)ios * load.io_bytes / seconds / (1 << 20), percentile_us(0.5),
-           percentile_us(0.99), percentile_us(0.999), ios ? cpu * 1e6 / (double)ios : 0, cpu / seconds, rss,
-           args.poll ? 1 - (double)r.idle_ns / (double)(r.end_ns - r.begin_ns) : (ran - ran_before) / seconds,
-           (waited - waited_before) / seconds, login_ms);
-    load.ending = true;
-    wall = now_ns();
-    while (in_flight() > 0) {
-        turn(&r);
-        if (load.now_ns - wall > 20 * SECOND_NS)
-            load_die("%u I/Os have no answer after 20 s", in_flight());
-    }
-    for (unsigned i = 0; i < args.sessions; i++)
-        load_session_free(&sessions[i]);
-    close(r.epoll);
+    r.idle_ns = 0;
+    measure_begin(&m);
+    load.now_ns = m.since_ns;
+    run_until(&r, m.since_ns + (uint64_t)(args.seconds * 1e9));
+    measure_end(&m, args.poll ? 1 - (double)r.idle_ns / (double)(now_ns() - m.since_ns) : -1, login_ms, 1);
+    end_all(&r);
 }
 
 /* Every block once: what is read afterwards is where the target keeps it. */
@@ -372,6 +468,8 @@ static void parse_option(char **argv, int *i)
         load.depth = number(value, 128);
     else if (strcmp(name, "--sessions") == 0)
         args.sessions = number(value, SESSIONS_MAX);
+    else if (strcmp(name, "--vms") == 0)
+        load.vms = number(value, 9);
     else if (strcmp(name, "--span-mib") == 0)
         args.span_mib = number(value, 1 << 20);
     else if (strcmp(name, "--process") == 0)
@@ -399,11 +497,12 @@ static bool parse(int argc, char **argv)
     }
     args.floor = nwords == 1 && strcmp(words[0], "floor") == 0;
     args.fill = nwords == 2 && strcmp(words[0], "fill") == 0;
-    args.url = words[args.fill ? 1 : 0];
+    args.login = nwords == 2 && strcmp(words[0], "login") == 0;
+    args.url = words[args.fill || args.login ? 1 : 0];
     load.write = strcmp(words[1], "write") == 0;
     load.sequential = strcmp(words[2], "sequential") == 0;
     load.span_bytes = (uint64_t)args.span_mib << 20;
-    return args.floor || (args.fill && args.span_mib) ||
+    return args.floor || (args.login && args.sessions) || (args.fill && args.span_mib) ||
            (nwords == 3 && (load.write || strcmp(words[1], "read") == 0) &&
             (load.sequential || strcmp(words[2], "random") == 0) && load.depth && load.io_bytes &&
             args.sessions && args.seconds > 0);
@@ -413,8 +512,8 @@ int main(int argc, char **argv)
 {
     if (!parse(argc, argv)) {
         fprintf(stderr,
-                "usage: load-gen URL read|write random|sequential [options] | fill URL --span-mib N |\n"
-                "                load-gen floor --cores A,B [--seconds S] [--poll]\n");
+                "usage: load-gen URL read|write random|sequential [options] | login URL --sessions N |\n"
+                "                fill URL --span-mib N | floor --cores A,B [--seconds S] [--poll]\n");
         return 2;
     }
     load.done = on_done;
@@ -425,6 +524,8 @@ int main(int argc, char **argv)
     load_url(&load, args.url);
     if (args.fill)
         fill();
+    else if (args.login)
+        drive_logins();
     else
         drive();
     return 0;

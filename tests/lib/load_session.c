@@ -50,6 +50,8 @@ struct slot {
 struct load_session {
     struct load *load;
     int fd;
+    unsigned number;
+    uint8_t login[BHS];
     uint32_t cmd_sn, max_cmd_sn, exp_stat_sn;
     uint32_t segment, first_burst, max_burst; /* the target's */
     bool immediate, header_digest, data_digest;
@@ -165,8 +167,13 @@ static size_t offer(struct load_session *s, unsigned number, char *text)
 {
     const char *digest = s->load->digests ? "CRC32C" : "None";
     size_t n = add_key(text, 0, "InitiatorName=iqn.2026-11.org.isthmus.test:load-%u", number);
+    int stem = (int)strlen(s->load->target);
 
-    n = add_key(text, n, "TargetName=%s", s->load->target);
+    if (s->load->vms > 1) { /* that name ends with 1, and there are others */
+        n = add_key(text, n, "TargetName=%.*s%u", stem - 1, s->load->target, (number - 1) % s->load->vms + 1);
+    } else {
+        n = add_key(text, n, "TargetName=%s", s->load->target);
+    }
     n = add_key(text, n, "SessionType=Normal");
     n = add_key(text, n, "HeaderDigest=%s", digest);
     n = add_key(text, n, "DataDigest=%s", digest);
@@ -179,37 +186,56 @@ static size_t offer(struct load_session *s, unsigned number, char *text)
     return add_key(text, n, "ErrorRecoveryLevel=0");
 }
 
-static void login(struct load_session *s, unsigned number)
+static void send_login(struct load_session *s, const char *text, size_t n)
 {
-    uint8_t bhs[BHS] = {0x43, 0x87}, answer[BHS], data[16384];
+    put24(s->login + 5, (uint32_t)n);
+    put32(s->login + 28, s->exp_stat_sn);
+    send_all(s, s->login, BHS);
+    send_all(s, text, (n + 3) & ~(size_t)3);
+}
+
+static void begin_login(struct load_session *s, unsigned number)
+{
     char text[1024] = "";
     size_t n = offer(s, number, text);
-    bool header_digest, data_digest;
 
-    bhs[8] = 0x80; /* a random ISID */
-    if (getrandom(bhs + 9, 3, 0) != 3)
+    s->login[0] = 0x43;
+    s->login[1] = 0x87;
+    s->login[8] = 0x80; /* a random ISID */
+    if (getrandom(s->login + 9, 3, 0) != 3)
         load_die("no random bytes");
-    put16(bhs + 12, (uint16_t)number);
+    put16(s->login + 12, (uint16_t)number);
     s->segment = 8192;
     s->first_burst = 65536;
     s->max_burst = SEGMENT;
     s->immediate = true;
     s->cmd_sn = 1;
-    put32(bhs + 16, 1);
-    put32(bhs + 24, s->cmd_sn);
-    do {
-        uint32_t got, at = 0;
+    put32(s->login + 16, 1);
+    put32(s->login + 24, s->cmd_sn);
+    send_login(s, text, n);
+}
 
-        put24(bhs + 5, (uint32_t)n);
-        put32(bhs + 28, s->exp_stat_sn);
-        send_all(s, bhs, BHS);
-        send_all(s, text, (n + 3) & ~(size_t)3);
-        header_digest = s->header_digest, data_digest = s->data_digest;
-        s->header_digest = s->data_digest = false;
-        got = recv_pdu(s, answer, data, sizeof data - 1);
-        s->header_digest = header_digest, s->data_digest = data_digest;
-        if ((answer[0] & 0x3f) != 0x23 || get16(answer + 36) != 0)
-            load_die("login refused: opcode %02x status %04x", answer[0], get16(answer + 36));
+/* The digests that are agreed to begin with the next phase. */
+static uint32_t recv_login(struct load_session *s, uint8_t *answer, uint8_t *data, uint32_t room)
+{
+    bool header_digest = s->header_digest, data_digest = s->data_digest;
+    uint32_t got;
+
+    s->header_digest = s->data_digest = false;
+    got = recv_pdu(s, answer, data, room);
+    s->header_digest = header_digest, s->data_digest = data_digest;
+    if ((answer[0] & 0x3f) != 0x23 || get16(answer + 36) != 0)
+        load_die("login refused: opcode %02x status %04x", answer[0], get16(answer + 36));
+    return got;
+}
+
+void load_session_login(struct load_session *s)
+{
+    uint8_t answer[BHS], data[16384];
+
+    for (;;) {
+        uint32_t got = recv_login(s, answer, data, sizeof data - 1), at = 0;
+
         data[got] = '\0';
         for (; at < got; at += (uint32_t)strlen((char *)data + at) + 1) {
             char *pair = (char *)data + at, *equals = strchr(pair, '=');
@@ -223,9 +249,11 @@ static void login(struct load_session *s, unsigned number)
         }
         s->exp_stat_sn = get32(answer + 24) + 1;
         s->max_cmd_sn = get32(answer + 32);
-        memcpy(bhs + 14, answer + 14, 2);
-        n = 0;
-    } while ((answer[1] & 0x83) != 0x83);
+        if ((answer[1] & 0x83) == 0x83)
+            break;
+        memcpy(s->login + 14, answer + 14, 2);
+        send_login(s, "", 0);
+    }
     if (s->load->digests && !(s->header_digest && s->data_digest))
         load_die("the target does not agree to digests: header %s, data %s",
                  s->header_digest ? "CRC32C" : "None", s->data_digest ? "CRC32C" : "None");
@@ -245,16 +273,21 @@ static void dial(struct load_session *s)
     freeaddrinfo(found);
 }
 
-struct load_session *load_session_new(struct load *load, unsigned number)
+static void make_pool(void)
+{
+    if (pool)
+        return;
+    pool = malloc(POOL);
+    for (size_t at = 0; pool && at < POOL; at += 256)
+        if (getrandom(pool + at, 256, 0) != 256)
+            load_die("no random bytes");
+}
+
+struct load_session *load_session_make(struct load *load, unsigned number)
 {
     struct load_session *s = calloc(1, sizeof *s);
 
-    if (!pool) {
-        pool = malloc(POOL);
-        for (size_t at = 0; pool && at < POOL; at += 256)
-            if (getrandom(pool + at, 256, 0) != 256)
-                load_die("no random bytes");
-    }
+    make_pool();
     s->load = load;
     s->random = number * 0x9e3779b97f4a7c15u + 1;
     s->slots = calloc(load->depth, sizeof *s->slots);
@@ -264,9 +297,39 @@ struct load_session *load_session_new(struct load *load, unsigned number)
     if (!s->slots || !s->idle || !s->queue || !s->rx || !pool)
         load_die("out of memory");
     s->rx_size = !load->write && load->io_bytes >= BIG ? RX_BIG : RX_SMALL;
-    dial(s);
-    login(s, number);
+    s->number = number;
+    s->fd = -1;
     return s;
+}
+
+void load_session_dial(struct load_session *s)
+{
+    dial(s);
+    begin_login(s, s->number);
+}
+
+struct load_session *load_session_new(struct load *load, unsigned number)
+{
+    struct load_session *s = load_session_make(load, number);
+
+    load_session_dial(s);
+    load_session_login(s);
+    return s;
+}
+
+/* What the target has not read yet is lost on it; it has nothing in flight. */
+void load_session_hang_up(struct load_session *s)
+{
+    uint8_t bytes[256];
+
+    shutdown(s->fd, SHUT_WR);
+    while (recv(s->fd, bytes, sizeof bytes, 0) > 0)
+        ;
+    close(s->fd);
+    s->fd = -1;
+    s->exp_stat_sn = 0;
+    s->header_digest = s->data_digest = false;
+    memset(s->login, 0, sizeof s->login);
 }
 
 static void put_command(struct load_session *s, uint8_t *bhs, uint32_t tag, uint32_t len, const uint8_t *cdb)
@@ -624,7 +687,8 @@ void load_session_free(struct load_session **ps)
 {
     struct load_session *s = *ps;
 
-    close(s->fd);
+    if (s->fd >= 0)
+        close(s->fd);
     free(s->slots);
     free(s->idle);
     free(s->queue);

@@ -13,7 +13,8 @@ struct load {
     const char *host, *port, *target;
     unsigned lun;
     bool write, sequential, digests;
-    bool single; /* a PDU by a system call */
+    bool single;  /* a PDU by a system call */
+    unsigned vms; /* sessions go to so many targets in turn: their names differ in the last digit, from 1 */
     uint32_t io_bytes, depth;
     uint64_t span_bytes; /* 0: the whole disk */
     uint64_t now_ns;     /* of this turn */
@@ -29,6 +30,13 @@ void load_url(struct load *, const char *url);
 
 /* Connects and logs in, waiting. */
 struct load_session *load_session_new(struct load *, unsigned number);
+/* The same in steps. It has no connection yet: */
+struct load_session *load_session_make(struct load *, unsigned number);
+/* Connects, and sends the login's request; login takes the answer, waiting: so many log in together. */
+void load_session_dial(struct load_session *);
+void load_session_login(struct load_session *);
+/* Closes without a logout, and waits until the target has closed, too. It may dial again. */
+void load_session_hang_up(struct load_session *);
 /* After all are logged in: clears unit attentions, reads the size. */
 void load_session_prepare(struct load_session *);
 /* Fills the queue; nothing waits from here on. */
