@@ -119,18 +119,17 @@ static void done_look(struct work *w)
     struct ds_base *b = &f->b;
     uint64_t again_ms = SIZE_POLL_MS;
 
-    if (b->closing) {
+    if (f->fd < 0) /* afterwards it stays, as reads on the pool use it */
         f->fd = f->look_fd;
-    } else if (f->look_err) {
+    if (!b->closing && f->look_err) {
         refuse(f);
         again_ms = ds_backoff_ms(b->loop, f->look_fails++);
-    } else {
+    } else if (!b->closing) {
         struct datastore_info info = {.bytes = (f->look_bytes + SECTOR - 1) / SECTOR * SECTOR,
                                       .block_bytes = f->look_block,
                                       .max_io_bytes = IO_BYTES_MAX,
                                       .read_only = true};
         snprintf(info.identity, sizeof info.identity, "%s", f->path);
-        f->fd = f->look_fd;
         f->look_fails = 0;
         ds_trouble_clear(b);
         ds_known(b, &info);

@@ -54,6 +54,7 @@ struct commit {
     /* building: by the pool while `building` */
     struct logobj_builder *builder;
     struct work build;
+    struct outgoing *filling; /* by build: the ring may move meanwhile */
     bool building, built_last, sorted;
     size_t at;          /* the next extent, */
     uint32_t at_sector; /* and where in it */

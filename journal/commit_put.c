@@ -125,7 +125,7 @@ static bool object_is_full(const struct commit *c)
 static void build_run(struct work *w)
 {
     struct commit *c = container_of(w, struct commit, build);
-    struct outgoing *o = out_at(c, c->count - 1);
+    struct outgoing *o = c->filling;
     uint64_t bytes = 0;
 
     if (!c->sorted) {
@@ -149,7 +149,7 @@ static void put_object(struct commit *c, struct outgoing *o);
 static void build_done(struct work *w)
 {
     struct commit *c = container_of(w, struct commit, build);
-    struct outgoing *o = out_at(c, c->count - 1);
+    struct outgoing *o = c->filling;
 
     if (c->build_status == 0 && c->builder && !c->failed) { /* the next slice */
         loop_work(c->conf.loop, w);
@@ -186,6 +186,7 @@ static void build_begin(struct commit *c)
     o->commit = c;
     o->state = OUT_BUILDING;
     c->building = true;
+    c->filling = o;
     c->build = (struct work){.run = build_run, .done = build_done};
     loop_work(c->conf.loop, &c->build);
 }
