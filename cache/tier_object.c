@@ -405,7 +405,7 @@ static uint32_t object_alike(struct tier *t, uint64_t first, uint32_t count)
     struct tier_object *o = container_of(t, struct tier_object, tier);
     uint32_t n = map_alike(o->map, o->disk, first, count);
 
-    return map_knows(o->map, o->disk, first) ? n : tier_alike(t->next, first, n);
+    return map_holds(o->map, o->disk, first) ? n : tier_alike(t->next, first, n);
 }
 
 static void object_promote(struct tier *t, struct block_req *req)

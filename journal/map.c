@@ -154,18 +154,18 @@ void map_object_name(char name[MAP_NAME_MAX], const uint8_t id[VMLOG_ID_BYTES], 
 
 /* --- which blocks it knows ------------------------------------------------------------------------------*/
 
-static void known_set(struct known *k, uint64_t region, uint64_t bits)
+static void known_set(struct known *k, uint64_t region, struct region_blocks blocks)
 {
     if (region >= k->nregions) {
         uint64_t n = region + region / 8 + 64;
 
-        if (bits == 0)
+        if (!blocks.some)
             return;
-        k->bits = xrealloc(k->bits, n * sizeof *k->bits);
-        memset(k->bits + k->nregions, 0, (n - k->nregions) * sizeof *k->bits);
+        k->regions = xrealloc(k->regions, n * sizeof *k->regions);
+        memset(k->regions + k->nregions, 0, (n - k->nregions) * sizeof *k->regions);
         k->nregions = n;
     }
-    k->bits[region] = bits;
+    k->regions[region] = blocks;
 }
 
 bool map_knows(const struct map *m, uint8_t disk, uint64_t block)
@@ -173,16 +173,25 @@ bool map_knows(const struct map *m, uint8_t disk, uint64_t block)
     const struct known *k = &m->disks[disk];
     uint64_t region = block / REGION_BLOCKS;
 
-    return region < k->nregions && (k->bits[region] >> block % REGION_BLOCKS & 1);
+    return region < k->nregions && (k->regions[region].some >> block % REGION_BLOCKS & 1);
+}
+
+bool map_holds(const struct map *m, uint8_t disk, uint64_t block)
+{
+    const struct known *k = &m->disks[disk];
+    uint64_t region = block / REGION_BLOCKS;
+
+    return region < k->nregions && (k->regions[region].all >> block % REGION_BLOCKS & 1);
 }
 
 uint32_t map_alike(const struct map *m, uint8_t disk, uint64_t first, uint32_t count)
 {
-    bool known = map_knows(m, disk, first);
+    bool known = map_knows(m, disk, first), whole = map_holds(m, disk, first);
     uint64_t end = m->disks[disk].nregions * REGION_BLOCKS; /* behind it nothing is known */
     uint32_t n = 1;
 
-    while (n < count && first + n < end && map_knows(m, disk, first + n) == known)
+    while (n < count && first + n < end && map_knows(m, disk, first + n) == known &&
+           map_holds(m, disk, first + n) == whole)
         n++;
     return known || first + n < end ? n : count;
 }
@@ -192,13 +201,13 @@ const struct map_state *map_state(const struct map *m)
     return &m->state;
 }
 
-void map_mark(struct map_change *c, uint8_t disk, uint64_t region, uint64_t bits)
+void map_mark(struct map_change *c, uint8_t disk, uint64_t region, struct region_blocks blocks)
 {
     if (c->nmarks == c->room) {
         c->room = c->room ? c->room * 2 : 64;
         c->marks = xrealloc(c->marks, c->room * sizeof *c->marks);
     }
-    c->marks[c->nmarks++] = (struct mark){.disk = disk, .region = region, .bits = bits};
+    c->marks[c->nmarks++] = (struct mark){.disk = disk, .region = region, .blocks = blocks};
 }
 
 void map_install(struct map *m, struct map_change **cp)
@@ -207,7 +216,7 @@ void map_install(struct map *m, struct map_change **cp)
 
     *cp = NULL;
     for (size_t i = 0; i < c->nmarks; i++)
-        known_set(&m->disks[c->marks[i].disk], c->marks[i].region, c->marks[i].bits);
+        known_set(&m->disks[c->marks[i].disk], c->marks[i].region, c->marks[i].blocks);
     if (c->has_state)
         m->state = c->state;
     free(c->marks);
@@ -403,7 +412,7 @@ void map_close(struct map **mp)
         free(n);
     }
     for (unsigned i = 0; i < VMLOG_DISKS; i++)
-        free(m->disks[i].bits);
+        free(m->disks[i].regions);
     pthread_mutex_destroy(&m->lock);
     free(m->vm);
     free(m);

@@ -1,10 +1,11 @@
 /* journal/map.h - where the newest committed copy of each sector is, of those that the source disk lacks.
  *
- * One map per VM, in the journal's RocksDB (docs/log.md). In memory is only which blocks it knows of: a bit
- * per 4 KiB block of the regions that have any, and the table of its log objects.
+ * One map per VM, in the journal's RocksDB (docs/log.md). In memory is only which blocks it knows of: two
+ * bits per 4 KiB block of the regions that have any, and the table of its log objects.
  *
- * Threads: map_knows, map_alike, map_state and map_install belong to the VM's loop. What is marked "blocking"
- * runs in loop_work; of those that change the map one at a time per VM, while lookups go on beside it.
+ * Threads: map_knows, map_holds, map_alike, map_state and map_install belong to the VM's loop. What is marked
+ * "blocking" runs in loop_work; of those that change the map one at a time per VM, while lookups go on beside
+ * it.
  */
 #ifndef ISTHMUS_MAP_H
 #define ISTHMUS_MAP_H
@@ -41,9 +42,10 @@ int map_delete(struct journal *, const uint8_t id[VMLOG_ID_BYTES], struct why *)
 
 const struct map_state *map_state(const struct map *); /* as last installed */
 
-/* Blocks of 4096 bytes: does the map know sectors of this one; and how many from `first`, at least one, are
- * the same in that. */
+/* Blocks of 4096 bytes: does the map know sectors of this one; all of them; and how many from `first`, at
+ * least one, are the same in both. */
 bool map_knows(const struct map *, uint8_t disk, uint64_t block);
+bool map_holds(const struct map *, uint8_t disk, uint64_t block);
 uint32_t map_alike(const struct map *, uint8_t disk, uint64_t first, uint32_t count);
 
 /* Blocking. As vmlog_pieces. -EBADMSG: a row was altered. */

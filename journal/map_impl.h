@@ -23,9 +23,9 @@ struct object_node {
 RB_HEAD(object_tree, object_node);
 RB_PROTOTYPE(object_tree, object_node, entry, object_order)
 
-/* Which blocks of one disk the map knows of: 64 bits a region. */
+/* Which blocks of one disk the map knows of. */
 struct known {
-    uint64_t *bits;
+    struct region_blocks *regions;
     uint64_t nregions;
 };
 
@@ -44,7 +44,8 @@ struct map {
 };
 
 struct mark {
-    uint64_t region, bits;
+    uint64_t region;
+    struct region_blocks blocks;
     uint8_t disk;
 };
 
@@ -64,7 +65,7 @@ int map_state_read(struct map_state *, const uint8_t *value, size_t n); /* 0 or 
 struct row_range map_range(const uint8_t id[VMLOG_ID_BYTES], enum kv_space);
 struct object_node *map_object_find(struct map *, uint64_t first); /* lock */
 void map_object_insert(struct map *, const struct map_object *);   /* lock; new or replaced */
-void map_mark(struct map_change *, uint8_t disk, uint64_t region, uint64_t bits);
+void map_mark(struct map_change *, uint8_t disk, uint64_t region, struct region_blocks);
 /* As map_each, from this region on. */
 int map_each_from(struct map *, uint8_t disk, uint64_t region,
                   int (*each)(void *arg, uint8_t disk, uint64_t lba, const struct region *), void *arg);

@@ -180,14 +180,24 @@ void region_drop(struct region *g, uint64_t through,
     g->n = kept;
 }
 
-uint64_t region_blocks(const struct region *g)
+struct region_blocks region_blocks(const struct region *g)
 {
-    uint64_t bits = 0;
+    struct region_blocks blocks = {0};
+    uint32_t from = 0, to = 0; /* the sectors without a gap, up to here */
 
-    for (unsigned i = 0; i < g->n; i++)
-        for (uint32_t b = g->entries[i].sector / 8; b <= (end_of(&g->entries[i]) - 1) / 8; b++)
-            bits |= UINT64_C(1) << b;
-    return bits;
+    for (unsigned i = 0; i < g->n; i++) {
+        const struct region_entry *e = &g->entries[i];
+
+        if (e->sector != to)
+            from = e->sector;
+        to = end_of(e);
+        for (uint32_t b = e->sector / REGION_BLOCK_SECTORS; b <= (to - 1) / REGION_BLOCK_SECTORS; b++) {
+            blocks.some |= UINT64_C(1) << b;
+            if (b * REGION_BLOCK_SECTORS >= from && (b + 1) * REGION_BLOCK_SECTORS <= to)
+                blocks.all |= UINT64_C(1) << b;
+        }
+    }
+    return blocks;
 }
 
 const struct region_entry *region_find(const struct region *g, uint32_t sector)

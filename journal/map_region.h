@@ -8,7 +8,7 @@
 
 #include "logobj.h"
 
-enum { REGION_SECTORS = 512, REGION_BLOCKS = 64, REGION_ENTRY_BYTES = 24 };
+enum { REGION_SECTORS = 512, REGION_BLOCKS = 64, REGION_BLOCK_SECTORS = 8, REGION_ENTRY_BYTES = 24 };
 
 struct region_entry {
     uint16_t sector, nsectors;
@@ -39,8 +39,11 @@ uint32_t region_move(struct region *, const struct region_entry *e, uint64_t fro
 /* Drops every entry of an object whose first SEQ is at or below `through`. */
 void region_drop(struct region *, uint64_t through,
                  void (*gone)(void *arg, uint64_t object, uint32_t nsectors), void *arg);
-/* One bit per block of 4096 bytes: an entry touches it. */
-uint64_t region_blocks(const struct region *);
+/* One bit per block of 4096 bytes: entries have some of it; and all of it. */
+struct region_blocks {
+    uint64_t some, all;
+};
+struct region_blocks region_blocks(const struct region *);
 /* The entry at or after this sector, or NULL. */
 const struct region_entry *region_find(const struct region *, uint32_t sector);
 

@@ -48,6 +48,12 @@ wait_for 20 "everything to be in the store" committed
 crash edge
 edge_start
 expect "the same from the store after a crash" same
+act "with the on-prem side gone: whole blocks of 4 KiB, though reading ahead asks for more"
+stop onprem
+crash edge
+edge_start
+there() { timeout $((60 * slowness)) lun-io read "$(url vm1)" 20008 5848 | cmp - <(dd if=expected.img bs=512 skip=20008 count=5848 status=none); }
+expect "what the store holds" there
 refuse "anything readable in the store" grep -rqa "secret line" "$stage/edge-data/store"
 expect "the source unchanged" test "$checksum" = "$(sha256sum <source.img)"
 stop edge

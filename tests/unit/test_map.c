@@ -251,6 +251,10 @@ static void a_whole_disk_is_unmapped(void **state)
     install_now(w, &c);
     assert_false(map_knows(w->map, 0, 11));
     assert_true(map_knows(w->map, 0, 12));
+    assert_false(map_holds(w->map, 0, 12)); /* the source disk has its first sectors */
+    assert_true(map_holds(w->map, 0, 13));
+    assert_int_equal(map_alike(w->map, 0, 12, 100), 1);
+    assert_int_equal(map_alike(w->map, 0, 13, 100), 100);
     assert_true(map_knows(w->map, 0, UINT64_C(70000) * REGION_BLOCKS));
     assert_int_equal(map_lookup(w->map, 0, UINT64_C(69999) * REGION_SECTORS, 8, &p, 1, &n, &covered), 0);
     assert_int_equal(p.kind, PIECE_ZERO);
