@@ -34,7 +34,8 @@ struct azure_auth {
     struct found now;
     unsigned version;
     char *words;
-    char *file; /* where the key or the SAS token is read from; NULL: it was in the environment */
+    char *file;      /* where the key or the SAS token is read from; or */
+    const char *env; /* the environment's variable that has it */
     struct work work;
     int work_status;
     struct why work_why;
@@ -85,13 +86,16 @@ static int find_in_text(enum azure_way way, const char *text, const char *from, 
     return 0;
 }
 
-static int find_in_file(enum azure_way way, const char *file, struct found *f, struct why *why)
+static int find(const struct azure_auth *a, struct found *f, struct why *why)
 {
     char text[SECRET_MAX];
-    int rc = conf_read_secret(file, text, sizeof(text), why);
+    int rc;
 
+    if (a->env)
+        return find_in_text(a->way, getenv(a->env), a->env, f, why);
+    rc = conf_read_secret(a->file, text, sizeof(text), why);
     if (rc == 0)
-        rc = find_in_text(way, text, file, f, why);
+        rc = find_in_text(a->way, text, a->file, f, why);
     OPENSSL_cleanse(text, sizeof(text));
     return rc;
 }
@@ -100,7 +104,7 @@ static void run_read(struct work *w)
 {
     struct azure_auth *a = container_of(w, struct azure_auth, work);
 
-    a->work_status = find_in_file(a->way, a->file, &a->work_found, &a->work_why);
+    a->work_status = find(a, &a->work_found, &a->work_why);
 }
 
 static void on_read(struct work *w)
@@ -217,26 +221,19 @@ const char *azure_auth_words(const struct azure_auth *a)
 
 /* --- where it comes from --- */
 
-static int from_file(struct azure_auth *a, enum azure_way way, const char *file, struct why *why)
+/* file, or NULL and the environment's variable env. */
+static int from_text(struct azure_auth *a, enum azure_way way, const char *file, const char *env,
+                     struct why *why)
 {
     struct found f;
-    int rc = find_in_file(way, file, &f, why);
+    int rc;
 
     a->way = way;
-    a->file = xstrdup(file);
-    a->words = xasprintf("%s in %s", way == AZURE_SAS ? "the SAS token" : "the account key", file);
-    if (rc == 0)
-        take(a, &f);
-    return rc;
-}
-
-static int from_environment(struct azure_auth *a, enum azure_way way, const char *name, struct why *why)
-{
-    struct found f;
-    int rc = find_in_text(way, getenv(name), name, &f, why);
-
-    a->way = way;
-    a->words = xasprintf("%s in %s", way == AZURE_SAS ? "the SAS token" : "the account key", name);
+    a->file = file ? xstrdup(file) : NULL;
+    a->env = env;
+    a->words =
+        xasprintf("%s in %s", way == AZURE_SAS ? "the SAS token" : "the account key", file ? file : env);
+    rc = find(a, &f, why);
     if (rc == 0)
         take(a, &f);
     return rc;
@@ -271,13 +268,13 @@ static int choose(struct azure_auth *a, const struct store_conf *c, struct why *
         return why_set(why, -EINVAL,
                        "the store has an account_key_file and a sas_file: only one can be used");
     if (c->account_key_file[0])
-        return from_file(a, AZURE_SHARED_KEY, c->account_key_file, why);
+        return from_text(a, AZURE_SHARED_KEY, c->account_key_file, NULL, why);
     if (c->sas_file[0])
-        return from_file(a, AZURE_SAS, c->sas_file, why);
+        return from_text(a, AZURE_SAS, c->sas_file, NULL, why);
     if (!c->client_id[0] && in_environment("AZURE_STORAGE_KEY"))
-        return from_environment(a, AZURE_SHARED_KEY, "AZURE_STORAGE_KEY", why);
+        return from_text(a, AZURE_SHARED_KEY, NULL, "AZURE_STORAGE_KEY", why);
     if (!c->client_id[0] && in_environment("AZURE_STORAGE_SAS_TOKEN"))
-        return from_environment(a, AZURE_SAS, "AZURE_STORAGE_SAS_TOKEN", why);
+        return from_text(a, AZURE_SAS, NULL, "AZURE_STORAGE_SAS_TOKEN", why);
     return from_identity(a, c, why);
 }
 

@@ -40,9 +40,9 @@ int azure_auth_parse_token(const char *json, size_t n, char **token, int64_t *le
     char shown[200];
     int rc = 0;
 
-    store_web_plain(error ? error : "there is no token in it", shown, sizeof(shown));
+    store_web_plain(error ? error : "", shown, sizeof(shown));
     if (!text || !plain(text))
-        rc = why_set(why, -EACCES, "%s", shown);
+        rc = why_set(why, -EACCES, "%s", shown[0] ? shown : "there is no token in it");
     else if (expires_in <= 0)
         rc = why_set(why, -EACCES, "the token has expired already");
     if (rc == 0) {

@@ -86,17 +86,17 @@ static void on_element(void *arg, const char *path, const char *value)
     }
 }
 
-/* Where the next page begins: in the middle of this page of the store's, or with its next one. */
+/* Where the next page begins: in the middle of this page of the store's, or with its next one. What it named
+ * so far was in rising order: once a key is greater than `after`, all on later pages are. */
 static int set_next(struct ask *a)
 {
     struct store_page *page = a->req->page;
-    const char *marker = a->full ? a->marker : a->next;
 
-    if (!a->full && !a->next)
-        return 0;
-    page->next = xasprintf("%s %s", page->count > 0 ? page->entries[page->count - 1].key : a->after,
-                           marker ? marker : "");
-    return strlen(page->next) <= STORE_TOKEN_MAX ? 0 : -EBADMSG;
+    if (a->full)
+        page->next = xasprintf("%s %s", page->entries[page->count - 1].key, a->marker);
+    else if (a->next)
+        page->next = xasprintf("%s %s", page->count > 0 ? "" : a->after, a->next);
+    return !page->next || strlen(page->next) <= STORE_TOKEN_MAX ? 0 : -EBADMSG;
 }
 
 static int take_page(struct ask *a)

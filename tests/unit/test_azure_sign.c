@@ -103,6 +103,8 @@ static void tokens_of_the_metadata_service(void **state)
                                       "{\"access_token\": \"a b\", \"expires_in\": 60}",
                                       "{\"access_token\": \"\", \"expires_in\": 60}",
                                       "{\"access_token\": \"t\"}",
+                                      "{\"error_description\": \"\"}",
+                                      "{\"error_description\": \"\\n.\"}",
                                       "{\"access_token\": \"t\", \"expires_in\": \"-5\"}"};
     static const char good[] = "{\"access_token\": \"t.o.k\", \"expires_in\": \"86400\"}";
     static const char refused[] =
@@ -117,8 +119,10 @@ static void tokens_of_the_metadata_service(void **state)
     assert_int_equal(left_s, 86400);
     secret_free(&token);
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        why.text[0] = '\0';
         assert_int_not_equal(azure_auth_parse_token(bad[i], strlen(bad[i]), &token, &left_s, &why), 0);
         assert_null(token);
+        assert_true(why.text[0]);
     }
     assert_int_not_equal(azure_auth_parse_token(refused, strlen(refused), &token, &left_s, &why), 0);
     assert_string_equal(why.text, "Identity not found");

@@ -3,6 +3,7 @@
 #include "../lib/store_call.h"
 #include "http_script.h"
 
+#include "azure_auth.h"
 #include "store_azure.h"
 
 #include <errno.h>
@@ -207,6 +208,49 @@ static void a_key_that_was_exchanged_is_read_again(void **state)
     assert_int_equal(server.nrequests, 2);
 }
 
+static void on_told(struct store_grant_wait *w)
+{
+    (void)w;
+    loop_stop(loop);
+}
+
+static void on_second(struct timer *t)
+{
+    (void)t;
+    loop_stop(loop);
+}
+
+/* It cannot be read again from anywhere: it is used to its end, and then that is said. */
+static void a_token_in_the_environment_ends(void **state)
+{
+    struct store_grant_wait w = {.done = on_told};
+    time_t soon = time(NULL) + 2;
+    char sas[100], expiry[30];
+    struct azure_auth *auth;
+    struct timer timer;
+    struct tm tm;
+
+    (void)state;
+    gmtime_r(&soon, &tm);
+    strftime(expiry, sizeof(expiry), "%Y-%m-%dT%H:%M:%SZ", &tm);
+    snprintf(sas, sizeof(sas), "sv=1&sig=2&se=%s", expiry);
+    setenv("AZURE_STORAGE_SAS_TOKEN", sas, 1);
+    conf.account_key_file = "";
+    auth = azure_auth_new(loop, &conf, &why);
+    assert_non_null(auth);
+    assert_string_equal(azure_auth_words(auth), "the SAS token in AZURE_STORAGE_SAS_TOKEN");
+    timer_init(&timer, loop, on_second);
+    timer_set_ms(&timer, 2100);
+    loop_run(loop);
+    timer_free(&timer);
+    assert_false(store_grant_ready(azure_auth_grant(auth), &w));
+    loop_run(loop);
+    assert_int_equal(w.status, -EACCES);
+    assert_non_null(strstr(w.why.text, "AZURE_STORAGE_SAS_TOKEN: the SAS token has expired at 20"));
+    azure_auth_free(&auth);
+    unsetenv("AZURE_STORAGE_SAS_TOKEN");
+}
+
 static void what_came_back_is_verified(void **state)
 {
     char back[20];
@@ -285,6 +329,18 @@ static void lists_begin_behind_a_key(void **state)
     assert_string_equal(c.req.page->entries[0].key, "d");
     assert_int_equal(c.req.page->entries[0].size, 3);
     assert_null(c.req.page->next);
+    store_page_free(&c.req.page);
+
+    /* Once there, no more is asked for than is wanted. */
+    say("200 OK", "", LIST(BLOB("c"), "m2"));
+    say("200 OK", "", LIST(BLOB("d"), ""));
+    assert_int_equal(call_list(store, &c, "", "b", NULL, 2), 0);
+    assert_string_equal(c.req.page->next, " m2");
+    store_page_free(&c.req.page);
+    assert_int_equal(call_list(store, &c, "", NULL, " m2", 2), 0);
+    asked(4, "maxresults=2&");
+    asked(4, "marker=m2");
+    assert_int_equal(c.req.page->count, 1);
     store_page_free(&c.req.page);
 }
 
@@ -389,6 +445,7 @@ int main(void)
         T(told_to_slow_down_says_for_how_long),
         T(the_stores_clock_is_signed_with),
         T(a_key_that_was_exchanged_is_read_again),
+        T(a_token_in_the_environment_ends),
         T(what_came_back_is_verified),
         T(past_the_end_says_how_large_it_is),
         T(lists_begin_behind_a_key),
