@@ -1,12 +1,13 @@
 /* journal/commit.c - when a cut is committed, and its steps; see commit.h. The objects are in commit_put.c.
  *
- *   idle ─► syncing ─► moving ─► closing ─► idle     (the same when it failed, then a pause)
+ *   idle ─► syncing ─► owning ─► moving ─► closing ─► idle     (the same when it failed, then a pause)
  *     └──► turn ─► idle
  */
 #include "check.h"
 #include "commit_impl.h"
 #include "log.h"
 #include "mem.h"
+#include "vmobj.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -14,6 +15,7 @@
 
 static const char part[] = "commit";
 
+enum { OWNER_TIMEOUT_MS = 30000 };
 enum { TICK_MS = 200, REST_MIN_MS = 500, REST_MAX_MS = 15000 };
 
 static void next_step(struct commit *c);
@@ -190,13 +192,61 @@ void commit_fence(struct commit *c, const struct why *why)
     c->conf.fenced(c->conf.arg, why);
 }
 
+/* Names of objects alone do not tell: those of a cut that is long dead are removed. */
+static void judge_owner(struct commit *c, const struct store_req *r)
+{
+    struct why why = r->why, lost;
+    struct vmobj v;
+    struct buf *text;
+    int err = r->status;
+
+    if (err == 0) {
+        text = vmobj_open(&c->conf.master, c->conf.id, c->entry->data, r->len, &v, &err, &why);
+        if (text)
+            explicit_bzero(text->data, text->len);
+        buf_unref(&text);
+    }
+    if (err == 0 && v.epoch == c->conf.epoch && memcmp(v.writer, c->conf.writer, sizeof v.writer) == 0)
+        return;
+    if (err == 0)
+        why_set(&lost, 0,
+                "another edge writes this VM's log (its entry in the object store says so): this edge stops "
+                "serving the VM; it must run on one edge only");
+    else if (err == -ENOENT)
+        why_set(&lost, 0, "the object store knows nothing of this VM any more: this edge stops serving it");
+    else
+        commit_fail(c, err, "the VM's entry in the object store cannot be read", &why);
+    if (err == 0 || err == -ENOENT)
+        commit_fence(c, &lost);
+}
+
+static void on_owner(struct store_req *r)
+{
+    struct commit *c = container_of(r, struct commit, owner);
+
+    c->state = COMMIT_MOVING;
+    commit_put_begin(c);
+    if (!c->stopping)
+        judge_owner(c, r);
+    buf_unref(&c->entry);
+    commit_moved(c);
+}
+
 static void on_synced(struct vmlog_flush *f)
 {
     struct commit *c = container_of(f, struct commit, flush);
 
-    c->state = COMMIT_MOVING;
-    commit_put_begin(c);
-    commit_moved(c);
+    c->state = COMMIT_OWNING;
+    vmobj_name(c->owner_key, c->conf.id);
+    c->entry = buf_new(VMOBJ_MAX);
+    c->owner = (struct store_req){
+        .op = STORE_GET, .timeout_ms = OWNER_TIMEOUT_MS, .done = on_owner, .key = c->owner_key};
+    c->owner.get.buf = c->entry->data;
+    c->owner.get.cap = VMOBJ_MAX;
+    c->owner.get.whole = true;
+    store_submit(c->conf.store, &c->owner);
+    if (c->stopping)
+        store_cancel(&c->owner);
 }
 
 static void begin(struct commit *c)
@@ -324,6 +374,8 @@ void commit_stop(struct commit *c, void (*done)(void *arg), void *arg)
     c->stop_arg = arg;
     if (c->state == COMMIT_IDLE)
         next_step(c);
+    else if (c->state == COMMIT_OWNING)
+        store_cancel(&c->owner);
     else if (c->state == COMMIT_MOVING)
         commit_moved(c);
 }

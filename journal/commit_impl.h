@@ -22,6 +22,7 @@ enum commit_state {
     COMMIT_IDLE,
     COMMIT_TURN,    /* somebody else changes the map */
     COMMIT_SYNCING, /* the cut is open; the journal is being fsynced */
+    COMMIT_OWNING,  /* the VM's entry is looked at: is it still ours? */
     COMMIT_MOVING,  /* objects are built, put, applied */
     COMMIT_CLOSING, /* the cut is being closed */
 };
@@ -35,6 +36,9 @@ struct commit {
     TAILQ_HEAD(, commit_turn) turns;
     struct cut cut;
     struct vmlog_flush flush;
+    struct store_req owner;
+    char owner_key[MAP_NAME_MAX];
+    struct buf *entry;
     struct map_state next; /* what the map's state becomes with each object */
     uint64_t began_ns;
     uint64_t rest_until_ns; /* after a failure */

@@ -334,6 +334,9 @@ static void judge_done(struct work *w)
     } else if (memcmp(c->found_head.salt, o->built.head.salt, AEAD_SALT_BYTES) == 0) {
         o->state = OUT_PUT; /* it is this very object: the answer had been lost */
         look_end(c);
+    } else if (c->found_head.epoch < c->conf.epoch) { /* of an edge that had lost the VM by then */
+        remove_leftover(c, o);
+        return;
     } else if (memcmp(c->found_index.writer, c->conf.writer, LOGOBJ_WRITER_BYTES) != 0) {
         why_set(&why, 0,
                 "another edge writes this VM's log (object %s is not ours): this edge stops serving the VM; "

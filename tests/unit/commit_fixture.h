@@ -8,6 +8,8 @@
 
 #include "commit.h"
 #include "store_dir.h"
+#include "store_wait.h"
+#include "vmobj.h"
 
 #include <stdio.h>
 
@@ -63,6 +65,30 @@ static inline void start(struct fixture *f, void *arg)
     memcpy(conf.id, f->id, sizeof conf.id);
     cut_resume(f->log, map_state(w->map)->committed);
     w->commit = commit_new(&conf);
+}
+
+/* What the store says of who writes the log. */
+static inline void put_entry(struct world *w, uint8_t writer)
+{
+    struct vmobj v = {.epoch = 0};
+    struct aead_key master;
+    uint8_t salt[AEAD_SALT_BYTES];
+    char name[MAP_NAME_MAX];
+    struct iovec iov;
+    struct store_req r = {.op = STORE_PUT, .timeout_ms = 5000, .key = name};
+    struct buf *sealed;
+
+    memset(master.bytes, 9, sizeof master.bytes);
+    memset(salt, writer, sizeof salt);
+    memset(v.writer, writer, sizeof v.writer);
+    memcpy(v.id, w->f->id, sizeof v.id);
+    vmobj_name(name, v.id);
+    sealed = vmobj_seal(&master, salt, &v, "{}", 2);
+    iov = (struct iovec){sealed->data, sealed->len};
+    r.put.iov = &iov;
+    r.put.niov = 1;
+    assert_int_equal(store_wait(w->store, &r, NULL), 0);
+    buf_unref(&sealed);
 }
 
 static inline void world_open(struct world *w)
@@ -126,6 +152,7 @@ static inline struct world *world_new(void)
     w->age_ms = 3600000;
     w->bytes = UINT64_MAX;
     world_open(w);
+    put_entry(w, w->writer);
     return w;
 }
 

@@ -63,9 +63,25 @@ static void another_edge_ends_it(void **state)
     copy_tree(w->saved, w->f->dir);
     w->writer = 2;
     world_open(w);
+    put_entry(w, 2); /* the entry is ours, the object is not */
     assert_int_equal(commit_and_wait(w), -ESTALE);
     assert_true(w->fenced);
     assert_int_equal(commit_and_wait(w), -ESTALE);
+    world_free(w);
+}
+
+/* Even where none of its objects stands in the way. */
+static void an_edge_that_has_the_entry_ends_it(void **state)
+{
+    struct world *w = world_new();
+
+    (void)state;
+    random_puts(w, 20, 0);
+    assert_int_equal(commit_and_wait(w), 0);
+    random_puts(w, 20, 100);
+    put_entry(w, 2);
+    assert_int_equal(commit_and_wait(w), -ESTALE);
+    assert_true(w->fenced);
     world_free(w);
 }
 
@@ -107,6 +123,7 @@ int main(void)
         cmocka_unit_test(the_store_gets_what_was_written),
         cmocka_unit_test(what_the_store_has_already_is_adopted),
         cmocka_unit_test(another_edge_ends_it),
+        cmocka_unit_test(an_edge_that_has_the_entry_ends_it),
         cmocka_unit_test(at_its_age),
         cmocka_unit_test(at_its_size),
     };
