@@ -89,6 +89,23 @@ static void lay(struct volume *v, const struct io *io, const uint8_t *data)
     }
 }
 
+/* What was read stays as it was, as blocks of the cache do, whatever is written before it has left. */
+static void snapshot(struct volume *v, struct io *io)
+{
+    uint64_t from = io->lba * SECTOR_BYTES, n = (uint64_t)io->nsectors * SECTOR_BYTES, done = 0, run;
+    uint8_t *bytes = xmalloc(n);
+
+    while (done < n) {
+        const uint8_t *p = place(v, from + done, &run);
+
+        run = run < n - done ? run : n - done;
+        memcpy(bytes + done, p, run);
+        done += run;
+    }
+    io->blocks = (struct block **)(void *)bytes;
+    atomic_fetch_add(&v->held, 1);
+}
+
 static void serve(struct volume *v, struct io *io)
 {
     io->status = io->op == IO_FLUSH ? 0 : atomic_load(&v->status);
@@ -102,7 +119,7 @@ static void serve(struct volume *v, struct io *io)
     else if (io->op == IO_ZERO)
         lay(v, io, NULL);
     else if (io->op == IO_READ)
-        atomic_fetch_add(&v->held, 1);
+        snapshot(v, io);
 }
 
 bool volume_submit(struct volume *v, struct io *io)
@@ -146,17 +163,18 @@ void fake_volume_turn(struct volume *v)
 
 int io_iov(const struct io *io, uint32_t from, uint32_t n, struct iovec *iov, int max)
 {
-    uint64_t at = io->lba * SECTOR_BYTES + from, run;
+    const uint64_t at = io->lba * SECTOR_BYTES;
+    uint8_t *bytes = (uint8_t *)(void *)io->blocks;
     int i = 0;
 
     CHECK((uint64_t)from + n <= io->nsectors * UINT64_C(512) && max >= (int)(n / 4096 + 2));
     for (; n; i++) { /* in blocks, as the cache does */
-        uint32_t piece = 4096 - (uint32_t)(at % 4096);
+        uint32_t piece = 4096 - (uint32_t)((at + from) % 4096);
 
         CHECK(i < max);
         piece = piece < n ? piece : n;
-        iov[i] = (struct iovec){place(io->volume, at, &run), piece};
-        at += piece;
+        iov[i] = (struct iovec){bytes + from, piece};
+        from += piece;
         n -= piece;
     }
     return i;
@@ -165,6 +183,8 @@ int io_iov(const struct io *io, uint32_t from, uint32_t n, struct iovec *iov, in
 void io_release(struct io *io)
 {
     CHECK(atomic_fetch_sub(&io->volume->held, 1) > 0);
+    free(io->blocks);
+    io->blocks = NULL;
 }
 
 /* Zeros are not mapped. */
