@@ -76,7 +76,7 @@ static void save(struct work *w)
     struct vms_creation *c = container_of(w, struct vms_creation, work);
 
     struct vm_store store = vm_store_of(c->vms);
-    struct why why;
+    struct why why = {""};
 
     c->status = vm_store_create(&store, &c->spec, &c->why);
     if (c->status)

@@ -492,11 +492,14 @@ int main(int argc, char **argv)
         int n = epoll_wait(epoll, events, CONNS, -1);
 
         for (int i = 0; i < n; i++) {
+            struct sockaddr_storage from;
+            socklen_t from_len = sizeof from;
             int fd;
 
             if (events[i].data.ptr)
                 serve(events[i].data.ptr, events[i].events);
-            else if ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0)
+            else if ((fd = accept4(listener, (struct sockaddr *)&from, &from_len,
+                                   SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0)
                 conn_new(fd);
         }
     }
