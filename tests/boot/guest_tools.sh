@@ -3,6 +3,9 @@
 # portals, has dm-multipath make one disk of them, loses one path and both, and asks every question sg3_utils
 # knows. What is answered is printed and checked; the exit status tells whether all was as it should be.
 set -uo pipefail
+# A login prompt that starts later hangs the console up for all who write to it.
+systemctl mask --runtime --now serial-getty@ttyS0.service >/dev/null 2>&1
+exec >/dev/ttyS0 2>&1
 
 target=iqn.2026-11.org.isthmus:data
 one=10.201.0.1:3260 two=10.201.0.2:3260
