@@ -13,6 +13,7 @@
 #include "proto.h"
 #include "upkeep.h"
 #include "volume.h"
+#include "writeback.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -37,7 +38,10 @@ struct vm_spec {
     char mutual_secret[VM_SECRET_MAX + 1];
     struct vm_disk disks[VM_DISKS_MAX];
     unsigned ndisks;
-    uint64_t epoch, since; /* vmobj.h: raised by each edge that takes the VM over */
+    uint64_t epoch, since;  /* vmobj.h: raised by each edge that takes the VM over */
+    enum wb_policy storage; /* write-back or cloud-persist */
+    bool paused;            /* write-back is */
+    bool home;              /* it runs on-prem: nobody may log in here, nothing is held there */
 };
 
 struct vm {
@@ -45,13 +49,15 @@ struct vm {
     struct loop *loop; /* where it lives: fixed when it is opened */
     struct volume *volumes[VM_DISKS_MAX];
     struct vmlog *log;
-    struct map *map;                 /* what the object store has of it */
-    struct commit *commit;           /* carries the log there; belongs to vm->loop, as does */
-    struct upkeep *upkeep;           /* what keeps it short there */
-    atomic_bool fenced;              /* another edge has it: sessions must close, new logins are refused */
-    atomic_uint sessions;            /* for status and placing */
-    atomic_uint refs;                /* the catalog's and one for each session */
-    atomic_bool deleting;            /* sessions must close, new logins are refused */
+    struct map *map;       /* what the object store has of it */
+    struct commit *commit; /* carries the log there; belongs to vm->loop, as does */
+    struct upkeep *upkeep; /* what keeps it short there */
+    struct writeback
+        *writeback;       /* what carries it on to the source disks; NULL: they are at several daemons */
+    atomic_bool fenced;   /* another edge has it: sessions must close, new logins are refused */
+    atomic_uint sessions; /* for status and placing */
+    atomic_uint refs;     /* the catalog's and one for each session */
+    atomic_bool deleting; /* sessions must close, new logins are refused */
     atomic_uint capacity_generation; /* raised when a disk grew: sessions raise a unit attention */
 
     struct { /* private to vm.c */

@@ -213,6 +213,8 @@ void vms_create(struct vms *vms, const struct vm_spec *spec,
     c->arg = arg;
     timer_init(&c->timeout, vms->conf.main, on_timeout);
     loop_random(vms->conf.main, c->spec.id, sizeof c->spec.id);
+    if (!c->spec.storage)
+        c->spec.storage = WB_CLOUD_PERSIST;
     if (!*c->spec.iqn)
         snprintf(c->spec.iqn, sizeof c->spec.iqn, "%s:%s", vms->conf.iqn_prefix, c->spec.name);
     c->status = vm_spec_check(&c->spec, &c->why);

@@ -20,20 +20,39 @@ struct datastore;
 struct datastore_info {
     uint64_t bytes; /* a multiple of block_bytes */
     uint32_t block_bytes;
-    uint32_t max_io_bytes; /* no I/O longer than this; at least 64 KiB */
+    uint32_t max_io_bytes;   /* no read or write longer than this; at least 64 KiB */
+    uint32_t max_zero_bytes; /* no zeroing longer than this; at least 64 KiB */
     bool read_only;
+    bool reserves;      /* it has persistent reservations */
     char identity[128]; /* what the datastore calls it (NAA, serial, path), for people */
 };
 
+enum datastore_op {
+    DATASTORE_READ,
+    DATASTORE_WRITE,
+    DATASTORE_ZERO,  /* reads as zeros afterwards; gives the space back where the datastore can */
+    DATASTORE_FLUSH, /* offset and len 0: every write and zeroing that ended before is stable, if generation()
+                      * is what it was when they were submitted */
+    DATASTORE_MARK,  /* offset and len 0: `mark` is filled */
+};
+
+enum { DATASTORE_MARK_MAX = 64 };
+
 /* Embedded in its owner, who fills the first part and must not touch it until done(). */
 struct datastore_io {
+    enum datastore_op op;
     uint64_t offset; /* bytes, a multiple of block_bytes; as is len */
     uint32_t len;
-    uint8_t *data; /* read into; borrowed until done() */
+    uint8_t *data; /* read into or written from; borrowed until done() */
     void (*done)(struct datastore_io *);
 
-    int status; /* 0, -EIO with why, -EINVAL past the end, or -ECANCELED (closed) */
+    /* 0, -EIO with why, -EINVAL past the end, -ECANCELED (closed); of writes also -EROFS, -ENOSPC (said at
+     * once, not retried: the owner tries again), -EBUSY (reserved by somebody else) */
+    int status;
     struct why why;
+    uint8_t mark[DATASTORE_MARK_MAX]; /* MARK: what is another when somebody else has written (file: size,
+                                         times) */
+    uint8_t mark_len;                 /* 0: this datastore has no such thing */
 
     struct { /* private, for the datastore */
         TAILQ_ENTRY(datastore_io) entry;
@@ -50,6 +69,8 @@ struct datastore_events {
      * definite refusal (no such LUN, access denied, no such file); it is still retried, slowly. */
     void (*opened)(void *arg, int status, const struct why *);
     void (*resized)(void *arg, const struct datastore_info *);
+    /* Somebody else holds or has taken our reservation: once for each time it is found so. May be NULL. */
+    void (*taken)(void *arg, const struct why *);
     void *arg;
 };
 
@@ -64,7 +85,15 @@ struct datastore_ops {
     /* Parses and starts. -EINVAL with why for a URL that cannot be meant. Copies conf. */
     int (*open)(struct datastore **, struct loop *, const struct datastore_conf *,
                 const struct datastore_events *, struct why *);
-    void (*read)(struct datastore *, struct datastore_io *);
+    void (*submit)(struct datastore *, struct datastore_io *);
+    /* Rises when writes that were not flushed may have been lost: a connection was lost with such writes, the
+     * target was restarted. Who flushed compares it with before his first write. */
+    uint64_t (*generation)(const struct datastore *);
+    /* From now on, over reconnects: keep everybody else from writing, by a persistent reservation under `key`
+     * (non-zero, the same over restarts of ours); 0 gives it up. Where there is none (info.reserves) nothing
+     * happens. */
+    void (*hold)(struct datastore *, uint64_t key);
+    bool (*held)(const struct datastore *);                         /* hold() has come into effect */
     const struct datastore_info *(*info)(const struct datastore *); /* NULL until opened */
     /* What is wrong now, for people; NULL while it works. */
     const struct why *(*trouble)(const struct datastore *);

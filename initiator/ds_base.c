@@ -120,7 +120,7 @@ void ds_release(struct ds_base *b)
         post(b);
 }
 
-void ds_read(struct datastore *ds, struct datastore_io *io)
+void ds_submit(struct datastore *ds, struct datastore_io *io)
 {
     struct ds_base *b = container_of(ds, struct ds_base, ds);
 

@@ -36,8 +36,8 @@ struct ds_base {
 
 void ds_init(struct ds_base *, const struct datastore_ops *, struct loop *, const struct datastore_conf *,
              const struct datastore_events *);
-/* Checks bounds and queues; for ops->read. */
-void ds_read(struct datastore *, struct datastore_io *);
+/* Checks bounds and queues; for ops->submit. */
+void ds_submit(struct datastore *, struct datastore_io *);
 const struct datastore_info *ds_info(const struct datastore *);
 const struct why *ds_trouble(const struct datastore *);
 

@@ -253,7 +253,7 @@ static void file_close(struct datastore *ds)
 const struct datastore_ops datastore_file = {
     .scheme = "file",
     .open = file_open,
-    .read = ds_read,
+    .submit = ds_submit,
     .info = ds_info,
     .trouble = ds_trouble,
     .close = file_close,

@@ -364,7 +364,7 @@ static void lun_close(struct datastore *ds)
 const struct datastore_ops datastore_iscsi = {
     .scheme = "iscsi",
     .open = lun_open,
-    .read = ds_read,
+    .submit = ds_submit,
     .info = ds_info,
     .trouble = ds_trouble,
     .close = lun_close,

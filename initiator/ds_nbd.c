@@ -494,7 +494,7 @@ static void export_close(struct datastore *ds)
 const struct datastore_ops datastore_nbd = {
     .scheme = "nbd",
     .open = export_open,
-    .read = ds_read,
+    .submit = ds_submit,
     .info = ds_info,
     .trouble = ds_trouble,
     .close = export_close,
@@ -503,7 +503,7 @@ const struct datastore_ops datastore_nbd = {
 const struct datastore_ops datastore_nbd_unix = {
     .scheme = "nbd+unix",
     .open = export_open,
-    .read = ds_read,
+    .submit = ds_submit,
     .info = ds_info,
     .trouble = ds_trouble,
     .close = export_close,

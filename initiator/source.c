@@ -246,7 +246,7 @@ static void start_pieces(struct fetch *f)
     }
     f->pending = n;
     for (unsigned i = 0; i < n; i++) /* no piece ends before the last is asked for */
-        s->ds->ops->read(s->ds, &f->piece[i].io);
+        s->ds->ops->submit(s->ds, &f->piece[i].io);
 }
 
 static bool start_fetch(struct source *s, enum line line)

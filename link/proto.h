@@ -17,6 +17,17 @@ enum proto_type {
     PROTO_DISK_STAT = 1,    /* call: what is this disk? */
     PROTO_DISK_READ = 2,    /* call: bytes of it, as runs (runs.h) */
     PROTO_DISK_CHANGED = 3, /* notice: its size is another now; body as the answer of DISK_STAT, with name */
+    /* write-back: proto_wb.h */
+    PROTO_VM_ATTACH = 4,
+    PROTO_VM_DETACH = 5,
+    PROTO_WB_BEGIN = 6,
+    PROTO_WB_OFFER = 7,
+    PROTO_WB_DATA = 8,
+    PROTO_WB_ZERO = 9,
+    PROTO_WB_END = 10,
+    PROTO_WB_APPLIED = 11,
+    PROTO_WB_STATE = 12,
+    PROTO_VM_CLEAR_ALARM = 13,
 };
 
 enum { PROTO_NAME_MAX = 63, PROTO_READ_MAX = 256 * 1024, PROTO_BLOCK = 4096 };

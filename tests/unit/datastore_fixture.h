@@ -234,7 +234,7 @@ static void start_reads(struct datastore *ds, uint64_t offset, uint32_t len, uns
         readings[i] = (struct reading){
             .io = {
                 .offset = offset + (uint64_t)i * len, .len = len, .data = xcalloc(1, len), .done = on_read}};
-        ds->ops->read(ds, &readings[i].io);
+        ds->ops->submit(ds, &readings[i].io);
     }
     assert_int_equal(nended, 0); /* never before the call has returned */
 }

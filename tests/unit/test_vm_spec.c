@@ -13,7 +13,11 @@
 
 static struct vm_spec good(void)
 {
-    struct vm_spec s = {.name = "web-1", .iqn = "iqn.2026-11.org.isthmus:web-1", .ndisks = 2};
+    struct vm_spec s = {.name = "web-1",
+                        .iqn = "iqn.2026-11.org.isthmus:web-1",
+                        .ndisks = 2,
+                        .storage = WB_WRITE_BACK,
+                        .home = true};
 
     for (int i = 0; i < VMLOG_ID_BYTES; i++)
         s.id[i] = (uint8_t)(i * 16);
@@ -50,6 +54,9 @@ static void a_spec_comes_back_from_json(void **state)
     assert_string_equal(s.chap_user, back.chap_user);
     assert_string_equal(s.chap_secret, back.chap_secret);
     assert_int_equal(back.ndisks, 2);
+    assert_int_equal(back.storage, WB_WRITE_BACK);
+    assert_true(back.home);
+    assert_false(back.paused);
     assert_string_equal(back.disks[1].disk, "web-1-1");
     assert_int_equal(back.disks[1].sectors, (5ull << 40) + 1);
     free(json);
@@ -76,7 +83,7 @@ static void a_text_too_long_is_refused_not_cut(void **state)
     static const char format[] =
         "{\"format\":1,\"name\":\"web-1\",\"iqn\":\"iqn.x:y\",\"chap_user\":\"%0*d\\u00e4\","
         "\"chap_secret\":\"\",\"mutual_user\":\"\",\"mutual_secret\":\"\",\"deleting\":false,\"epoch\":0,"
-        "\"since\":0,"
+        "\"since\":0,\"storage\":1,\"paused\":false,\"home\":false,"
         "\"id\":\"00112233445566778899aabbccddeeff\",\"disks\":[]}";
     struct vm_spec s;
     struct why why;

@@ -1,0 +1,89 @@
+/* journal/writeback.h - brings one VM's source disks to the cuts that the object store holds;
+ * docs/writeback.md.
+ *
+ * Lives on the VM's loop; all calls and callbacks are there. The link's calls are handed to its loop. One
+ * stage at a time. An outage of the link, the store or on-prem makes it wait; there is no failure but what
+ * `alarm` says.
+ */
+#ifndef ISTHMUS_WRITEBACK_H
+#define ISTHMUS_WRITEBACK_H
+
+#include "commit.h"
+#include "link.h"
+#include "proto_wb.h"
+#include "upkeep.h"
+
+struct writeback;
+
+struct writeback_conf {
+    struct loop *loop, *link_loop;
+    struct peer *peer; /* the on-prem daemon that has all the disks */
+    struct map *map;
+    struct commit *commit;
+    struct upkeep *upkeep;
+    struct store *store;
+    struct journal *journal;
+    struct aead_key master;
+    uint8_t id[VMLOG_ID_BYTES];
+    const char *vm; /* copied, as are the disks' names at on-prem */
+    const char *disks[WB_DISKS_MAX];
+    unsigned ndisks;
+    uint64_t epoch;
+    enum wb_policy policy;
+    bool paused;          /* attached, but nothing is sent */
+    unsigned interval_ms; /* at most so long between two cuts */
+    uint64_t bytes;       /* committed and not applied: begins before its time */
+    /* The source disks are at this cut now (again at start, when on-prem told). May be NULL. */
+    void (*applied)(void *arg, uint64_t cut);
+    void *arg;
+};
+struct writeback *writeback_new(const struct writeback_conf *);
+
+/* The policy takes effect at once: what is on its way to on-prem and not staged is given up. */
+void writeback_set_policy(struct writeback *, enum wb_policy, bool paused);
+
+/* done() when everything visible at the call is on the source disks and flushed. Also in cloud-persist and
+ * while paused: somebody asked for it. 0; -ECANCELED (taken back, stopped, detached); -EBUSY with why:
+ * somebody else has written to a source disk (the alarm). */
+struct writeback_wait {
+    void (*done)(struct writeback_wait *);
+    int status;
+    struct why why;
+    struct { /* private */
+        TAILQ_ENTRY(writeback_wait) entry;
+        uint64_t seq;
+        struct task task;
+    } in;
+};
+void writeback_now(struct writeback *, struct writeback_wait *);
+void writeback_cancel(struct writeback *, struct writeback_wait *); /* done() comes later */
+
+/* done() when on-prem has let go of the source disks (reservations too) and forgotten the VM. -EBUSY: it
+ * still has to apply a cut. Nothing is sent any more from the call on; writeback_attach() takes it back. */
+void writeback_detach(struct writeback *, struct writeback_wait *);
+void writeback_attach(struct writeback *);
+/* The cloud's history counts: on-prem's alarm ends. */
+void writeback_clear_alarm(struct writeback *, struct writeback_wait *);
+
+/* As last known; of the loop. */
+struct writeback_status {
+    bool attached, held, alarm, link_up;
+    enum {
+        WRITEBACK_IDLE,
+        WRITEBACK_COMMITTING,
+        WRITEBACK_SENDING,
+        WRITEBACK_APPLYING,
+        WRITEBACK_CONFIRMING
+    } step;
+    uint64_t applied, applied_instant_ms, target;
+    uint64_t unapplied_bytes;   /* of data that the source disks lack */
+    uint64_t unapplied_ns;      /* age of the oldest write that they lack */
+    uint64_t bytes, bytes_done; /* of the stage: to send and sent, or to apply and applied */
+    struct why why;             /* what is wrong now, or empty */
+};
+void writeback_status(const struct writeback *, struct writeback_status *);
+
+/* Before upkeep_stop(). done() later; frees. On-prem stays attached. */
+void writeback_stop(struct writeback *, void (*done)(void *arg), void *arg);
+
+#endif
