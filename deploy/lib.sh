@@ -68,7 +68,7 @@ declare -A packages=(
     libiscsi-dev libnbd-dev librocksdb-dev libcurl4-openssl-dev libexpat1-dev libconfuse-dev libbsd-dev libcmocka-dev"
     [run]="openssl curl jq procps iproute2 util-linux qemu-system-x86 ipxe-qemu
     debootstrap e2fsprogs parted grub-pc-bin grub2-common zstd"
-    [test]="tgt libiscsi-bin qemu-utils qemu-block-extra nbdkit clang clang-tidy libclang-rt-14-dev cppcheck valgrind shellcheck
+    [test]="tgt libiscsi-bin qemu-utils qemu-block-extra nbdkit clang clang-tidy lld libclang-rt-14-dev cppcheck valgrind shellcheck
         prometheus ccache llvm afl++
         ceph-mon ceph-osd radosgw ceph-common
         swift-proxy swift-account swift-container swift-object memcached"
