@@ -10,6 +10,7 @@
 #include "onprem_conf.h"
 #include "pool.h"
 #include "serve.h"
+#include "step.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -201,6 +202,8 @@ static const char usage[] =
     "Serves the disks of datastores on this site to Isthmus edges.\n"
     "  -c, --config FILE   configuration (default: /etc/isthmus/onprem.conf)\n"
     "      --check-config  read the configuration, say what is wrong with it, and end\n"
+    "      --steps         print the steps that --crash-at knows, and end\n"
+    "      --crash-at STEP[:N]   for tests: SIGKILL itself at a step, the N-th time\n"
     "      --version       print the version and end\n"
     "      --help          print this and end\n";
 
@@ -208,6 +211,8 @@ int main(int argc, char **argv)
 {
     static const struct option options[] = {{"config", required_argument, NULL, 'c'},
                                             {"check-config", no_argument, NULL, 'k'},
+                                            {"steps", no_argument, NULL, 's'},
+                                            {"crash-at", required_argument, NULL, 'x'},
                                             {"version", no_argument, NULL, 'v'},
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
@@ -221,12 +226,20 @@ int main(int argc, char **argv)
             return printf("isthmus-onprem %s\n", ISTHMUS_VERSION) < 0;
         if (c == 'h')
             return fputs(usage, stdout) < 0;
+        if (c == 's') {
+            step_print(stdout);
+            return EXIT_SUCCESS;
+        }
         if (c == 'c')
             o.path = optarg;
         else if (c == 'k')
             check = true;
-        else
+        else if (c != 'x')
             return 2;
+        else if (step_crash_at(optarg, &why) < 0) {
+            fprintf(stderr, "isthmus-onprem: %s\n", why.text);
+            return 2;
+        }
     }
     if (optind != argc) {
         fputs(usage, stderr);

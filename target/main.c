@@ -3,6 +3,7 @@
 #include "edge.h"
 #include "edge_conf.h"
 #include "log.h"
+#include "step.h"
 
 #include <event2/event.h>
 #include <getopt.h>
@@ -17,6 +18,8 @@ static const char usage[] = "usage: isthmus-edge [--config FILE] [--check-config
                             "\n"
                             "  -c, --config FILE    default /etc/isthmus/edge.conf\n"
                             "      --check-config   say whether the file is good, and end\n"
+                            "      --steps          print the steps that --crash-at knows, and end\n"
+                            "      --crash-at STEP[:N]   for tests: SIGKILL itself at a step, the N-th time\n"
                             "  -V, --version\n"
                             "  -h, --help\n";
 
@@ -30,10 +33,13 @@ static void parse_options(int argc, char **argv, struct options *o)
     static const struct option options[] = {
         {"config", required_argument, NULL, 'c'},
         {"check-config", no_argument, NULL, 'C'},
+        {"steps", no_argument, NULL, 's'},
+        {"crash-at", required_argument, NULL, 'k'},
         {"version", no_argument, NULL, 'V'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
+    struct why why;
     int c;
 
     while ((c = getopt_long(argc, argv, "c:Vh", options, NULL)) >= 0) {
@@ -41,6 +47,14 @@ static void parse_options(int argc, char **argv, struct options *o)
             o->config = optarg;
         } else if (c == 'C') {
             o->check = true;
+        } else if (c == 's') {
+            step_print(stdout);
+            exit(0);
+        } else if (c == 'k') {
+            if (step_crash_at(optarg, &why) < 0) {
+                fprintf(stderr, "isthmus-edge: %s\n", why.text);
+                exit(2);
+            }
         } else if (c == 'V') {
             puts("isthmus-edge " ISTHMUS_VERSION);
             exit(0);
