@@ -1,14 +1,10 @@
 /* link/proto.c - the bodies of the messages of proto.h.
  *
- * Any thread; no state. A name or text is a byte of length and its bytes; a body must be used up exactly.
+ * Any thread; no state. A body must be used up exactly.
  */
-#include "proto.h"
-
-#include "check.h"
-#include "wire.h"
+#include "proto_in.h"
 
 #include <ctype.h>
-#include <errno.h>
 
 enum { STAT_READ_ONLY = 1 };
 
@@ -25,48 +21,6 @@ bool proto_name_ok(const char *name)
             return false;
     }
     return true;
-}
-
-static uint8_t *put_text(uint8_t *p, const char *text)
-{
-    size_t n = strlen(text);
-
-    CHECK(n <= 255);
-    *p++ = (uint8_t)n;
-    memcpy(p, text, n);
-    return p + n;
-}
-
-/* Reads a text of at most max - 1 bytes; sets r->bad if it is longer or has a zero byte in it. */
-static void read_text(struct reader *r, char *out, size_t max)
-{
-    uint8_t n = read8(r);
-    const uint8_t *p = read_bytes(r, n);
-
-    out[0] = 0;
-    if (!p || n >= max || memchr(p, 0, n)) {
-        r->bad = true;
-        return;
-    }
-    memcpy(out, p, n);
-    out[n] = 0;
-}
-
-static void read_name(struct reader *r, char name[PROTO_NAME_MAX + 1])
-{
-    read_text(r, name, PROTO_NAME_MAX + 1);
-    if (!r->bad && !proto_name_ok(name))
-        r->bad = true;
-}
-
-static int finish(const struct reader *r)
-{
-    return r->bad || r->p != r->end ? -EBADMSG : 0;
-}
-
-static void trim(struct buf *b, const uint8_t *end)
-{
-    b->len = (uint32_t)(end - b->data);
 }
 
 struct buf *proto_put_stat_call(const char *name)
@@ -110,10 +64,7 @@ int proto_get_stat(const uint8_t *p, uint32_t n, struct proto_stat *s)
     s->block_bytes = read32(&r);
     flags = read8(&r);
     s->read_only = flags & STAT_READ_ONLY;
-    read_text(&r, s->identity, sizeof(s->identity));
-    for (char *c = s->identity; *c; c++) /* for people: one line, no escapes of a terminal */
-        if ((unsigned char)*c < 0x20 || *c == 0x7f)
-            *c = '?';
+    read_line(&r, s->identity, sizeof(s->identity));
     if ((s->block_bytes != 512 && s->block_bytes != 4096) || s->bytes % s->block_bytes != 0 ||
         s->bytes > INT64_MAX || (flags & ~STAT_READ_ONLY))
         r.bad = true;

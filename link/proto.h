@@ -59,7 +59,8 @@ int proto_get_read(const uint8_t *p, uint32_t n, struct proto_read *); /* checks
 /* runs: a reply to DISK_READ is a sequence of runs of blocks: zero (no bytes), raw, or LZ4. */
 
 /* Encodes n bytes (a multiple of PROTO_BLOCK) into a new buf. thorough spends
- * about six times the processor time (some 120 MB/s of a core) on a tenth fewer bytes; the format is the same. */
+ * about six times the processor time (some 120 MB/s of a core) on a tenth fewer bytes; the format is the
+ * same. */
 struct buf *runs_encode(const uint8_t *data, uint32_t n, bool thorough);
 /* Decodes into the pages given, nblocks of PROTO_BLOCK bytes each. zero[i] is set for a block that is all
  * zeros, whose page is then left untouched. -EBADMSG unless the runs are well formed and fill exactly. */
