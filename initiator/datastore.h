@@ -50,8 +50,8 @@ struct datastore_io {
      * once, not retried: the owner tries again), -EBUSY (reserved by somebody else) */
     int status;
     struct why why;
-    uint8_t mark[DATASTORE_MARK_MAX]; /* MARK: what is another when somebody else has written (file: size,
-                                         times) */
+    uint8_t mark[DATASTORE_MARK_MAX]; /* MARK: what is another when somebody else has written (a file's size
+                                         and time); the same over restarts */
     uint8_t mark_len;                 /* 0: this datastore has no such thing */
 
     struct { /* private, for the datastore */
@@ -60,6 +60,8 @@ struct datastore_io {
         uint64_t started_ns, issued_ns, retry_ns;
         unsigned tries; /* answers so far that were an error of this very I/O */
         int64_t cookie;
+        uint64_t written; /* by everybody, when it was issued */
+        bool changing;    /* it is issued and no read */
     } in;
 };
 TAILQ_HEAD(datastore_ios, datastore_io);

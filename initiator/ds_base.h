@@ -1,15 +1,25 @@
 /* initiator/ds_base.h - what every datastore has: the I/O that waits, the I/O that is retried, the answers,
- * the numbers, and the sentence about what is wrong.
+ * what is written and not flushed, the numbers, and the sentence about what is wrong.
  *
- * A datastore embeds a ds_base first and gives it three functions. An I/O is always in exactly one place:
- * `queue` (to be issued), `delayed` (to be issued at its retry_ns), the back end's own list (issued), or
- * `finished` (its done() is about to run). Loop thread only.
+ * A datastore embeds a ds_base first and gives it two functions. An I/O is always in exactly one place:
+ * `reads` or `changes` (to be issued), `delayed` (to be issued at its retry_ns), the back end's own list
+ * (issued: ds_take gave it), or `finished` (its done() is about to run). Loop thread only.
  */
 #ifndef ISTHMUS_DS_BASE_H
 #define ISTHMUS_DS_BASE_H
 
 #include "datastore.h"
 #include "metric.h"
+
+/* Of the I/O that a datastore has issued, at most so many are no reads: reads are waited for by a guest. */
+enum { DS_CHANGES_MAX = 8 };
+
+struct ds_numbers {
+    struct metric *read_seconds, *reads, *read_bytes;
+    struct metric *write_seconds, *writes, *written_bytes, *zeroed_bytes; /* a zeroing is a write */
+    struct metric *flush_seconds, *losses;
+    struct metric *reconnects, *errors, *up;
+};
 
 struct ds_base {
     struct datastore ds;
@@ -21,31 +31,48 @@ struct ds_base {
     bool closing;
     unsigned busy; /* issued I/O and work on the pool: not freed before it is 0 */
     struct why trouble;
+    struct why locked; /* why info.read_only */
 
-    struct datastore_ios queue, delayed, finished;
+    struct datastore_ios reads, changes, delayed, finished;
+    unsigned changing; /* issued, and no reads */
+    bool flushing;     /* one of them is a flush */
+    /* writes and zeroings that ended; how many of them had when the last successful flush was issued */
+    uint64_t written, flushed;
+    uint64_t generation;
+    bool marks; /* the back end answers DATASTORE_MARK; else there is none */
     struct timer retry;
     struct task task; /* runs the finished, tells events, frees */
     bool posted;
     bool tell_opened, tell_refused, tell_resized;
 
-    void (*pump)(struct ds_base *);    /* issue what is in queue, as far as there is room */
+    void (*pump)(struct ds_base *);    /* issue what ds_take() gives, as far as there is room */
     void (*destroy)(struct ds_base *); /* free the back end; called once, from the loop */
 
-    struct metric *read_seconds, *bytes, *reads, *reconnects, *errors, *up;
+    struct ds_numbers numbers;
 };
 
 void ds_init(struct ds_base *, const struct datastore_ops *, struct loop *, const struct datastore_conf *,
              const struct datastore_events *);
-/* Checks bounds and queues; for ops->submit. */
+/* For ops. submit checks and queues; there is nothing to hold unless a back end has more. */
 void ds_submit(struct datastore *, struct datastore_io *);
+uint64_t ds_generation(const struct datastore *);
+void ds_hold_nothing(struct datastore *, uint64_t key);
+bool ds_holds_nothing(const struct datastore *);
 const struct datastore_info *ds_info(const struct datastore *);
 const struct why *ds_trouble(const struct datastore *);
 
+/* The next I/O to issue, or NULL: reads first, but the others are never left out. It is within bounds. Needs
+ * `known`. */
+struct datastore_io *ds_take(struct ds_base *);
 /* Ends io, which is in no list. status != 0: why is set in io already. */
 void ds_finish(struct ds_base *, struct datastore_io *, int status);
 /* Puts io, which is in no list, back: first in the queue, or after ms. */
 void ds_requeue(struct ds_base *, struct datastore_io *);
 void ds_delay(struct ds_base *, struct datastore_io *, uint64_t ms);
+/* What was written and not flushed may be lost. */
+void ds_may_have_lost(struct ds_base *);
+/* "read 4096 bytes at 8192", "flush", for sentences. Returns out. */
+const char *ds_io_words(const struct datastore_io *, char *out, size_t size);
 /* Marks it closing, ends what waits, and frees it all once nothing is busy. The back end first requeues what
  * it can take back. */
 void ds_close(struct ds_base *);
@@ -59,6 +86,11 @@ void ds_known(struct ds_base *, const struct datastore_info *);
 void ds_trouble_set(struct ds_base *, bool final, const struct why *);
 /* It works (again). */
 void ds_trouble_clear(struct ds_base *);
+
+void ds_numbers_init(struct ds_numbers *, const char *disk);
+void ds_numbers_free(struct ds_numbers *);
+/* io ended after ns. */
+void ds_count(struct ds_numbers *, const struct datastore_io *io, uint64_t ns);
 
 /* Milliseconds to wait before try number `tries` (0, 1, ...): 100 ms doubling up to 5 s, half of it jitter.
  */

@@ -1,11 +1,13 @@
 /* initiator/ds_file.c - a source disk in a file or block device: file:PATH.
  *
  * Everything that touches the file runs on the pool, as a network file system may take its time: opening,
- * pread, and asking for the size every 30 s. A size that is no multiple of 512 is rounded up and the rest
- * reads as zeros. Opened read-only. Loop thread otherwise.
+ * I/O, and asking for the size every 30 s. A size that is no multiple of 512 is rounded up: the rest reads as
+ * zeros, and a write to it makes the file longer. What may not be opened for writing is read-only until it
+ * may be. Loop thread otherwise. What an I/O does to the file is in file_io.c.
  */
 #include "check.h"
 #include "ds_base.h"
+#include "file_io.h"
 #include "mem.h"
 
 #include <errno.h>
@@ -17,27 +19,36 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { READS_MAX = 8, TRIES_MAX = 3, SIZE_POLL_MS = 30000, IO_BYTES_MAX = 1 << 20, SECTOR = 512 };
+enum {
+    IO_MAX = 8,
+    TRIES_MAX = 3,
+    SIZE_POLL_MS = 30000,
+    IO_BYTES_MAX = 1 << 20,
+    ZERO_BYTES_MAX = 16 << 20,
+    SECTOR = 512,
+};
 
 struct file {
     struct ds_base b; /* first */
     char *path;
-    int fd;
-    unsigned reads; /* on the pool */
+    struct file_place place; /* what is open stays so */
+    unsigned issued;         /* on the pool */
     struct timer poll;
     /* opening and asking for the size; one at a time */
     struct work look;
     int look_fd, look_err;
-    bool look_dir;
+    int look_write_fd, look_write_err;
+    bool look_dir, look_device;
     uint64_t look_bytes;
     uint32_t look_block;
     unsigned look_fails;
 };
 
-/* One pread on the pool. */
-struct file_read {
+/* One I/O on the pool. */
+struct file_job {
     struct work work;
     struct file *f;
+    struct file_place place;
     struct datastore_io *io;
     int err;
 };
@@ -66,18 +77,43 @@ static void look_size(struct file *f)
     struct stat st;
     int sector = SECTOR;
 
+    f->look_device = false;
     if (fstat(f->look_fd, &st) != 0) {
         f->look_err = errno;
     } else if (S_ISDIR(st.st_mode)) {
         f->look_dir = true;
         f->look_err = EISDIR;
     } else if (S_ISBLK(st.st_mode)) {
+        f->look_device = true;
         if (ioctl(f->look_fd, BLKGETSIZE64, &f->look_bytes) != 0)
             f->look_err = errno;
         else if (ioctl(f->look_fd, BLKSSZGET, &sector) == 0)
             f->look_block = (uint32_t)sector;
     } else {
         f->look_bytes = (uint64_t)st.st_size;
+    }
+}
+
+/* Opens it for writing, too, if it may be, and if it is still the same. */
+static void look_writable(struct file *f)
+{
+    struct stat a, b;
+    int locked = 0;
+
+    f->look_write_err = 0;
+    f->look_write_fd = open(f->path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    if (f->look_write_fd < 0) {
+        f->look_write_err = errno;
+        return;
+    }
+    if (fstat(f->look_fd, &a) != 0 || fstat(f->look_write_fd, &b) != 0 || a.st_dev != b.st_dev ||
+        a.st_ino != b.st_ino)
+        f->look_write_err = ESTALE;
+    else if (f->look_device && ioctl(f->look_write_fd, BLKROGET, &locked) == 0 && locked)
+        f->look_write_err = EROFS;
+    if (f->look_write_err) {
+        close(f->look_write_fd);
+        f->look_write_fd = -1;
     }
 }
 
@@ -94,7 +130,9 @@ static void run_look(struct work *w)
         f->look_err = errno;
     else
         look_size(f);
-    if (f->look_err && f->look_fd >= 0 && f->fd < 0) {
+    if (!f->look_err && f->look_write_fd < 0)
+        look_writable(f);
+    if (f->look_err && f->look_fd >= 0 && f->place.fd < 0) {
         close(f->look_fd);
         f->look_fd = -1;
     }
@@ -113,27 +151,37 @@ static void refuse(struct file *f)
     ds_trouble_set(&f->b, true, &why);
 }
 
+static void found(struct file *f)
+{
+    struct datastore_info info = {.bytes = (f->look_bytes + SECTOR - 1) / SECTOR * SECTOR,
+                                  .block_bytes = f->look_block,
+                                  .max_io_bytes = IO_BYTES_MAX,
+                                  .max_zero_bytes = ZERO_BYTES_MAX,
+                                  .read_only = f->place.write_fd < 0};
+
+    snprintf(info.identity, sizeof info.identity, "%s", f->path);
+    f->place.device = f->look_device;
+    f->look_fails = 0;
+    if (info.read_only)
+        why_set(&f->b.locked, 0, "isthmus-onprem may not write %s: %s", f->path, strerror(f->look_write_err));
+    ds_trouble_clear(&f->b);
+    ds_known(&f->b, &info);
+    f->b.pump(&f->b);
+}
+
 static void done_look(struct work *w)
 {
     struct file *f = container_of(w, struct file, look);
     struct ds_base *b = &f->b;
     uint64_t again_ms = SIZE_POLL_MS;
 
-    if (f->fd < 0) /* afterwards it stays, as reads on the pool use it */
-        f->fd = f->look_fd;
+    f->place.fd = f->look_fd;
+    f->place.write_fd = f->look_write_fd;
     if (!b->closing && f->look_err) {
         refuse(f);
         again_ms = ds_backoff_ms(b->loop, f->look_fails++);
     } else if (!b->closing) {
-        struct datastore_info info = {.bytes = (f->look_bytes + SECTOR - 1) / SECTOR * SECTOR,
-                                      .block_bytes = f->look_block,
-                                      .max_io_bytes = IO_BYTES_MAX,
-                                      .read_only = true};
-        snprintf(info.identity, sizeof info.identity, "%s", f->path);
-        f->look_fails = 0;
-        ds_trouble_clear(b);
-        ds_known(b, &info);
-        b->pump(b);
+        found(f);
     }
     if (!b->closing)
         timer_set_ms(&f->poll, again_ms);
@@ -142,7 +190,8 @@ static void done_look(struct work *w)
 
 static void look(struct file *f)
 {
-    f->look_fd = f->fd;
+    f->look_fd = f->place.fd;
+    f->look_write_fd = f->place.write_fd;
     ds_hold(&f->b);
     loop_work(f->b.loop, &f->look);
 }
@@ -152,45 +201,41 @@ static void run_poll(struct timer *t)
     look(container_of(t, struct file, poll));
 }
 
-static void run_read(struct work *w)
+static void run_io(struct work *w)
 {
-    struct file_read *r = container_of(w, struct file_read, work);
-    struct datastore_io *io = r->io;
-    uint32_t got = 0;
+    struct file_job *j = container_of(w, struct file_job, work);
 
-    while (got < io->len) {
-        ssize_t n = pread(r->f->fd, io->data + got, io->len - got, (off_t)(io->offset + got));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            r->err = errno;
-        if (n <= 0)
-            break;
-        got += (uint32_t)n;
-    }
-    memset(io->data + got, 0, io->len - got);
+    j->err = file_io(&j->place, j->io);
 }
 
-static void done_read(struct work *w)
+static void failed(struct file *f, struct datastore_io *io, int err)
 {
-    struct file_read *r = container_of(w, struct file_read, work);
-    struct file *f = r->f;
-    struct datastore_io *io = r->io;
+    int status = file_io_status(io, err);
+    char words[80];
 
-    f->reads--;
-    if (r->err == 0) {
-        ds_finish(&f->b, io, 0);
-    } else {
-        metric_add(f->b.errors, 1);
-        if (++io->in.tries < TRIES_MAX) {
-            ds_delay(&f->b, io, ds_backoff_ms(f->b.loop, io->in.tries));
-        } else {
-            why_set(&io->why, 0, "disk %s: reading %s at byte %llu failed: %s; check the disk under it",
-                    f->b.name, f->path, (unsigned long long)io->offset, strerror(r->err));
-            ds_finish(&f->b, io, -EIO);
-        }
+    metric_add(f->b.numbers.errors, 1);
+    if (io->op == DATASTORE_FLUSH)
+        ds_may_have_lost(&f->b); /* the kernel tells of it once, and forgets what it could not write */
+    if (status == -EIO && io->op != DATASTORE_FLUSH && ++io->in.tries < TRIES_MAX) {
+        ds_delay(&f->b, io, ds_backoff_ms(f->b.loop, io->in.tries));
+        return;
     }
-    free(r);
+    why_set(&io->why, 0, "disk %s: cannot %s of %s: %s; check the disk under it", f->b.name,
+            ds_io_words(io, words, sizeof words), f->path, strerror(err));
+    ds_finish(&f->b, io, status);
+}
+
+static void done_io(struct work *w)
+{
+    struct file_job *j = container_of(w, struct file_job, work);
+    struct file *f = j->f;
+
+    f->issued--;
+    if (j->err == 0)
+        ds_finish(&f->b, j->io, 0);
+    else
+        failed(f, j->io, j->err);
+    free(j);
     if (!f->b.closing)
         f->b.pump(&f->b);
     ds_release(&f->b);
@@ -201,14 +246,13 @@ static void file_pump(struct ds_base *b)
     struct file *f = of(b);
     struct datastore_io *io;
 
-    while (b->known && f->reads < READS_MAX && (io = TAILQ_FIRST(&b->queue))) {
-        struct file_read *r = xcalloc(1, sizeof *r);
+    while (b->known && f->issued < IO_MAX && (io = ds_take(b))) {
+        struct file_job *j = xcalloc(1, sizeof *j);
 
-        TAILQ_REMOVE(&b->queue, io, in.entry);
-        *r = (struct file_read){.work = {.run = run_read, .done = done_read}, .f = f, .io = io};
-        f->reads++;
+        *j = (struct file_job){.work = {.run = run_io, .done = done_io}, .f = f, .place = f->place, .io = io};
+        f->issued++;
         ds_hold(b);
-        loop_work(b->loop, &r->work);
+        loop_work(b->loop, &j->work);
     }
 }
 
@@ -217,8 +261,10 @@ static void file_destroy(struct ds_base *b)
     struct file *f = of(b);
 
     timer_free(&f->poll);
-    if (f->fd >= 0)
-        close(f->fd);
+    if (f->place.fd >= 0)
+        close(f->place.fd);
+    if (f->place.write_fd >= 0)
+        close(f->place.write_fd);
     free(f->path);
     free(f);
 }
@@ -233,7 +279,8 @@ static int file_open(struct datastore **d, struct loop *loop, const struct datas
     f->b.pump = file_pump;
     f->b.destroy = file_destroy;
     f->path = xstrdup(path_of(conf->url));
-    f->fd = -1;
+    f->b.marks = true;
+    f->place = (struct file_place){.path = f->path, .fd = -1, .write_fd = -1};
     f->look.run = run_look;
     f->look.done = done_look;
     timer_init(&f->poll, loop, run_poll);
@@ -254,6 +301,9 @@ const struct datastore_ops datastore_file = {
     .scheme = "file",
     .open = file_open,
     .submit = ds_submit,
+    .generation = ds_generation,
+    .hold = ds_hold_nothing,
+    .held = ds_holds_nothing,
     .info = ds_info,
     .trouble = ds_trouble,
     .close = file_close,

@@ -160,29 +160,14 @@ static struct iscsi_session *least_loaded(const struct lun *l)
     return best;
 }
 
-/* An I/O that waited for the datastore was queued before its size was known, or before it shrank. */
-static bool fits(const struct ds_base *b, struct datastore_io *io)
-{
-    if (io->offset <= b->info.bytes && io->len <= b->info.bytes - io->offset)
-        return true;
-    why_set(&io->why, 0, "disk %s ends at byte %llu: cannot read %u bytes at %llu", b->name,
-            (unsigned long long)b->info.bytes, io->len, (unsigned long long)io->offset);
-    return false;
-}
-
 static void lun_pump(struct ds_base *b)
 {
     struct lun *l = of(b);
     struct datastore_io *io;
     struct iscsi_session *s;
 
-    while (b->known && (io = TAILQ_FIRST(&b->queue)) && (s = least_loaded(l))) {
-        TAILQ_REMOVE(&b->queue, io, in.entry);
-        if (fits(b, io))
-            iscsi_session_read(s, io, b->info.block_bytes);
-        else
-            ds_finish(b, io, -EINVAL);
-    }
+    while (b->known && (s = least_loaded(l)) && (io = ds_take(b)))
+        iscsi_session_read(s, io, b->info.block_bytes);
 }
 
 static void answer_wait(struct lun *l, struct datastore_io *io, const struct scsi_task *task)
@@ -231,7 +216,7 @@ static void on_answer(void *arg, struct iscsi_session *s, struct datastore_io *i
         lun_pump(b);
         return;
     }
-    metric_add(b->errors, 1);
+    metric_add(b->numbers.errors, 1);
     if (sense_says_changed(task))
         iscsi_session_ask(s);
     if (task->status == SCSI_STATUS_CHECK_CONDITION && task->sense.ascq == SCSI_SENSE_ASCQ_LBA_OUT_OF_RANGE)
@@ -277,6 +262,9 @@ static void on_known(void *arg, struct iscsi_session *s, const struct datastore_
         iscsi_session_drop(s, true, &why);
         return;
     }
+    now.max_zero_bytes = now.max_io_bytes;
+    now.read_only = true;
+    why_set(&b->locked, 0, "LUNs are not written yet");
     ds_trouble_clear(b);
     ds_known(b, &now);
     lun_pump(b);
@@ -291,7 +279,7 @@ static void on_down(void *arg, struct iscsi_session *s, bool refused, const stru
     bool any = false;
 
     (void)s;
-    metric_add(b->reconnects, 1);
+    metric_add(b->numbers.reconnects, 1);
     while ((io = TAILQ_LAST(issued, datastore_ios))) {
         TAILQ_REMOVE(issued, io, in.entry);
         ds_requeue(b, io);
@@ -365,6 +353,9 @@ const struct datastore_ops datastore_iscsi = {
     .scheme = "iscsi",
     .open = lun_open,
     .submit = ds_submit,
+    .generation = ds_generation,
+    .hold = ds_hold_nothing,
+    .held = ds_holds_nothing,
     .info = ds_info,
     .trouble = ds_trouble,
     .close = lun_close,

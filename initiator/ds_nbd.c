@@ -170,7 +170,7 @@ __attribute__((format(printf, 3, 4))) static void drop(struct conn *c, bool refu
     enter(c, IDLE);
     timer_set_ms(&c->timer, ds_backoff_ms(e->b.loop, refused && c->fails > 3 ? 10 : c->fails));
     c->fails++;
-    metric_add(e->b.reconnects, 1);
+    metric_add(e->b.numbers.reconnects, 1);
     for (unsigned i = 0; i < e->nconns; i++)
         any |= e->conns[i].state == UP;
     if (any)
@@ -202,7 +202,7 @@ static void answer(struct conn *c, struct datastore_io *io, int err, const char 
         ds_finish(&e->b, io, 0);
         return;
     }
-    metric_add(e->b.errors, 1);
+    metric_add(e->b.numbers.errors, 1);
     if (err == ESHUTDOWN || err == ENOTCONN || err == ECONNRESET || err == EPIPE) {
         c->lost = true;
         ds_requeue(&e->b, io);
@@ -280,15 +280,8 @@ static void export_pump(struct ds_base *b)
     struct datastore_io *io;
     struct conn *c;
 
-    while (b->known && (io = TAILQ_FIRST(&b->queue)) && (c = least_loaded(e))) {
-        TAILQ_REMOVE(&b->queue, io, in.entry);
-        if (io->offset < b->info.bytes && io->len <= b->info.bytes - io->offset) {
-            issue(c, io);
-        } else {
-            why_set(&io->why, 0, "disk %s ends at byte %llu", b->name, (unsigned long long)b->info.bytes);
-            ds_finish(b, io, -EINVAL);
-        }
-    }
+    while (b->known && (c = least_loaded(e)) && (io = ds_take(b)))
+        issue(c, io);
     for (unsigned i = 0; i < e->nconns; i++) {
         c = &e->conns[i];
         if (c->nbd && is_dead(c)) /* libnbd writes at once, and may have found out so */
@@ -324,7 +317,9 @@ static void came_up(struct conn *c)
     if (most >= 4096 && most < IO_BYTES_MAX)
         info.max_io_bytes = (uint32_t)most / 4096 * 4096;
     info.bytes = ((uint64_t)size + block - 1) / block * block;
-    info.read_only = nbd_is_read_only(c->nbd) > 0;
+    info.max_zero_bytes = info.max_io_bytes;
+    info.read_only = true;
+    why_set(&e->b.locked, 0, "NBD exports are not written yet");
     snprintf(info.identity, sizeof info.identity, "%.127s", e->b.shown);
     e->end = (uint64_t)size;
     enter(c, UP);
@@ -495,6 +490,9 @@ const struct datastore_ops datastore_nbd = {
     .scheme = "nbd",
     .open = export_open,
     .submit = ds_submit,
+    .generation = ds_generation,
+    .hold = ds_hold_nothing,
+    .held = ds_holds_nothing,
     .info = ds_info,
     .trouble = ds_trouble,
     .close = export_close,
@@ -504,6 +502,9 @@ const struct datastore_ops datastore_nbd_unix = {
     .scheme = "nbd+unix",
     .open = export_open,
     .submit = ds_submit,
+    .generation = ds_generation,
+    .hold = ds_hold_nothing,
+    .held = ds_holds_nothing,
     .info = ds_info,
     .trouble = ds_trouble,
     .close = export_close,

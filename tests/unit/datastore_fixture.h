@@ -27,6 +27,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -245,6 +246,109 @@ static void end_reads(void)
     if (nfailed)
         fail_msg("%u of %u reads failed: %s", nfailed, nreadings, failure.text);
     assert_int_equal(nwrong, 0);
+}
+
+/* Many writes at once, of another pattern: every 8 bytes hold their own offset plus `salt`. */
+static struct datastore_io writes[256];
+static unsigned nwrites, nwritten, nrefused;
+
+static void on_written(struct datastore_io *io)
+{
+    nwritten++;
+    if (io->status) {
+        nrefused++;
+        failure = io->why;
+    }
+    free(io->data);
+}
+
+static uint8_t *make_pattern(uint64_t offset, uint32_t len, uint64_t salt)
+{
+    uint8_t *data = xcalloc(1, len);
+
+    for (uint32_t i = 0; i < len; i += 8) {
+        uint64_t word = offset + i + salt;
+        memcpy(data + i, &word, 8);
+    }
+    return data;
+}
+
+static void start_writes(struct datastore *ds, uint64_t offset, uint32_t len, unsigned n, uint64_t salt)
+{
+    nwrites = n;
+    nwritten = nrefused = 0;
+    for (unsigned i = 0; i < n; i++, offset += len) {
+        writes[i] = (struct datastore_io){.op = DATASTORE_WRITE,
+                                          .offset = offset,
+                                          .len = len,
+                                          .data = make_pattern(offset, len, salt),
+                                          .done = on_written};
+        ds->ops->submit(ds, &writes[i]);
+    }
+    assert_int_equal(nwritten, 0);
+}
+
+static void end_writes(void)
+{
+    WAIT(nwritten == nwrites);
+    if (nrefused)
+        fail_msg("%u of %u writes failed: %s", nrefused, nwrites, failure.text);
+}
+
+/* One I/O and its end. */
+static struct datastore_io deed;
+static bool deed_ended;
+
+static void on_deed(struct datastore_io *io)
+{
+    assert_ptr_equal(io, &deed);
+    deed_ended = true;
+}
+
+static int act(struct datastore *ds, enum datastore_op op, uint64_t offset, uint32_t len)
+{
+    uint8_t *data = op == DATASTORE_WRITE ? make_pattern(offset, len, 1) : NULL;
+
+    deed_ended = false;
+    deed = (struct datastore_io){.op = op, .offset = offset, .len = len, .data = data, .done = on_deed};
+    ds->ops->submit(ds, &deed);
+    assert_false(deed_ended);
+    WAIT(deed_ended);
+    free(data);
+    return deed.status;
+}
+
+/* What another reader finds: all of it offset + salt, or all zeros. */
+static void expect_pattern(const char *path, uint64_t offset, uint32_t len, uint64_t salt)
+{
+    int fd = open(path, O_RDONLY);
+    uint8_t *data = xcalloc(1, len), *want = make_pattern(offset, len, salt);
+
+    assert_int_equal(pread(fd, data, len, (off_t)offset), len);
+    assert_memory_equal(data, want, len);
+    close(fd);
+    free(data);
+    free(want);
+}
+
+static void expect_zeros(const char *path, uint64_t offset, uint32_t len)
+{
+    int fd = open(path, O_RDONLY);
+    uint8_t *data = xcalloc(1, len), *want = xcalloc(1, len);
+
+    assert_int_equal(pread(fd, data, len, (off_t)offset), len);
+    assert_memory_equal(data, want, len);
+    close(fd);
+    free(data);
+    free(want);
+}
+
+static uint64_t allocated_bytes(const char *path)
+{
+    struct stat st;
+
+    assert_int_equal(stat(path, &st), 0);
+    return (uint64_t)st.st_blocks * 512;
 }
 
 /* Closes and lets it go for good. */
