@@ -189,7 +189,7 @@ static struct journal *journal_new(const struct journal_conf *conf, struct kv *k
 
     j->path = xstrdup(conf->path);
     j->kv = kv;
-    j->keys = keyring_new(&conf->key);
+    j->keys = keyring_new(&conf->key, "isthmus journal");
     j->max_bytes = conf->max_bytes;
     j->reserve_bytes = conf->max_bytes / 64 > largest ? conf->max_bytes / 64 : largest;
     STAILQ_INIT(&j->appends);

@@ -22,7 +22,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 
     (void)argc;
     (void)argv;
-    ring = keyring_new(&master);
+    ring = keyring_new(&master, "isthmus journal");
     keyring_grow(ring, salt, entry);
     keyring_seal(ring, "key", 3, plain, sizeof plain, sealed);
     return 0;
@@ -66,7 +66,7 @@ static void value(const uint8_t *p, size_t n)
 static void generation(const uint8_t *p, size_t n)
 {
     static const struct aead_key master = {"0123456789abcde"};
-    struct keyring *fresh = keyring_new(&master);
+    struct keyring *fresh = keyring_new(&master, "isthmus journal");
     uint8_t copy[sizeof entry];
 
     (void)keyring_add(fresh, n ? p[0] : 0, p, n);

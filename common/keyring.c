@@ -1,4 +1,4 @@
-/* journal/keyring.c - see keyring.h.
+/* common/keyring.c - see keyring.h.
  *
  * Generations are only added at start-up, before other threads exist: reading them needs no lock. The free
  * list of openers has one.
@@ -13,8 +13,6 @@
 #include <stdbool.h>
 #include <string.h>
 
-static const char label[] = "isthmus journal";
-static const uint8_t check_value[16] = "isthmus journal";
 static const uint64_t check_nonce = UINT64_MAX; /* the counter never gets there */
 
 struct generation {
@@ -22,8 +20,11 @@ struct generation {
     uint8_t salt[AEAD_SALT_BYTES];
 };
 
+enum { CHECK_BYTES = 16 };
+
 struct keyring {
     struct aead_key master;
+    char label[CHECK_BYTES];        /* what the check value says, too; zeros behind it */
     struct generation *generations; /* numbers rise */
     size_t n, room;
     struct aead *sealer;
@@ -32,11 +33,13 @@ struct keyring {
     struct opener *spare;
 };
 
-struct keyring *keyring_new(const struct aead_key *master)
+struct keyring *keyring_new(const struct aead_key *master, const char *label)
 {
     struct keyring *k = xcalloc(1, sizeof *k);
 
+    CHECK(strlen(label) < sizeof k->label);
     k->master = *master;
+    memcpy(k->label, label, strlen(label));
     pthread_mutex_init(&k->lock, NULL);
     return k;
 }
@@ -72,7 +75,7 @@ static struct aead *aead_of(const struct keyring *k, const uint8_t *salt)
     struct aead_key derived;
     struct aead *a;
 
-    aead_derive(&k->master, salt, label, &derived);
+    aead_derive(&k->master, salt, k->label, &derived);
     a = aead_new(&derived);
     explicit_bzero(&derived, sizeof derived);
     return a;
@@ -92,7 +95,7 @@ static void append(struct keyring *k, uint32_t number, const uint8_t *salt)
 int keyring_add(struct keyring *k, uint32_t generation, const void *entry, size_t n)
 {
     const uint8_t *salt = entry;
-    uint8_t aad[4], plain[sizeof check_value];
+    uint8_t aad[4], plain[CHECK_BYTES];
     struct aead *a;
     int err;
 
@@ -119,8 +122,7 @@ uint32_t keyring_grow(struct keyring *k, const uint8_t salt[AEAD_SALT_BYTES],
     k->sealer = aead_of(k, salt);
     k->nonce = 0;
     memcpy(entry, salt, AEAD_SALT_BYTES);
-    aead_seal(k->sealer, check_nonce, aad, sizeof aad, check_value, sizeof check_value,
-              entry + AEAD_SALT_BYTES);
+    aead_seal(k->sealer, check_nonce, aad, sizeof aad, k->label, sizeof k->label, entry + AEAD_SALT_BYTES);
     append(k, number, salt);
     return number;
 }

@@ -1,4 +1,4 @@
-/* journal/keyring.h - the keys of a journal: one generation for each start of the process.
+/* common/keyring.h - the keys of what is at rest: one generation for each start of the process.
  *
  * A generation is a number and a random salt, from which its key is derived out of the master key. The
  * sealer counts nonces from zero under the newest generation; openers read what any generation sealed.
@@ -18,7 +18,8 @@ enum {
 };
 
 struct keyring;
-struct keyring *keyring_new(const struct aead_key *master);
+/* label: at most 15 characters; separates the uses of one master key. */
+struct keyring *keyring_new(const struct aead_key *master, const char *label);
 void keyring_free(struct keyring **);
 
 /* At start-up only. A generation as stored: 0, -EBADMSG if the master key does not open its check value or
