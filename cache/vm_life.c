@@ -9,6 +9,7 @@
 #include "onprem.h"
 #include "ram.h"
 #include "readahead.h"
+#include "step.h"
 #include "tier_journal.h"
 #include "tier_object.h"
 #include "tier_wrap.h"
@@ -277,13 +278,19 @@ int vm_erase(struct vms *vms, const struct vm_spec *spec, bool fenced, struct wh
     char key[VM_KEY_MAX], prefix[VM_VALUE_PREFIX_MAX];
     int rc = fenced ? 0 : vm_store_remove(&store, spec->id, why);
 
+    STEP("delete.objects", "its objects are gone, its entry last");
     if (rc == 0)
         rc = vmlog_delete(e.journal, spec->id, why);
+    STEP("delete.log", "its log is gone");
     if (rc == 0)
         rc = map_delete(e.journal, spec->id, why);
+    STEP("delete.map", "its map is gone");
     vm_key(spec, key);
     vm_value_prefix(spec, prefix);
     if (rc == 0)
         rc = journal_meta_each(e.journal, prefix, erase_value, &e, why);
-    return rc ? rc : journal_meta_delete(e.journal, key, why);
+    if (rc == 0)
+        rc = journal_meta_delete(e.journal, key, why);
+    STEP("delete.catalog", "it is out of the catalog");
+    return rc;
 }

@@ -2,6 +2,7 @@
  */
 #include "vm_store.h"
 #include "mem.h"
+#include "step.h"
 #include "store_wait.h"
 #include "vm_spec.h"
 #include "vmobj.h"
@@ -192,6 +193,7 @@ static int remove_page(void *arg, const struct store_page *page)
     if (!r.del.nkeys)
         return 0;
     err = store_wait_through(d->s->store, &r, d->s->stop, "a VM's objects are removed");
+    STEP("delete.page", "some of a VM's objects are gone");
     return err ? why_set(d->why, err, "a VM's objects cannot be removed: %s", r.why.text) : 0;
 }
 

@@ -7,6 +7,7 @@
 #include "check.h"
 #include "log.h"
 #include "mem.h"
+#include "step.h"
 #include "vm_life.h"
 #include "vm_spec.h"
 
@@ -137,6 +138,7 @@ static void mark(struct work *w)
     struct vm *vm = container_of(w, struct vm, in.work);
 
     vm->in.status = vm_save(vm->in.vms, &vm->spec, true, &vm->in.why);
+    STEP("delete.mark", "a VM is marked as being deleted");
 }
 
 static void marked(struct work *w)

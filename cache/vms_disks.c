@@ -8,6 +8,7 @@
 #include "log.h"
 #include "mem.h"
 #include "ram.h"
+#include "step.h"
 #include "vm_life.h"
 #include "vm_spec.h"
 
@@ -79,9 +80,11 @@ static void save(struct work *w)
     struct why why = {""};
 
     c->status = vm_store_create(&store, &c->spec, &c->why);
+    STEP("create.entry", "a new VM's entry is in the store");
     if (c->status)
         return;
     c->status = vm_save(c->vms, &c->spec, false, &c->why);
+    STEP("create.catalog", "it is in the catalog");
     if (!c->status)
         c->status = vm_open_log(c->vm, &c->why);
     if (c->status && vm_erase(c->vms, &c->spec, false, &why))

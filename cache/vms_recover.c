@@ -10,6 +10,7 @@
 #include "log.h"
 #include "mem.h"
 #include "recover.h"
+#include "step.h"
 #include "vm_life.h"
 #include "vm_spec.h"
 #include "vm_store.h"
@@ -113,6 +114,7 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
     err = map_delete(vms->conf.journal, spec->id, why);
     if (!err)
         err = vmlog_delete(vms->conf.journal, spec->id, why);
+    STEP("recover.entry", "a VM's entry was read, its rows here are gone");
     if (!err)
         err = recover_vm(&c, &result, why);
     if (err == -ENOENT && r->through == UINT64_MAX && result.beyond == 0)
@@ -120,11 +122,17 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
     if (!err) {
         spec->epoch++;
         spec->since = result.state.committed + 1;
+        STEP("recover.map", "the map is rebuilt");
         err = vm_store_take(s, spec, etag, why);
     }
+    STEP("recover.take", "the VM is this edge's, by its entry");
     if (!err)
         err = recover_clear_beyond(&c, &result, why);
-    return err ? err : vm_save(vms, spec, false, why);
+    STEP("recover.beyond", "objects behind the cut are gone");
+    if (!err)
+        err = vm_save(vms, spec, false, why);
+    STEP("recover.catalog", "the VM is in the catalog");
+    return err;
 }
 
 static void keep(struct vms_recovery *r, const struct vm_spec *spec)
@@ -209,6 +217,7 @@ static void on_opened(struct task *t)
     struct vms_recovery *r = container_of(t, struct vms_recovery, task);
 
     vms_insert(r->vm);
+    STEP("recover.open", "the VM is served");
     log_info(r->vm->spec.name, "recovered: %u disk(s), %s", r->vm->spec.ndisks, r->vm->spec.iqn);
     r->next++;
     open_next(r);

@@ -7,6 +7,7 @@
 #include "commit_impl.h"
 #include "log.h"
 #include "mem.h"
+#include "step.h"
 #include "vmobj.h"
 
 #include <errno.h>
@@ -128,6 +129,7 @@ static void on_closed(struct cut *cut)
     bool committed = !c->failed;
 
     if (committed) {
+        STEP("commit.trim", "the index has let go of what was committed");
         metric_observe_ns(c->m_seconds, loop_now_ns(c->conf.loop) - c->began_ns);
         told_again(c);
         c->rest_ms = REST_MIN_MS;
@@ -228,6 +230,7 @@ static void on_owner(struct store_req *r)
     commit_put_begin(c);
     if (!c->stopping)
         judge_owner(c, r);
+    STEP("commit.own", "the VM's entry was read: it is ours");
     buf_unref(&c->entry);
     commit_moved(c);
 }
@@ -236,6 +239,7 @@ static void on_synced(struct vmlog_flush *f)
 {
     struct commit *c = container_of(f, struct commit, flush);
 
+    STEP("commit.sync", "the journal is fsynced up to the cut");
     c->state = COMMIT_OWNING;
     vmobj_name(c->owner_key, c->conf.id);
     c->entry = buf_new(VMOBJ_MAX);
@@ -256,6 +260,7 @@ static void begin(struct commit *c)
     c->began_ns = loop_now_ns(c->conf.loop);
     c->next = *map_state(c->conf.map);
     cut_open(&c->cut, c->conf.log);
+    STEP("commit.freeze", "a cut is open");
     c->flush.done = on_synced;
     vmlog_flush(c->conf.log, &c->flush);
 }

@@ -9,6 +9,7 @@
 #include "commit_impl.h"
 #include "log.h"
 #include "mem.h"
+#include "step.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -168,6 +169,7 @@ static void build_done(struct work *w)
         c->built_last = o->built.head.ends_cut;
         c->next_first = o->built.head.last + 1;
         memcpy(c->chain, o->built.tag, sizeof c->chain);
+        STEP("commit.build", "a log object is built and not put");
         put_object(c, o);
     }
     commit_moved(c);
@@ -248,6 +250,7 @@ static void on_applied(struct work *w)
     struct outgoing *o = out_at(c, 0);
 
     if (apply_end(c)) {
+        STEP("commit.map", "a log object is in the map");
         metric_add(c->m_objects, 1);
         metric_add(c->m_guest_bytes, data_bytes(&o->built));
         metric_add(c->m_object_bytes, o->built.head.bytes);
@@ -272,6 +275,7 @@ static void on_adopted(struct work *w)
     struct commit *c = container_of(w, struct commit, apply);
 
     if (apply_end(c)) {
+        STEP("commit.adopt", "an object of ours from before a crash is in the map");
         log_info(c->vm, "records %" PRIu64 " to %" PRIu64 " were in the object store already",
                  c->found_head.first, c->found_head.last);
         c->failed = true; /* what was built behind it does not follow: a new cut goes on there */
@@ -391,6 +395,7 @@ static void on_put(struct store_req *r)
     struct commit *c = o->commit;
 
     if (r->status == 0) {
+        STEP("commit.put", "a log object is in the store");
         o->state = OUT_PUT;
     } else if (r->status == -EEXIST) {
         o->state = OUT_TAKEN;

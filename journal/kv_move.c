@@ -11,6 +11,7 @@
 #include "kv_rocks_impl.h"
 #include "log.h"
 #include "mem.h"
+#include "step.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -104,7 +105,9 @@ static int move_values(struct kv_rocks *r, const uint8_t *bytes, uint32_t len)
     }
     if (err || r->moving.nops == 0)
         return err;
-    return store_append(r, &r->moving, APPLY_REPLACING);
+    err = store_append(r, &r->moving, APPLY_REPLACING);
+    STEP("journal.move", "values of a segment are written anew");
+    return err;
 }
 
 static int move_batch(struct kv_rocks *r, uint32_t *looked_at)

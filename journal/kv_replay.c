@@ -8,6 +8,7 @@
 #include "kv_rocks_impl.h"
 #include "log.h"
 #include "mem.h"
+#include "step.h"
 #include "wire.h"
 
 #include <dirent.h>
@@ -146,8 +147,10 @@ static int write_anew(struct kv_rocks *r, struct segment *s)
     if (fd < 0)
         return -errno;
     err = copy(s->fd, fd, s->bytes);
+    STEP("replay.copy", "a replayed segment is written anew beside the old one");
     if (err == 0 && rename(new_path, path) < 0)
         err = -errno;
+    STEP("replay.rename", "it has taken the old one's place");
     if (err == 0)
         err = segments_sync_directory(r);
     if (err) {
@@ -183,6 +186,7 @@ static int replay_segment(struct kv_rocks *r, const struct file *f, bool last, s
                      "the journal at %s ends with %" PRIu64 " bytes that were not written whole: dropped",
                      r->path, f->bytes - s->bytes);
     }
+    STEP("replay.apply", "a segment's batches are in the index's memory again");
     if (err == 0 && (r->next_batch > first || s->bytes < f->bytes))
         err = write_anew(r, s);
     if (used)
@@ -309,6 +313,7 @@ static int replay_from(struct kv_rocks *r, struct files *f, uint64_t from, struc
         err = count_live(r, why);
     if (err == 0 && r->next_batch > first) {
         err = store_roll(r, true);
+        STEP("replay.switch", "what was replayed is in the index's files");
         if (err)
             why_set(why, err, "cannot write to the journal at %s: %s", r->path, strerror(-err));
     }

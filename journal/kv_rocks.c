@@ -7,6 +7,7 @@
 #include "check.h"
 #include "kv_rocks_impl.h"
 #include "mem.h"
+#include "step.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -168,10 +169,13 @@ int store_roll(struct kv_rocks *r, bool wait)
     struct segment *s = segments_current(r);
     int err = segment_sync(r, s);
 
+    STEP("journal.close", "a full segment is synced");
     if (err == 0)
         err = segments_create(r, s->number + 1);
+    STEP("journal.next", "the next segment is made");
     if (err == 0 && now)
         err = index_switch(r, s->number + 1, wait);
+    STEP("journal.switch", "the index was told to write its memory to files");
     if (err)
         return store_broken(r, err);
     r->started_bytes = 0;
@@ -203,10 +207,14 @@ static int append(struct kv_rocks *r, struct segment *s, struct kv_batch *b, enu
     err = write_at(s->fd, b->bytes, b->len, at);
     if (err)
         return err;
+    STEP("journal.write", "a batch is in its segment, and not in the index");
     s->bytes += (uint32_t)b->len;
     r->next_batch++;
     err = write_back(r, s);
-    return err ? err : index_apply(r, s, at, b->bytes, (uint32_t)b->len, how);
+    if (err == 0)
+        err = index_apply(r, s, at, b->bytes, (uint32_t)b->len, how);
+    STEP("journal.index", "a batch is in the index");
+    return err;
 }
 
 static bool index_is_large(struct kv_rocks *r)
@@ -273,6 +281,7 @@ static int rocks_sync(struct kv *kv)
         err = fdatasync(s->fd) < 0 ? -errno : 0;
         segment_leave(r, s);
     }
+    STEP("journal.sync", "the journal is fsynced");
     return err ? store_broken(r, err) : 0;
 }
 

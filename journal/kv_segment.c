@@ -7,6 +7,7 @@
 #include "kv_rocks_impl.h"
 #include "log.h"
 #include "mem.h"
+#include "step.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -105,6 +106,7 @@ int segments_create(struct kv_rocks *r, uint64_t number)
     if (err == 0 && fdatasync(fd) < 0)
         err = -errno;
     close(fd);
+    STEP("journal.header", "a new segment's header is stable, its name is not");
     if (err == 0)
         err = segments_sync_directory(r);
     if (err == 0)
@@ -210,6 +212,7 @@ void segments_remove(struct kv_rocks *r, struct segment *s)
 
     if (unlink(path) < 0)
         log_warn(NULL, "cannot remove %s: %s", path, strerror(errno));
+    STEP("journal.remove", "a segment without life is gone");
     pthread_mutex_lock(&r->lock);
     for (size_t i = 0; i < r->nsegments; i++)
         if (r->segments[i] == s) {

@@ -7,6 +7,7 @@
 #include "checkpoint.h"
 #include "log.h"
 #include "mem.h"
+#include "step.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -245,6 +246,7 @@ static int apply_cut(struct recovery *r, struct why *why)
         res->entries += f->index.nentries;
     }
     forget_fronts(r);
+    STEP("recover.objects", "the objects of one cut are in the map");
     return err;
 }
 
@@ -351,6 +353,7 @@ int recover_vm(const struct recover_conf *conf, struct recover_result *result, s
 
     memset(result, 0, sizeof *result);
     err = begin(&r, why);
+    STEP("recover.checkpoint", "the newest good checkpoint is loaded");
     if (!err)
         err = map_open(&r.map, conf->journal, conf->id, conf->vm, why);
     if (!err)

@@ -11,6 +11,7 @@
 #include "log.h"
 #include "mem.h"
 #include "metric.h"
+#include "step.h"
 #include "store_wait.h"
 #include "wire.h"
 
@@ -86,8 +87,10 @@ static void note_run(struct commit_turn *t)
 
     state.checkpoint = u->state.committed;
     u->status = map_forget(u->conf.map, u->dead.firsts, u->dead.n, &u->why);
+    STEP("checkpoint.forget", "removed objects are out of the map");
     if (u->status == 0)
         u->status = map_state_store(u->conf.map, &state, &u->change, &u->why);
+    STEP("checkpoint.note", "the map knows of its checkpoint");
 }
 
 static void note_done(struct commit_turn *t)
@@ -134,6 +137,7 @@ static int upload(struct upkeep *u)
         if (n) {
             checkpoint_name(name, u->conf.id, u->state.committed, number++);
             err = put_part(u, name, bytes, n);
+            STEP("checkpoint.part", "a part of a checkpoint is in the store");
         }
         n = get32(length);
         if (!err && (n > CHECKPOINT_PART_MAX || fread(bytes, n, 1, u->spool) != 1))
@@ -214,10 +218,13 @@ static void upload_run(struct work *w)
     struct upkeep *u = container_of(w, struct upkeep, work);
 
     u->status = upload(u);
+    STEP("checkpoint.upload", "a checkpoint is in the store, with its end");
     if (u->status == 0)
         u->status = remove_dead(u);
+    STEP("checkpoint.remove", "objects of which nothing is live are gone");
     if (u->status == 0 && u->state.checkpoint)
         u->status = remove_old(u, u->state.checkpoint);
+    STEP("checkpoint.remove_old", "checkpoints before the last but one are gone");
 }
 
 static void upload_done(struct work *w)
@@ -247,6 +254,7 @@ static void write_run(struct commit_turn *t)
     unlink(u->spool_path);
     u->status = checkpoint_write(u->conf.map, u->conf.journal, u->conf.loop, &u->conf.master, u->conf.id,
                                  &u->state, u->spool, &u->dead, &u->why);
+    STEP("checkpoint.write", "the map is written out to the spool");
 }
 
 static void write_done(struct commit_turn *t)

@@ -10,6 +10,7 @@
 #include "check.h"
 #include "dir_impl.h"
 #include "mem.h"
+#include "step.h"
 #include "store_backend.h"
 
 #include <errno.h>
@@ -140,6 +141,7 @@ static int rename_locked(struct job *j, const char *tmp)
     }
     if (!err && renameat(root, tmp, root, r->key) != 0)
         err = errno;
+    STEP("dir.rename", "an object has taken the place of an older one");
     close(lock);
     return err;
 }
@@ -159,7 +161,11 @@ static int place(struct job *j, const char *tmp)
         else
             err = rename_locked(j, tmp);
     }
-    return err ? err : dir_sync_parent(root, r->key);
+    STEP("dir.link", "an object has its name, which is not stable");
+    if (!err)
+        err = dir_sync_parent(root, r->key);
+    STEP("dir.sync", "an object is in the store");
+    return err;
 }
 
 static int put(struct job *j)
@@ -173,6 +179,7 @@ static int put(struct job *j)
     dir_etag(head.nonce, head.etag);
     snprintf(tmp, sizeof(tmp), DIR_TMP "/%s", head.etag);
     err = dir_file_write(j->d->fd, tmp, &head, r->put.iov, r->put.niov, &j->stop);
+    STEP("dir.tmp", "an object is written and fsynced under a name of its own");
     if (!err)
         err = place(j, tmp);
     unlinkat(j->d->fd, tmp, 0);
@@ -251,6 +258,7 @@ static int delete_one(int root, const char *key)
         return -lock;
     if (unlinkat(root, key, 0) != 0)
         err = errno;
+    STEP("dir.delete", "an object is gone");
     close(lock);
     /* Nothing can lie where there is no directory. Linux answers EISDIR for a directory, which holds other
      * keys but is none. */
