@@ -60,8 +60,9 @@ struct datastore_io {
         uint64_t started_ns, issued_ns, retry_ns;
         unsigned tries; /* answers so far that were an error of this very I/O */
         int64_t cookie;
-        uint64_t written; /* by everybody, when it was issued */
-        bool changing;    /* it is issued and no read */
+        uint64_t written;     /* by everybody, when it was issued */
+        bool changing;        /* it is issued and no read */
+        uint32_t part, zeros; /* of a ZERO that is done by writing zeros: bytes done; being written */
     } in;
 };
 TAILQ_HEAD(datastore_ios, datastore_io);

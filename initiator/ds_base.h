@@ -14,6 +14,9 @@
 /* Of the I/O that a datastore has issued, at most so many are no reads: reads are waited for by a guest. */
 enum { DS_CHANGES_MAX = 8 };
 
+enum { DS_ZEROS_BYTES = 128 << 10 };
+extern const uint8_t ds_zeros[DS_ZEROS_BYTES];
+
 struct ds_numbers {
     struct metric *read_seconds, *reads, *read_bytes;
     struct metric *write_seconds, *writes, *written_bytes, *zeroed_bytes; /* a zeroing is a write */
@@ -64,10 +67,15 @@ const struct why *ds_trouble(const struct datastore *);
 /* The next I/O to issue, or NULL: reads first, but the others are never left out. It is within bounds. Needs
  * `known`. */
 struct datastore_io *ds_take(struct ds_base *);
+/* Where a ZERO is done by writing zeros: bytes of ds_zeros that come next, from offset + in.part on. */
+uint32_t ds_next_zeros(struct datastore_io *);
+/* The datastore did what it was asked: ends io, or puts it back if there are zeros left to write. */
+void ds_done(struct ds_base *, struct datastore_io *);
 /* Ends io, which is in no list. status != 0: why is set in io already. */
 void ds_finish(struct ds_base *, struct datastore_io *, int status);
 /* Puts io, which is in no list, back: first in the queue, or after ms. */
 void ds_requeue(struct ds_base *, struct datastore_io *);
+void ds_take_back(struct ds_base *, struct datastore_ios *issued); /* all of them, in their order */
 void ds_delay(struct ds_base *, struct datastore_io *, uint64_t ms);
 /* What was written and not flushed may be lost. */
 void ds_may_have_lost(struct ds_base *);
@@ -95,6 +103,11 @@ void ds_count(struct ds_numbers *, const struct datastore_io *io, uint64_t ns);
 /* Milliseconds to wait before try number `tries` (0, 1, ...): 100 ms doubling up to 5 s, half of it jitter.
  */
 uint64_t ds_backoff_ms(struct loop *, unsigned tries);
+
+/* Between ds_base.c and ds_queue.c. */
+void ds_post(struct ds_base *); /* the task runs soon */
+void ds_cancel(struct ds_base *, struct datastore_io *);
+void ds_run_retry(struct timer *);
 
 int ds_iscsi_url_check(const char *url, struct why *);
 int ds_nbd_url_check(const char *url, struct why *);

@@ -275,15 +275,11 @@ static void on_down(void *arg, struct iscsi_session *s, bool refused, const stru
 {
     struct lun *l = arg;
     struct ds_base *b = &l->b;
-    struct datastore_io *io;
     bool any = false;
 
     (void)s;
     metric_add(b->numbers.reconnects, 1);
-    while ((io = TAILQ_LAST(issued, datastore_ios))) {
-        TAILQ_REMOVE(issued, io, in.entry);
-        ds_requeue(b, io);
-    }
+    ds_take_back(b, issued);
     for (unsigned i = 0; i < l->nsessions; i++)
         any |= iscsi_session_up(l->sessions[i]);
     if (any)
@@ -337,15 +333,11 @@ static void lun_close(struct datastore *ds)
 {
     struct lun *l = container_of(ds, struct lun, b.ds);
     struct datastore_ios issued = TAILQ_HEAD_INITIALIZER(issued);
-    struct datastore_io *io;
 
     for (unsigned i = 0; i < l->nsessions; i++)
         iscsi_session_free(&l->sessions[i], &issued);
     l->nsessions = 0;
-    while ((io = TAILQ_LAST(&issued, datastore_ios))) {
-        TAILQ_REMOVE(&issued, io, in.entry);
-        ds_requeue(&l->b, io);
-    }
+    ds_take_back(&l->b, &issued);
     ds_close(&l->b);
 }
 

@@ -1,21 +1,19 @@
 /* initiator/ds_nbd.c - a source disk that is an NBD export: nbd://host[:port]/export,
  * nbd+unix:///export?socket=PATH.
  *
- * libnbd's nbd_aio_* calls on the loop: one handle per connection, several connections if the server says
- * that they see the same data (multi-conn). NBD has no keep-alive and no word for a new size: a hung server
- * is noticed by a command that gets no answer, a resize at the next connect. Loop thread.
+ * Spreads I/O over a few connections, if the server says that they see the same data (multi-conn); otherwise
+ * there is one, as a flush would not be good for what another has written. Decides what an answer means for
+ * the I/O. How a connection lives is in nbd_conn.c. Loop thread.
  */
 #include "check.h"
 #include "ds_base.h"
 #include "log.h"
 #include "mem.h"
-#include "resolve.h"
+#include "nbd_conn.h"
 
 #include <errno.h>
-#include <event2/event.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
-#include <libnbd.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -26,39 +24,15 @@ enum {
     CONNECTIONS_MAX = 8,
     WINDOW = 16, /* I/O per connection */
     TRIES_MAX = 4,
-    TICK_MS = 1000,
-    CONNECT_S = 10,
-    COMMAND_S = 30, /* plugins such as VDDK may take long; more than this is a hang */
-    IO_BYTES_MAX = 1 << 20,
-    SECTOR = 512,
-};
-
-enum state { IDLE, RESOLVING, CONNECTING, UP };
-
-struct conn {
-    struct export *export;
-    enum state state;
-    unsigned fails;
-    uint64_t since_ns;
-    struct timer timer; /* back-off when idle, else the tick */
-    struct resolve *resolve;
-    struct nbd_handle *nbd;
-    struct event *event;
-    int event_fd;
-    short event_what;
-    struct datastore_ios issued;
-    unsigned nissued;
-    bool lost;
+    ZERO_BYTES_MAX = 16 << 20,
 };
 
 struct export
 {
-    struct ds_base b;  /* first */
-    char *host, *port; /* TCP */
-    char *socket;      /* or Unix */
-    char *name;
-    uint64_t end; /* the export's exact size: info.bytes is rounded up */
-    struct conn conns[CONNECTIONS_MAX];
+    struct ds_base b; /* first */
+    struct nbd_place place;
+    struct nbd_facts facts; /* as last heard */
+    struct nbd_conn *conns[CONNECTIONS_MAX];
     unsigned nconns, wanted;
 };
 
@@ -69,8 +43,8 @@ static struct export *of(struct ds_base *b)
 
 /* ---- the URL ---- */
 
-/* Fills host, port, socket and name of e; -EINVAL with why. */
-static int parse(struct export *e, const char *url, struct why *why)
+/* Fills host, port, socket and name of p; -EINVAL with why. */
+static int parse(struct nbd_place *p, const char *url, struct why *why)
 {
     struct evhttp_uri *uri = evhttp_uri_parse_with_flags(url, EVHTTP_URI_NONCONFORMANT);
     const char *path = uri ? evhttp_uri_get_path(uri) : NULL, *host = uri ? evhttp_uri_get_host(uri) : NULL;
@@ -79,21 +53,21 @@ static int parse(struct export *e, const char *url, struct why *why)
     struct evkeyvalq keys = {0};
     int err = 0;
 
-    e->name = path && path[0] == '/' ? evhttp_uridecode(path + 1, 0, NULL) : xstrdup("");
+    p->name = path && path[0] == '/' ? evhttp_uridecode(path + 1, 0, NULL) : xstrdup("");
     if (local) {
         const char *socket = NULL;
         if (query && evhttp_parse_query_str(query, &keys) == 0)
             socket = evhttp_find_header(&keys, "socket");
         if (socket && socket[0])
-            e->socket = xstrdup(socket);
+            p->socket = xstrdup(socket);
         else
             err = why_set(why, -EINVAL, "'%s' names no socket: use nbd+unix:///EXPORT?socket=PATH", url);
         evhttp_clear_headers(&keys);
     } else if (host && host[0] && !query && !evhttp_uri_get_userinfo(uri)) {
         size_t n = strlen(host);
         int port = evhttp_uri_get_port(uri);
-        e->host = host[0] == '[' ? xstrndup(host + 1, n - 2) : xstrdup(host);
-        e->port = xasprintf("%d", port > 0 ? port : 10809);
+        p->host = host[0] == '[' ? xstrndup(host + 1, n - 2) : xstrdup(host);
+        p->port = xasprintf("%d", port > 0 ? port : 10809);
     } else {
         err = why_set(why, -EINVAL, "'%s' is no NBD URL: use nbd://HOST[:PORT]/EXPORT", url);
     }
@@ -102,347 +76,189 @@ static int parse(struct export *e, const char *url, struct why *why)
     return err;
 }
 
-static void clear(struct export *e)
+static void clear(struct nbd_place *p)
 {
-    free(e->host);
-    free(e->port);
-    free(e->socket);
-    free(e->name);
+    free(p->host);
+    free(p->port);
+    free(p->socket);
+    free(p->name);
 }
 
 int ds_nbd_url_check(const char *url, struct why *why)
 {
-    struct export e = {0};
-    int err = parse(&e, url, why);
+    struct nbd_place p = {0};
+    int err = parse(&p, url, why);
 
-    clear(&e);
+    clear(&p);
     return err;
-}
-
-/* ---- a connection's end ---- */
-
-static void service(struct conn *c);
-static void export_pump(struct ds_base *b);
-
-static double seconds_since(const struct conn *c, uint64_t then_ns)
-{
-    return (double)(loop_now_ns(c->export->b.loop) - then_ns) / 1e9;
-}
-
-static void enter(struct conn *c, enum state state)
-{
-    c->state = state;
-    c->since_ns = loop_now_ns(c->export->b.loop);
-}
-
-static void clear_conn(struct conn *c)
-{
-    struct datastore_io *io;
-
-    resolve_cancel(&c->resolve);
-    if (c->event)
-        event_free(c->event);
-    c->event = NULL;
-    if (c->nbd)
-        nbd_close(c->nbd);
-    c->nbd = NULL;
-    c->nissued = 0;
-    while ((io = TAILQ_LAST(&c->issued, datastore_ios))) {
-        TAILQ_REMOVE(&c->issued, io, in.entry);
-        ds_requeue(&c->export->b, io);
-    }
-}
-
-/* The connection is of no use any more; it comes again after the back-off. */
-__attribute__((format(printf, 3, 4))) static void drop(struct conn *c, bool refused, const char *format, ...)
-{
-    struct export *e = c->export;
-    char text[300];
-    struct why why;
-    va_list ap;
-    bool any = false;
-
-    va_start(ap, format);
-    vsnprintf(text, sizeof text, format, ap);
-    va_end(ap);
-    why_set(&why, 0, "disk %s: %s: %s", e->b.name, e->b.shown, text);
-    clear_conn(c);
-    enter(c, IDLE);
-    timer_set_ms(&c->timer, ds_backoff_ms(e->b.loop, refused && c->fails > 3 ? 10 : c->fails));
-    c->fails++;
-    metric_add(e->b.numbers.reconnects, 1);
-    for (unsigned i = 0; i < e->nconns; i++)
-        any |= e->conns[i].state == UP;
-    if (any)
-        log_info(e->b.name, "one connection is down: %s", why.text);
-    else
-        ds_trouble_set(&e->b, refused, &why);
-}
-
-static const char *nbd_words(void)
-{
-    const char *text = nbd_get_error();
-
-    return text ? text : "no reason given";
 }
 
 /* ---- I/O ---- */
 
-static void answer(struct conn *c, struct datastore_io *io, int err, const char *text)
+static struct nbd_conn *least_loaded(struct export *e)
 {
-    struct export *e = c->export;
-    uint32_t have = io->len;
-
-    TAILQ_REMOVE(&c->issued, io, in.entry);
-    c->nissued--;
-    if (err == 0) {
-        if (io->offset + io->len > e->end)
-            have = (uint32_t)(e->end - io->offset);
-        memset(io->data + have, 0, io->len - have);
-        ds_finish(&e->b, io, 0);
-        return;
-    }
-    metric_add(e->b.numbers.errors, 1);
-    if (err == ESHUTDOWN || err == ENOTCONN || err == ECONNRESET || err == EPIPE) {
-        c->lost = true;
-        ds_requeue(&e->b, io);
-    } else if (err == ENOMEM || err == EBUSY || err == EAGAIN || ++io->in.tries < TRIES_MAX) {
-        ds_delay(&e->b, io, ds_backoff_ms(e->b.loop, io->in.tries));
-    } else {
-        why_set(
-            &io->why, 0,
-            "disk %s: %s cannot read at byte %llu: %s; look at the NBD server's log and the disk under it",
-            e->b.name, e->b.shown, (unsigned long long)io->offset, text);
-        ds_finish(&e->b, io, -EIO);
-    }
-}
-
-static void collect(struct conn *c)
-{
-    int64_t cookie;
-
-    while ((cookie = nbd_aio_peek_command_completed(c->nbd)) > 0) {
-        struct datastore_io *io;
-        int err = nbd_aio_command_completed(c->nbd, (uint64_t)cookie) < 0 ? nbd_get_errno() : 0;
-        CLEANUP_FREE char *text = err ? xstrdup(strerror(err)) : NULL;
-
-        TAILQ_FOREACH (io, &c->issued, in.entry) {
-            if (io->in.cookie == cookie)
-                break;
-        }
-        CHECK(io);
-        if (nbd_aio_is_dead(c->nbd) && err)
-            c->lost = true; /* no answer of the server's: drop() takes it back */
-        else
-            answer(c, io, err, text);
-    }
-}
-
-static void issue(struct conn *c, struct datastore_io *io)
-{
-    struct export *e = c->export;
-    uint64_t bytes = io->offset + io->len > e->end ? e->end - io->offset : io->len;
-    int64_t cookie = nbd_aio_pread(c->nbd, io->data, bytes, io->offset, NBD_NULL_COMPLETION, 0);
-
-    if (cookie < 0) {
-        c->lost = true;
-        ds_requeue(&e->b, io);
-        return;
-    }
-    io->in.cookie = cookie;
-    io->in.issued_ns = loop_now_ns(e->b.loop);
-    TAILQ_INSERT_TAIL(&c->issued, io, in.entry);
-    c->nissued++;
-}
-
-static struct conn *least_loaded(struct export *e)
-{
-    struct conn *best = NULL;
+    struct nbd_conn *best = NULL;
 
     for (unsigned i = 0; i < e->nconns; i++) {
-        struct conn *c = &e->conns[i];
-        if (c->state == UP && !c->lost && c->nissued < WINDOW && (!best || c->nissued < best->nissued))
+        struct nbd_conn *c = e->conns[i];
+        if (nbd_conn_up(c) && nbd_conn_load(c) < WINDOW && (!best || nbd_conn_load(c) < nbd_conn_load(best)))
             best = c;
     }
     return best;
-}
-
-static void watch_socket(struct conn *c);
-
-static bool is_dead(const struct conn *c)
-{
-    return nbd_aio_is_dead(c->nbd) || nbd_aio_is_closed(c->nbd);
 }
 
 static void export_pump(struct ds_base *b)
 {
     struct export *e = of(b);
     struct datastore_io *io;
-    struct conn *c;
+    struct nbd_conn *c;
 
-    while (b->known && (c = least_loaded(e)) && (io = ds_take(b)))
-        issue(c, io);
-    for (unsigned i = 0; i < e->nconns; i++) {
-        c = &e->conns[i];
-        if (c->nbd && is_dead(c)) /* libnbd writes at once, and may have found out so */
-            c->lost = true;
-        if (c->lost)
-            timer_set_ms(&c->timer, 0); /* dropped from there, not under our caller */
-        else if (c->nbd)
-            watch_socket(c);
-    }
-}
-
-/* ---- a connection's life ---- */
-
-static void start_conn(struct export *e)
-{
-    struct conn *c = &e->conns[e->nconns++];
-
-    timer_set_ms(&c->timer, 0);
-}
-
-static void came_up(struct conn *c)
-{
-    struct export *e = c->export;
-    int64_t size = nbd_get_size(c->nbd), least = nbd_get_block_size(c->nbd, LIBNBD_SIZE_MINIMUM);
-    int64_t most = nbd_get_block_size(c->nbd, LIBNBD_SIZE_MAXIMUM);
-    uint32_t block = least > SECTOR ? 4096 : SECTOR;
-    struct datastore_info info = {.block_bytes = block, .max_io_bytes = IO_BYTES_MAX};
-
-    if (size < 0 || least > 4096) {
-        drop(c, true, size < 0 ? "the export has no size" : "the export wants blocks larger than 4096 bytes");
-        return;
-    }
-    if (most >= 4096 && most < IO_BYTES_MAX)
-        info.max_io_bytes = (uint32_t)most / 4096 * 4096;
-    info.bytes = ((uint64_t)size + block - 1) / block * block;
-    info.max_zero_bytes = info.max_io_bytes;
-    info.read_only = true;
-    why_set(&e->b.locked, 0, "NBD exports are not written yet");
-    snprintf(info.identity, sizeof info.identity, "%.127s", e->b.shown);
-    e->end = (uint64_t)size;
-    enter(c, UP);
-    c->fails = 0;
-    ds_trouble_clear(&e->b);
-    ds_known(&e->b, &info);
-    while (e->nconns < e->wanted && nbd_can_multi_conn(c->nbd) > 0)
-        start_conn(e);
-}
-
-/* After anything that may have moved libnbd's state machine. */
-static void service(struct conn *c)
-{
-    if (c->state == CONNECTING && nbd_aio_is_ready(c->nbd))
-        came_up(c);
-    if (c->state == UP)
-        collect(c);
-    if (c->nbd && (c->lost || is_dead(c)))
-        drop(c, false, c->state == UP ? "the connection was lost" : "cannot connect");
-    export_pump(&c->export->b);
-}
-
-static void on_event(evutil_socket_t fd, short what, void *arg)
-{
-    struct conn *c = arg;
-    unsigned direction = nbd_aio_get_direction(c->nbd);
-    int err = 0;
-
-    (void)fd;
-    if ((what & EV_READ) && (direction & LIBNBD_AIO_DIRECTION_READ))
-        err = nbd_aio_notify_read(c->nbd);
-    else if ((what & EV_WRITE) && (direction & LIBNBD_AIO_DIRECTION_WRITE))
-        err = nbd_aio_notify_write(c->nbd);
-    if (err && c->state == UP)
-        collect(c);
-    if (err)
-        drop(c, c->state == CONNECTING && nbd_get_errno() != ECONNREFUSED, "%s", nbd_words());
-    service(c);
-}
-
-static void watch_socket(struct conn *c)
-{
-    unsigned direction = nbd_aio_get_direction(c->nbd);
-    int fd = nbd_aio_get_fd(c->nbd);
-    short what = (short)((direction & LIBNBD_AIO_DIRECTION_READ ? EV_READ : 0) |
-                         (direction & LIBNBD_AIO_DIRECTION_WRITE ? EV_WRITE : 0) | EV_PERSIST);
-
-    if (c->event && c->event_fd == fd && c->event_what == what)
-        return;
-    if (c->event)
-        event_free(c->event);
-    c->event = NULL;
-    if (fd < 0)
-        return;
-    c->event = event_new(loop_base(c->export->b.loop), fd, what, on_event, c);
-    CHECK(c->event && event_add(c->event, NULL) == 0);
-    c->event_fd = fd;
-    c->event_what = what;
-}
-
-static void connect_to(struct conn *c, const char *address)
-{
-    struct export *e = c->export;
-    int err;
-
-    enter(c, CONNECTING);
-    c->nbd = nbd_create();
-    CHECK(c->nbd);
-    nbd_set_pread_initialize(c->nbd, false);
-    nbd_set_export_name(c->nbd, e->name);
-    err = e->socket ? nbd_aio_connect_unix(c->nbd, e->socket) : nbd_aio_connect_tcp(c->nbd, address, e->port);
-    if (err)
-        drop(c, false, "%s", nbd_words());
-    else
-        service(c);
-}
-
-static void on_resolved(void *arg, int status, const char *address, const struct why *why)
-{
-    struct conn *c = arg;
-
-    c->resolve = NULL;
-    if (status)
-        drop(c, false, "%s", why->text);
-    else
-        connect_to(c, address);
-}
-
-static void run_timer(struct timer *t)
-{
-    struct conn *c = container_of(t, struct conn, timer);
-    struct export *e = c->export;
-    struct datastore_io *oldest = TAILQ_FIRST(&c->issued);
-
-    timer_set_ms(&c->timer, TICK_MS);
-    if (c->state == IDLE) {
-        c->lost = false;
-        enter(c, RESOLVING);
-        if (e->socket)
-            connect_to(c, NULL);
+    while (b->known && (c = least_loaded(e)) && (io = ds_take(b))) {
+        if (io->op == DATASTORE_FLUSH && !e->facts.flushes)
+            ds_finish(b, io, 0); /* what it has answered is as stable as it can get */
+        else if (io->op == DATASTORE_ZERO && !e->facts.zeroes)
+            nbd_conn_write_zeros(c, io);
         else
-            c->resolve = resolve_start(e->b.loop, e->host, c->fails, on_resolved, c);
-    } else if (c->lost) {
-        drop(c, false, "the connection was lost");
-    } else if (c->state != UP && seconds_since(c, c->since_ns) > CONNECT_S) {
-        drop(c, false, "no answer within %d s", CONNECT_S);
-    } else if (oldest && seconds_since(c, oldest->in.issued_ns) > COMMAND_S) {
-        drop(c, false, "a read has not been answered for %d s", COMMAND_S);
-    } else {
+            nbd_conn_issue(c, io);
+    }
+}
+
+static int final_status(const struct datastore_io *io, int err)
+{
+    if (io->op != DATASTORE_READ && err == ENOSPC)
+        return -ENOSPC;
+    if (io->op != DATASTORE_READ && (err == EPERM || err == EROFS))
+        return -EROFS;
+    return -EIO;
+}
+
+/* May another try help? Of a flush, it would only hide what the first has told. */
+static bool is_passing(const struct datastore_io *io, int err)
+{
+    return io->op != DATASTORE_FLUSH && final_status(io, err) == -EIO;
+}
+
+static void finally_failed(struct export *e, struct datastore_io *io, int err)
+{
+    char words[80];
+
+    why_set(&io->why, 0, "disk %s: %s cannot %s: %s; look at the NBD server's log and the disk under it",
+            e->b.name, e->b.shown, ds_io_words(io, words, sizeof words), strerror(err));
+    ds_finish(&e->b, io, final_status(io, err));
+}
+
+static void on_answer(void *arg, struct nbd_conn *c, struct datastore_io *io, int err)
+{
+    struct export *e = arg;
+    struct ds_base *b = &e->b;
+
+    (void)c;
+    if (err == 0) {
+        ds_done(b, io);
         return;
     }
+    metric_add(b->numbers.errors, 1);
+    if (io->op == DATASTORE_ZERO && !io->in.zeros && (err == ENOTSUP || err == EINVAL)) {
+        log_info(b->name, "the server does not zero after all (%s): zeros are written", strerror(err));
+        e->facts.zeroes = false;
+        ds_requeue(b, io);
+        return;
+    }
+    if (io->op == DATASTORE_FLUSH)
+        ds_may_have_lost(b); /* it may not tell of the same twice */
+    if (err == ENOMEM || err == EBUSY || err == EAGAIN || (is_passing(io, err) && ++io->in.tries < TRIES_MAX))
+        ds_delay(b, io, ds_backoff_ms(b->loop, io->in.tries));
+    else
+        finally_failed(e, io, err);
+}
+
+/* ---- connections come and go ---- */
+
+static void on_room(void *arg)
+{
+    struct export *e = arg;
+
     export_pump(&e->b);
 }
 
-/* ---- the datastore ---- */
+static void start_conn(struct export *e);
+
+/* Connections that do not see the same data: only the one that just came up is kept. */
+static void keep_only(struct export *e, struct nbd_conn *c)
+{
+    struct datastore_ios issued = TAILQ_HEAD_INITIALIZER(issued);
+
+    for (unsigned i = 0; i < e->nconns; i++) {
+        if (e->conns[i] == c)
+            continue;
+        if (nbd_conn_up(e->conns[i]))
+            ds_may_have_lost(&e->b);
+        nbd_conn_free(&e->conns[i], &issued);
+    }
+    e->conns[0] = c;
+    e->nconns = 1;
+    ds_take_back(&e->b, &issued);
+}
+
+static void on_up(void *arg, struct nbd_conn *c, const struct nbd_facts *facts)
+{
+    struct export *e = arg;
+    uint32_t block = facts->block_bytes;
+    struct datastore_info info = {.bytes = (facts->bytes + block - 1) / block * block,
+                                  .block_bytes = block,
+                                  .max_io_bytes = facts->max_io_bytes,
+                                  .max_zero_bytes = ZERO_BYTES_MAX};
+
+    if (!facts->shared)
+        keep_only(e, c);
+    info.read_only = facts->read_only || info.bytes != facts->bytes;
+    snprintf(info.identity, sizeof info.identity, "%.127s", e->b.shown);
+    if (facts->read_only)
+        why_set(&e->b.locked, 0, "%s is offered for reading only", e->b.shown);
+    else if (info.read_only)
+        why_set(&e->b.locked, 0, "%s has %llu bytes, which is no multiple of %u", e->b.shown,
+                (unsigned long long)facts->bytes, block);
+    if (!facts->flushes && !e->b.known)
+        log_warn(e->b.name, "%s cannot flush: %s", e->b.shown,
+                 facts->fua ? "each write is made stable" : "what it has answered is taken to be stable");
+    e->facts = *facts;
+    ds_trouble_clear(&e->b);
+    ds_known(&e->b, &info);
+    while (e->nconns < e->wanted && facts->shared)
+        start_conn(e);
+}
+
+static void on_down(void *arg, bool was_up, bool refused, const struct why *why, struct datastore_ios *issued)
+{
+    struct export *e = arg;
+    bool any = false;
+
+    metric_add(e->b.numbers.reconnects, 1);
+    if (was_up)
+        ds_may_have_lost(&e->b);
+    ds_take_back(&e->b, issued);
+    for (unsigned i = 0; i < e->nconns; i++)
+        any |= nbd_conn_up(e->conns[i]);
+    if (any)
+        log_info(e->b.name, "one connection is down: %s", why->text);
+    else
+        ds_trouble_set(&e->b, refused, why);
+    export_pump(&e->b);
+}
+
+static void start_conn(struct export *e)
+{
+    struct nbd_conn_events events = {
+        .up = on_up, .down = on_down, .answer = on_answer, .room = on_room, .arg = e};
+
+    e->conns[e->nconns++] = nbd_conn_new(e->b.loop, &e->place, &events);
+}
 
 static void export_destroy(struct ds_base *b)
 {
     struct export *e = of(b);
 
-    for (unsigned i = 0; i < CONNECTIONS_MAX; i++)
-        timer_free(&e->conns[i].timer);
-    clear(e);
+    clear(&e->place);
     free(e);
 }
 
@@ -450,24 +266,21 @@ static int export_open(struct datastore **d, struct loop *loop, const struct dat
                        const struct datastore_events *events, struct why *why)
 {
     struct export *e = xcalloc(1, sizeof *e);
-    int err = parse(e, conf->url, why);
+    int err = parse(&e->place, conf->url, why);
 
     if (err) {
-        clear(e);
+        clear(&e->place);
         free(e);
         return err;
     }
-    ds_init(&e->b, e->socket ? &datastore_nbd_unix : &datastore_nbd, loop, conf, events);
+    ds_init(&e->b, e->place.socket ? &datastore_nbd_unix : &datastore_nbd, loop, conf, events);
     e->b.pump = export_pump;
     e->b.destroy = export_destroy;
+    e->place.disk = e->b.name;
+    e->place.shown = e->b.shown;
     e->wanted = conf->sessions ? conf->sessions : CONNECTIONS_DEFAULT;
     if (e->wanted > CONNECTIONS_MAX)
         e->wanted = CONNECTIONS_MAX;
-    for (unsigned i = 0; i < CONNECTIONS_MAX; i++) {
-        e->conns[i].export = e;
-        TAILQ_INIT(&e->conns[i].issued);
-        timer_init(&e->conns[i].timer, loop, run_timer);
-    }
     start_conn(e);
     *d = &e->b.ds;
     return 0;
@@ -476,13 +289,12 @@ static int export_open(struct datastore **d, struct loop *loop, const struct dat
 static void export_close(struct datastore *ds)
 {
     struct export *e = container_of(ds, struct export, b.ds);
+    struct datastore_ios issued = TAILQ_HEAD_INITIALIZER(issued);
 
-    e->b.closing = true;
-    for (unsigned i = 0; i < e->nconns; i++) {
-        timer_stop(&e->conns[i].timer);
-        clear_conn(&e->conns[i]);
-    }
+    for (unsigned i = 0; i < e->nconns; i++)
+        nbd_conn_free(&e->conns[i], &issued);
     e->nconns = 0;
+    ds_take_back(&e->b, &issued);
     ds_close(&e->b);
 }
 

@@ -6,6 +6,7 @@
  */
 #include "file_io.h"
 
+#include "ds_base.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -61,14 +62,13 @@ static int do_write(const struct file_place *p, const struct datastore_io *io)
 
 static int do_zero(const struct file_place *p, const struct datastore_io *io)
 {
-    static const uint8_t zeros[64 << 10];
     int err = 0;
 
     if (fallocate(p->write_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)io->offset, io->len) == 0)
         return 0;
     for (uint32_t done = 0, n; done < io->len && !err; done += n) {
-        n = io->len - done < sizeof zeros ? io->len - done : (uint32_t)sizeof zeros;
-        err = write_all(p, zeros, n, io->offset + done);
+        n = io->len - done < DS_ZEROS_BYTES ? io->len - done : DS_ZEROS_BYTES;
+        err = write_all(p, ds_zeros, n, io->offset + done);
     }
     return err;
 }
