@@ -11,6 +11,8 @@
  * and exits 1 if anything was lost, 2 if the target refused something. A lost connection is the expected end
  * of `run`. One thread.
  */
+#include "stamp.h"
+
 #include <fcntl.h>
 #include <inttypes.h>
 #include <iscsi/iscsi.h>
@@ -25,25 +27,18 @@
 #include <unistd.h>
 
 enum {
-    SECTOR = 512,
+    SECTOR = STAMP_SECTOR,
     DEPTH = 32,
     WRITE_SECTORS_MAX = 96,
     CHECK_SECTORS = 1024,
     LOGIN_SECONDS = 30,
 };
-#define STAMP_MAGIC 0x4953544d55533031ULL /* "ISTMUS01" */
 
 struct sector_state {
     uint32_t acked;   /* number of the last acknowledged write; bit 31: it was of zeros */
     uint32_t pending; /* the one in flight, likewise; 0: none */
 };
 #define ZEROS 0x80000000U
-
-struct stamp {
-    uint64_t magic, lba;
-    uint32_t write, check;
-    uint64_t pattern[(SECTOR - 24) / 8];
-};
 
 struct state {
     uint32_t next_write; /* numbers given so far, over all runs */
@@ -72,35 +67,10 @@ static uint32_t random_below(uint32_t n)
     return (uint32_t)((random_state >> 33) % n);
 }
 
-static void stamp_make(struct stamp *s, uint32_t lba, uint32_t write)
-{
-    uint64_t x = ((uint64_t)lba << 32 | write) * 0x9E3779B97F4A7C15ULL;
-    uint32_t sum = 0;
-
-    *s = (struct stamp){.magic = STAMP_MAGIC, .lba = lba, .write = write};
-    for (size_t i = 0; i < sizeof s->pattern / sizeof *s->pattern; i++) {
-        x ^= x >> 29;
-        x = x * 0xBF58476D1CE4E5B9ULL + 1;
-        s->pattern[i] = x;
-        sum = (sum << 5 | sum >> 27) ^ (uint32_t)(x >> 32) ^ (uint32_t)x;
-    }
-    s->check = sum;
-}
-
-static bool is_zero(const uint8_t *p)
-{
-    return p[0] == 0 && memcmp(p, p + 1, SECTOR - 1) == 0;
-}
-
 /* Does the sector hold exactly what that write put there? */
 static bool holds(const uint8_t *p, uint32_t lba, uint32_t write)
 {
-    struct stamp expected;
-
-    if (write & ZEROS)
-        return is_zero(p);
-    stamp_make(&expected, lba, write);
-    return memcmp(p, &expected, SECTOR) == 0;
+    return write & ZEROS ? stamp_is_zero(p) : stamp_is(p, 0, lba, write);
 }
 
 static int prepare(const char *path, uint32_t count)
@@ -113,7 +83,7 @@ static int prepare(const char *path, uint32_t count)
         return 1;
     }
     for (uint32_t lba = 0; lba < count; lba++) {
-        stamp_make(&s, lba, 0);
+        stamp_make(&s, 0, lba, 0);
         fwrite(&s, sizeof s, 1, f);
     }
     return fclose(f) != 0;
@@ -169,7 +139,7 @@ static void sector_report(const uint8_t *p, uint32_t lba, const struct sector_st
     fprintf(stderr, "verify-load: sector %u: acknowledged write %u%s, in flight %u%s, found ", lba,
             s->acked & ~ZEROS, s->acked & ZEROS ? " (zeros)" : "", s->pending & ~ZEROS,
             s->pending & ZEROS ? " (zeros)" : "");
-    if (is_zero(p))
+    if (stamp_is_zero(p))
         fprintf(stderr, "zeros\n");
     else if (found.magic == STAMP_MAGIC)
         fprintf(stderr, "write %u of sector %" PRIu64 "\n", found.write, found.lba);
@@ -268,7 +238,7 @@ static void write_start(struct write *w)
         struct stamp s;
 
         state->sectors[w->lba + i].pending = w->number | (w->zeros ? ZEROS : 0);
-        stamp_make(&s, w->lba + i, w->number);
+        stamp_make(&s, 0, w->lba + i, w->number);
         memcpy(w->data + (size_t)i * SECTOR, &s, SECTOR);
     }
     w->busy = true;

@@ -1,0 +1,34 @@
+/* tests/lib/cut_load.h - all disks of one VM through one iSCSI session: looked at, and loaded with writes
+ * that a history (cut_model.h) keeps. One thread.
+ */
+#ifndef ISTHMUS_CUT_LOAD_H
+#define ISTHMUS_CUT_LOAD_H
+
+#include "cut_model.h"
+
+struct cut_session;
+
+/* Logs in to the target of an iscsi:// URL, trying for so long: it may be starting. NULL with a sentence on
+ * stderr. */
+struct cut_session *cut_login(const char *url, unsigned seconds);
+void cut_logout(struct cut_session **session);
+
+/* Shows the model every sector of every disk (LUN i is disk i). 0; -EPIPE: the connection was lost; -EIO: the
+ * target refused, with a sentence on stderr. */
+int cut_read_disks(struct cut_session *session, struct cut_model *m);
+
+/* Any thread, signal handlers, too: a login ends without, a load as if its time were over. */
+void cut_stop(void);
+
+struct cut_load_result {
+    unsigned acknowledged, stale; /* stale: reads that did not hold the last acknowledged write */
+    bool died;                    /* the connection was lost */
+    bool refused;                 /* the target refused something, or ended a command badly */
+};
+
+/* Writes of all sizes, zeros, unmaps, reads and flushes, for so long or until the connection is lost. The
+ * model must have been judged: every sector shows what it holds. */
+void cut_load(struct cut_session *session, struct cut_model *m, unsigned depth, unsigned milliseconds,
+              uint64_t seed, struct cut_load_result *result);
+
+#endif
