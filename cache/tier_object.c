@@ -5,8 +5,8 @@
  */
 #include "tier_object.h"
 #include "check.h"
+#include "frames.h"
 #include "log.h"
-#include "map.h"
 #include "mem.h"
 #include "metric.h"
 #include "overlay.h"
@@ -21,13 +21,7 @@
 
 static const char part[] = "object";
 
-enum {
-    GET_TIMEOUT_MS = 30000,
-    RETRY_MIN_MS = 100,
-    RETRY_MAX_MS = 5000,
-    JOIN_GAP = 16 << 10, /* frames so near to each other are fetched together, */
-    JOIN_MAX = 1 << 20   /* up to so much */
-};
+enum { RETRY_MIN_MS = 100, RETRY_MAX_MS = 5000 };
 
 struct tier_object {
     struct tier tier;
@@ -41,25 +35,6 @@ struct tier_object {
     struct metric *hits, *misses, *read_bytes, *read_seconds, *store_bytes, *corrupt;
 };
 
-/* What one piece of the map becomes: sectors of a frame, within one block. */
-struct use {
-    uint64_t object;
-    uint32_t frame_at, frame_bytes, frame_sector, nsectors;
-    uint64_t lba;
-};
-
-/* A run of one object's bytes. */
-struct range {
-    struct object_read *read;
-    struct store_req req;
-    char key[MAP_NAME_MAX];
-    struct map_object object;
-    uint32_t from, to; /* in the object's frames */
-    unsigned first_use, nuses;
-    uint8_t *bytes;
-    bool submitted;
-};
-
 struct object_read {
     TAILQ_ENTRY(object_read) entry;
     struct overlay overlay;
@@ -68,12 +43,9 @@ struct object_read {
     struct timer retry;
     unsigned retry_ms, again; /* how often it began anew for data that was not as it should be */
     uint64_t since_ns;
-    struct use *uses;
-    unsigned nuses;
-    struct range *ranges;
-    unsigned nranges, left; /* parts of the read under way: the base, and each range */
-    int status;             /* of the store or of the opening */
-    struct why why;
+    struct frames frames; /* a use's tag is its LBA; status and why are the read's, too */
+    unsigned left;        /* parts of the read under way: the base, and the frames */
+    bool fetching;
     bool starting, answered;
 };
 
@@ -82,13 +54,10 @@ static void look_up(struct object_read *r);
 static void forget(struct object_read *r)
 {
     overlay_end(&r->overlay);
-    for (unsigned i = 0; i < r->nranges; i++)
-        free(r->ranges[i].bytes);
-    free(r->ranges);
-    free(r->uses);
-    r->ranges = NULL;
-    r->uses = NULL;
-    r->nranges = r->nuses = 0;
+    frames_end(&r->frames);
+    free(r->frames.uses);
+    r->frames.uses = NULL;
+    r->frames.nuses = 0;
 }
 
 static void answer(struct object_read *r, int status)
@@ -125,20 +94,20 @@ static void begin_again(struct object_read *r)
 {
     struct tier_object *o = r->tier;
     const struct block_req *req = r->overlay.req;
-    bool wrong = r->status == -EBADMSG || r->status == -ENOENT;
+    bool wrong = r->frames.status == -EBADMSG || r->frames.status == -ENOENT;
 
-    if (o->quiescing || r->status == -ECANCELED) {
+    if (o->quiescing || r->frames.status == -ECANCELED) {
         answer(r, -ECANCELED);
         return;
     }
     if (wrong && r->again++ > 0) {
         metric_add(o->corrupt, 1);
         log_error(o->vm, "disk %u: blocks %" PRIu64 "+%u cannot be read from the object store: %s", o->disk,
-                  req->first, req->count, r->why.text);
+                  req->first, req->count, r->frames.why.text);
         answer(r, -EIO);
         return;
     }
-    log_debug(o->vm, "a read of the object store is tried again: %s", r->why.text);
+    log_debug(o->vm, "a read of the object store is tried again: %s", r->frames.why.text);
     forget(r);
     timer_set_ms(&r->retry, wrong ? 1 : r->retry_ms);
     if (!wrong && r->retry_ms < RETRY_MAX_MS)
@@ -147,44 +116,16 @@ static void begin_again(struct object_read *r)
 
 /* --- opening the frames ---------------------------------------------------------------------------------*/
 
-static int open_range(struct object_read *r, const struct range *g)
-{
-    struct logobj_opener *opener =
-        logobj_opener_new(&r->tier->master, r->tier->id, g->object.first, g->object.salt);
-    uint8_t plain[LOGOBJ_FRAME_BYTES];
-    uint32_t opened = UINT32_MAX;
-    int n = 0, err = 0;
-
-    for (unsigned i = g->first_use; i < g->first_use + g->nuses && !err; i++) {
-        const struct use *u = &r->uses[i];
-
-        if (u->frame_at != opened)
-            n = logobj_frame_open(opener, u->frame_at, g->bytes + (u->frame_at - g->from), u->frame_bytes,
-                                  plain);
-        opened = u->frame_at;
-        if (n < (int)((u->frame_sector + u->nsectors) * SECTOR_BYTES))
-            err = why_set(&r->why, -EBADMSG, "object %s: the frame at %u was altered", g->key, u->frame_at);
-        else
-            memcpy(overlay_place(&r->overlay, u->lba), plain + (size_t)u->frame_sector * SECTOR_BYTES,
-                   (size_t)u->nsectors * SECTOR_BYTES);
-    }
-    logobj_opener_free(&opener);
-    return err;
-}
-
 static void open_run(struct work *w)
 {
-    struct object_read *r = container_of(w, struct object_read, work);
-
-    for (unsigned i = 0; i < r->nranges && r->status == 0; i++)
-        r->status = open_range(r, &r->ranges[i]);
+    frames_open(&container_of(w, struct object_read, work)->frames);
 }
 
 static void open_done(struct work *w)
 {
     struct object_read *r = container_of(w, struct object_read, work);
 
-    if (r->status)
+    if (r->frames.status)
         begin_again(r);
     else
         answer(r, 0);
@@ -201,86 +142,29 @@ static void arrived(struct object_read *r)
         answer(r, o->status);
         return;
     }
-    if (r->status) {
+    if (r->frames.status) {
         begin_again(r);
         return;
     }
     overlay_lay_zeros(o);
-    if (!r->nuses) {
+    if (!r->frames.nuses) {
         answer(r, 0);
         return;
     }
-    for (unsigned i = 0; i < r->nuses; i++)
-        overlay_open_block(o, r->uses[i].lba);
-    metric_add(r->tier->read_bytes, (uint64_t)r->nuses * BLOCK_BYTES);
+    for (unsigned i = 0; i < r->frames.nuses; i++)
+        overlay_open_block(o, r->frames.uses[i].tag);
+    metric_add(r->tier->read_bytes, (uint64_t)r->frames.nuses * BLOCK_BYTES);
     r->work = (struct work){.run = open_run, .done = open_done};
     loop_work(r->tier->tier.loop, &r->work);
 }
 
-/* --- fetching -------------------------------------------------------------------------------------------*/
-
-static void on_got(struct store_req *req)
+static void on_fetched(struct frames *f)
 {
-    struct range *g = container_of(req, struct range, req);
-    struct object_read *r = g->read;
+    struct object_read *r = container_of(f, struct object_read, frames);
 
-    g->submitted = false;
-    if (req->status == 0 && req->len < g->to - g->from)
-        req->status = why_set(&req->why, -EBADMSG, "it is shorter than it was");
-    if (req->status && !r->status) {
-        r->status = req->status;
-        why_set(&r->why, 0, "object %s: %s", g->key, req->why.text);
-    }
-    metric_add(r->tier->store_bytes, req->len);
+    r->fetching = false;
+    metric_add(r->tier->store_bytes, f->bytes);
     arrived(r);
-}
-
-static void fetch(struct range *g)
-{
-    g->bytes = xmalloc(g->to - g->from);
-    g->req = (struct store_req){.op = STORE_GET, .timeout_ms = GET_TIMEOUT_MS, .done = on_got, .key = g->key};
-    g->req.get.buf = g->bytes;
-    g->req.get.cap = g->to - g->from;
-    g->req.get.offset = g->object.front_bytes + g->from;
-    g->submitted = true;
-    store_submit(g->read->tier->store, &g->req);
-}
-
-static int use_order(const void *a, const void *b)
-{
-    const struct use *x = a, *y = b;
-
-    if (x->object != y->object)
-        return x->object < y->object ? -1 : 1;
-    if (x->frame_at != y->frame_at)
-        return x->frame_at < y->frame_at ? -1 : 1;
-    return x->lba < y->lba ? -1 : x->lba > y->lba;
-}
-
-/* Uses become ranges of objects. */
-static int make_ranges(struct object_read *r)
-{
-    struct range *g = NULL;
-
-    qsort(r->uses, r->nuses, sizeof *r->uses, use_order);
-    r->ranges = xcalloc(r->nuses + 1, sizeof *r->ranges);
-    for (unsigned i = 0; i < r->nuses; i++) {
-        const struct use *u = &r->uses[i];
-        uint32_t end = u->frame_at + u->frame_bytes;
-
-        if (!g || g->object.first != u->object || u->frame_at > g->to + JOIN_GAP ||
-            end - g->from > JOIN_MAX) {
-            g = &r->ranges[r->nranges++];
-            *g = (struct range){.read = r, .from = u->frame_at, .to = end, .first_use = i};
-            if (map_object(r->tier->map, u->object, &g->object) < 0)
-                return -ENOENT;
-            map_object_name(g->key, r->tier->id, u->object);
-        }
-        if (end > g->to)
-            g->to = end;
-        g->nuses++;
-    }
-    return 0;
 }
 
 /* --- looking up -----------------------------------------------------------------------------------------*/
@@ -290,7 +174,13 @@ static void keep_data(struct object_read *r, struct map_piece p)
     while (p.nsectors) {
         uint32_t n = overlay_cut(p.lba, p.nsectors);
 
-        r->uses[r->nuses++] = (struct use){p.object, p.frame_at, p.frame_bytes, p.frame_sector, n, p.lba};
+        r->frames.uses[r->frames.nuses++] = (struct frame_use){.object = p.object,
+                                                               .frame_at = p.frame_at,
+                                                               .frame_bytes = p.frame_bytes,
+                                                               .frame_sector = p.frame_sector,
+                                                               .nsectors = n,
+                                                               .to = overlay_place(&r->overlay, p.lba),
+                                                               .tag = p.lba};
         p.lba += n;
         p.frame_sector += n;
         p.nsectors -= n;
@@ -305,12 +195,12 @@ static void look_up_run(struct work *w)
     uint32_t left = r->overlay.req->count * BLOCK_SECTORS, covered;
     unsigned n;
 
-    r->uses = xcalloc(left, sizeof *r->uses);
-    while (left && r->status == 0) {
-        r->status = map_lookup(r->tier->map, r->tier->disk, lba, left, pieces, sizeof pieces / sizeof *pieces,
-                               &n, &covered);
-        if (r->status) {
-            why_set(&r->why, 0, "the map's rows of it cannot be read");
+    r->frames.uses = xcalloc(left, sizeof *r->frames.uses);
+    while (left && r->frames.status == 0) {
+        r->frames.status = map_lookup(r->tier->map, r->tier->disk, lba, left, pieces,
+                                      sizeof pieces / sizeof *pieces, &n, &covered);
+        if (r->frames.status) {
+            why_set(&r->frames.why, 0, "the map's rows of it cannot be read");
             return;
         }
         for (unsigned i = 0; i < n; i++)
@@ -323,8 +213,8 @@ static void look_up_run(struct work *w)
         lba += covered;
         left -= covered;
     }
-    if (r->status == 0 && (r->status = make_ranges(r)))
-        why_set(&r->why, 0, "the map names an object that it does not know");
+    if (r->frames.status == 0)
+        frames_plan(&r->frames);
 }
 
 static void on_based(struct overlay *o)
@@ -336,19 +226,23 @@ static void look_up_done(struct work *w)
 {
     struct object_read *r = container_of(w, struct object_read, work);
 
-    if (r->status || r->tier->quiescing) {
+    if (r->frames.status || r->tier->quiescing) {
         begin_again(r);
         return;
     }
-    r->left = r->nranges + 1;
-    for (unsigned i = 0; i < r->nranges; i++)
-        fetch(&r->ranges[i]);
+    r->left = 2;
+    r->fetching = true;
+    frames_fetch(&r->frames);
     overlay_read(&r->overlay, on_based);
 }
 
 static void look_up(struct object_read *r)
 {
-    r->status = 0;
+    r->frames = (struct frames){.store = r->tier->store,
+                                .map = r->tier->map,
+                                .master = &r->tier->master,
+                                .id = r->tier->id,
+                                .fetched = on_fetched};
     overlay_begin(&r->overlay, &r->tier->tier, r->overlay.req);
     r->work = (struct work){.run = look_up_run, .done = look_up_done};
     loop_work(r->tier->tier.loop, &r->work);
@@ -426,9 +320,8 @@ static void object_quiesce(struct tier *t)
     o->quiescing = true;
     /* What rests between two tries, or is being looked up or opened, ends by itself. */
     TAILQ_FOREACH (r, &o->reads, entry)
-        for (unsigned i = 0; i < r->nranges; i++)
-            if (r->ranges[i].submitted)
-                store_cancel(&r->ranges[i].req);
+        if (r->fetching)
+            frames_cancel(&r->frames);
 }
 
 static void object_free(struct tier *t)
