@@ -69,7 +69,7 @@ struct peer *link_peer(struct link *, const char *name);
 int link_dial(struct link *, struct peer *, const char *address, unsigned nconns, struct why *);
 
 const char *peer_name(const struct peer *);
-bool peer_up(const struct peer *);
+bool peer_up(const struct peer *); /* any thread */
 uint64_t peer_rtt_ns(const struct peer *); /* smoothed, from the keep-alive; 0 = not measured */
 uint64_t
 peer_bytes_per_s(const struct peer *); /* receive rate seen when busy (recent maximum); 0 = unknown */

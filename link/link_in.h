@@ -27,7 +27,7 @@ struct peer {
     TAILQ_ENTRY(peer) entry;
     char name[LINK_NAME_MAX + 1];
     TAILQ_HEAD(, lconn) up;
-    unsigned nup;
+    atomic_uint nup;
     unsigned lost; /* connections that ended and have not come back */
     struct dialer *dialers;
     unsigned ndialers;
