@@ -102,6 +102,8 @@ struct vms_conf {
     uint8_t writer[LOGOBJ_WRITER_BYTES]; /* this edge's data directory */
     unsigned commit_age_ms;
     uint64_t commit_bytes;
+    unsigned writeback_interval_ms;
+    uint64_t writeback_bytes;
     const char *iqn_prefix; /* "iqn.2026-11.org.isthmus" : IQN of a VM is prefix:name */
     /* On vm->loop, when a VM is being deleted or was fenced: log its sessions out (target). May be NULL. */
     void (*going)(struct vm *);

@@ -1,7 +1,7 @@
 /* cache/vm_life.c - a VM's log and volumes, opened and closed on the loop it is pinned to.
  *
- *    log, map (blocking) ──► volumes, commit (vm->loop) ──► in the catalog
- *    ──► volumes closed (vm->loop) ──► upkeep, commit stopped ──► log, map closed
+ *    log, map (blocking) ──► volumes, commit, upkeep, write-back (vm->loop) ──► in the catalog
+ *    ──► volumes closed (vm->loop) ──► write-back, upkeep, commit stopped ──► log, map closed
  */
 #include "vm_life.h"
 #include "check.h"
@@ -161,14 +161,57 @@ static void start_commit(struct vm *vm)
     explicit_bzero(&u.master, sizeof u.master);
 }
 
+bool vm_at_one_place(const struct vm_spec *spec)
+{
+    for (unsigned i = 1; i < spec->ndisks; i++)
+        if (strcmp(spec->disks[i].onprem, spec->disks[0].onprem) != 0)
+            return false;
+    return true;
+}
+
+static void start_writeback(struct vm *vm)
+{
+    const struct vms_conf *conf = &vm->in.vms->conf;
+    const struct vm_spec *spec = &vm->spec;
+    struct writeback_conf w = {.loop = vm->loop,
+                               .link_loop = conf->main,
+                               .map = vm->map,
+                               .commit = vm->commit,
+                               .upkeep = vm->upkeep,
+                               .log = vm->log,
+                               .store = conf->stores[loop_index(vm)],
+                               .master = conf->master,
+                               .vm = spec->name,
+                               .spool = conf->spool,
+                               .ndisks = spec->ndisks,
+                               .epoch = spec->epoch,
+                               .since = spec->since,
+                               .policy = spec->storage,
+                               .paused = spec->paused,
+                               .home = spec->home,
+                               .interval_ms = conf->writeback_interval_ms,
+                               .bytes = conf->writeback_bytes};
+
+    if (!vm_at_one_place(spec))
+        return;
+    w.peer = link_peer(conf->link, spec->disks[0].onprem);
+    memcpy(w.id, spec->id, sizeof w.id);
+    for (unsigned i = 0; i < spec->ndisks; i++)
+        w.disks[i] = spec->disks[i].disk;
+    vm->writeback = writeback_new(&w);
+    explicit_bzero(&w.master, sizeof w.master);
+}
+
 int vm_open_volumes(struct vm *vm, struct why *why)
 {
     int rc = 0;
 
     for (unsigned lun = 0; lun < vm->spec.ndisks && rc == 0; lun++)
         rc = open_volume(vm, lun, why);
-    if (rc == 0)
+    if (rc == 0) {
         start_commit(vm);
+        start_writeback(vm);
+    }
     return rc;
 }
 
@@ -199,16 +242,27 @@ static void on_upkeep_stopped(void *arg)
     commit_stop(vm->commit, on_commit_stopped, vm);
 }
 
+static void on_writeback_stopped(void *arg)
+{
+    struct vm *vm = arg;
+
+    vm->writeback = NULL;
+    if (vm->upkeep)
+        upkeep_stop(vm->upkeep, on_upkeep_stopped, vm);
+    else
+        on_commit_stopped(vm);
+}
+
 static void volume_closed(void *arg)
 {
     struct vm *vm = arg;
 
     if (--vm->in.volumes_left)
         return;
-    if (vm->upkeep)
-        upkeep_stop(vm->upkeep, on_upkeep_stopped, vm);
+    if (vm->writeback)
+        writeback_stop(vm->writeback, on_writeback_stopped, vm);
     else
-        on_commit_stopped(vm);
+        on_writeback_stopped(vm);
 }
 
 static void on_close(struct task *t)

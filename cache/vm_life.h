@@ -33,6 +33,9 @@ void vms_cancel_creations(struct vms *);
 struct vm *vm_new(struct vms *, const struct vm_spec *);
 void vm_free(struct vm *); /* closed or never opened */
 
+/* All disks are at one on-prem daemon: only then can a cut be written back. */
+bool vm_at_one_place(const struct vm_spec *);
+
 /* Blocking: reads log and map back. */
 int vm_open_log(struct vm *, struct why *);
 /* Builds the tiers and volumes. On vm->loop, or before the loops run. */

@@ -118,12 +118,18 @@ static int on_region(void *arg, const uint8_t *key, const uint8_t *value, size_t
     return w->err;
 }
 
+static bool is_dead(const struct checkpoint_dead *d, const struct map_object *o)
+{
+    return o->live_sectors == 0 && o->last <= d->through &&
+           (o->last > d->applied || o->last <= d->applied_before);
+}
+
 static void on_object(void *arg, const struct map_object *o)
 {
     struct writing *w = arg;
     uint8_t first[8], value[MAP_OBJECT_BYTES];
 
-    if (o->live_sectors == 0 && o->last <= w->dead->through) {
+    if (is_dead(w->dead, o)) {
         w->dead->firsts = xrealloc(w->dead->firsts, (w->dead->n + 1) * sizeof *w->dead->firsts);
         w->dead->firsts[w->dead->n++] = o->first;
         return;

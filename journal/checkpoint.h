@@ -19,10 +19,13 @@ enum { CHECKPOINT_HEAD_BYTES = 64, CHECKPOINT_PART_MAX = 5 << 20 /* bytes of a p
 void checkpoint_name(char name[MAP_NAME_MAX], const uint8_t id[VMLOG_ID_BYTES], uint64_t cut,
                      uint32_t number);
 
-/* Objects up to cut `through` of which nothing is live any more: the checkpoint leaves them out. */
+/* Objects that nobody needs any more: the checkpoint leaves them out. Up to cut `through`, nothing live, and
+ * not such as the checkpoint before still leads to: of what has left the map because the source disks hold it
+ * (up to `applied`) only what they held by then, too. */
 struct checkpoint_dead {
-    uint64_t through; /* the caller's; 0: none */
-    uint64_t *firsts; /* the caller frees */
+    uint64_t through;                 /* the caller's; 0: none */
+    uint64_t applied, applied_before; /* and these: now, and as of the checkpoint before */
+    uint64_t *firsts;                 /* the caller frees */
     unsigned n;
 };
 

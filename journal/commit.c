@@ -39,6 +39,7 @@ static void on_wait_over(struct task *t)
 static void end_wait(struct commit *c, struct commit_wait *w, int status)
 {
     TAILQ_REMOVE(&c->waits, w, in.entry);
+    w->in.ended = true;
     w->status = status;
     w->in.task.run = on_wait_over;
     loop_post(c->conf.loop, &w->in.task);
@@ -58,6 +59,7 @@ static void end_waits(struct commit *c, uint64_t through, int status)
 void commit_now(struct commit *c, struct commit_wait *w)
 {
     w->in.seq = vmlog_last(c->conf.log);
+    w->in.ended = false;
     TAILQ_INSERT_TAIL(&c->waits, w, in.entry);
     if (c->fenced)
         end_wait(c, w, -ESTALE);
@@ -65,6 +67,12 @@ void commit_now(struct commit *c, struct commit_wait *w)
         end_wait(c, w, 0);
     else if (c->state == COMMIT_IDLE)
         next_step(c);
+}
+
+void commit_cancel(struct commit *c, struct commit_wait *w)
+{
+    if (!w->in.ended)
+        end_wait(c, w, -ECANCELED);
 }
 
 uint64_t commit_lag_ns(const struct commit *c)
@@ -106,10 +114,19 @@ static void turn_done(struct work *w)
 void commit_take_turn(struct commit *c, struct commit_turn *t)
 {
     t->in.commit = c;
+    t->in.begun = false;
     t->in.work = (struct work){.run = turn_run, .done = turn_done};
     TAILQ_INSERT_TAIL(&c->turns, t, in.entry);
     if (c->state == COMMIT_IDLE)
         next_step(c);
+}
+
+bool commit_leave_turn(struct commit *c, struct commit_turn *t)
+{
+    if (t->in.begun)
+        return false;
+    TAILQ_REMOVE(&c->turns, t, in.entry);
+    return true;
 }
 
 /* --- a cut ----------------------------------------------------------------------------------------------*/
@@ -306,6 +323,7 @@ static void next_step(struct commit *c)
     CHECK(c->state == COMMIT_IDLE);
     if (t) {
         TAILQ_REMOVE(&c->turns, t, in.entry);
+        t->in.begun = true;
         c->state = COMMIT_TURN;
         loop_work(c->conf.loop, &t->in.work);
     } else if (!c->stopping) {

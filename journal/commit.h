@@ -55,10 +55,13 @@ struct commit_wait {
     struct { /* private */
         TAILQ_ENTRY(commit_wait) entry;
         uint64_t seq;
+        bool ended; /* done() is on its way */
         struct task task;
     } in;
 };
 void commit_now(struct commit *, struct commit_wait *);
+/* It need not be waited for: done() comes soon, with -ECANCELED unless it was on its way. */
+void commit_cancel(struct commit *, struct commit_wait *);
 
 /* Runs fn on a pool thread while no other change of this VM's map does: between two cuts, in turn with them.
  * done() afterwards, on the loop. Applied, dropped, forgotten: all who change the map come this way. */
@@ -68,10 +71,13 @@ struct commit_turn {
     struct {                            /* private */
         TAILQ_ENTRY(commit_turn) entry;
         struct commit *commit;
+        bool begun;
         struct work work;
     } in;
 };
 void commit_take_turn(struct commit *, struct commit_turn *);
+/* true: it had not begun, and neither run() nor done() will be called. */
+bool commit_leave_turn(struct commit *, struct commit_turn *);
 
 /* Age of the oldest write that the store lacks, 0 if it lacks none; and whether putting fails now, with why.
  */

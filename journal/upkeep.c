@@ -33,7 +33,8 @@ struct upkeep {
     atomic_bool stop;
     unsigned holds;
     uint64_t retry_ns;
-    struct map_state state; /* as of the checkpoint */
+    struct map_state state;  /* as of the checkpoint */
+    uint64_t applied_before; /* as of the one before; 0: not known */
     struct checkpoint_dead dead;
     FILE *spool;
     struct commit_turn turn;
@@ -99,6 +100,7 @@ static void note_done(struct commit_turn *t)
 
     if (u->status == 0) {
         map_install(u->conf.map, &u->change);
+        u->applied_before = u->state.applied;
         metric_add(u->m_checkpoints, 1);
         metric_add(u->m_removed, u->dead.n);
         log_debug(u->vm, "checkpoint at record %" PRIu64 ", %u object(s) removed", u->state.committed,
@@ -246,6 +248,8 @@ static void write_run(struct commit_turn *t)
     struct upkeep *u = container_of(t, struct upkeep, turn);
 
     u->state = *map_state(u->conf.map);
+    u->dead.applied = u->state.applied;
+    u->dead.applied_before = u->applied_before;
     u->spool = fopen(u->spool_path, "w+e");
     if (!u->spool) {
         u->status = why_set(&u->why, -errno, "%s cannot be made: %s", u->spool_path, strerror(errno));

@@ -21,16 +21,18 @@ struct writeback_conf {
     struct map *map;
     struct commit *commit;
     struct upkeep *upkeep;
+    struct vmlog *log;
     struct store *store;
-    struct journal *journal;
     struct aead_key master;
     uint8_t id[VMLOG_ID_BYTES];
-    const char *vm; /* copied, as are the disks' names at on-prem */
+    const char *vm;    /* copied, as are the disks' names at on-prem, */
+    const char *spool; /* and this: a directory for lists of what is to be sent */
     const char *disks[WB_DISKS_MAX];
     unsigned ndisks;
-    uint64_t epoch;
+    uint64_t epoch, since; /* vmobj.h */
     enum wb_policy policy;
     bool paused;          /* attached, but nothing is sent */
+    bool home;            /* detached: on-prem is told nothing until writeback_attach() */
     unsigned interval_ms; /* at most so long between two cuts */
     uint64_t bytes;       /* committed and not applied: begins before its time */
     /* The source disks are at this cut now (again at start, when on-prem told). May be NULL. */
@@ -43,23 +45,26 @@ struct writeback *writeback_new(const struct writeback_conf *);
 void writeback_set_policy(struct writeback *, enum wb_policy, bool paused);
 
 /* done() when everything visible at the call is on the source disks and flushed. Also in cloud-persist and
- * while paused: somebody asked for it. 0; -ECANCELED (taken back, stopped, detached); -EBUSY with why:
- * somebody else has written to a source disk (the alarm). */
+ * while paused: somebody asked for it. 0; -ECANCELED (taken back, stopped, detached); -EBUSY with why: there
+ * is an alarm (somebody else has written to a source disk, an object of the store is damaged, ...). */
 struct writeback_wait {
     void (*done)(struct writeback_wait *);
     int status;
     struct why why;
     struct { /* private */
         TAILQ_ENTRY(writeback_wait) entry;
+        struct wb_waits *list;
         uint64_t seq;
+        bool ended; /* done() is on its way */
         struct task task;
     } in;
 };
 void writeback_now(struct writeback *, struct writeback_wait *);
 void writeback_cancel(struct writeback *, struct writeback_wait *); /* done() comes later */
 
-/* done() when on-prem has let go of the source disks (reservations too) and forgotten the VM. -EBUSY: it
- * still has to apply a cut. Nothing is sent any more from the call on; writeback_attach() takes it back. */
+/* done() when on-prem has let go of the source disks (reservations too) and forgotten the VM. Nothing is sent
+ * any more from the call on. -EBUSY with why: it still has to apply a cut; then, and when it is cancelled,
+ * the VM stays attached. writeback_attach() takes it back. */
 void writeback_detach(struct writeback *, struct writeback_wait *);
 void writeback_attach(struct writeback *);
 /* The cloud's history counts: on-prem's alarm ends. */

@@ -29,7 +29,9 @@ static const char part[] = "edge";
 
 enum { COMMIT_OBJECTS = 6 /* log objects in memory, each loop */ };
 enum { LOOPS_MAX = 64, POOL_THREADS = 4, STOP_MS = 10000 };
-#define RAM_LOOP_MIN (64ull << 20) /* four of the largest reads */
+#define WRITEBACK_MIN_NS UINT64_C(1000000000)
+#define WRITEBACK_MAX_NS (1800 * WRITEBACK_MIN_NS)
+#define RAM_LOOP_MIN     (64ull << 20) /* four of the largest reads */
 
 struct edge {
     struct loop *main;
@@ -206,17 +208,24 @@ static int open_vms(struct edge *e, struct why *why)
                             .master = e->master,
                             .commit_age_ms = (unsigned)cfg_getint(e->cfg, "store|commit_age") * 1000,
                             .commit_bytes = conf_bytes(e->cfg, "store|commit_bytes"),
+                            .writeback_bytes = conf_bytes(e->cfg, "writeback|bytes"),
                             .iqn_prefix = cfg_getstr(e->cfg, "iscsi|iqn_prefix"),
                             .going = target_vm_going,
                             .tiers = cfg_getstr(e->cfg, "cache|tiers")};
+    uint64_t interval_ns = conf_ns(e->cfg, "writeback|interval");
     int rc = tier_wrap_check(conf.tiers, why);
 
+    conf.writeback_interval_ms = (unsigned)(interval_ns / 1000000);
     memcpy(conf.writer, e->writer, sizeof conf.writer);
     if (rc == 0 && (conf.commit_age_ms < 1000 || conf.commit_age_ms > 30000))
         rc = why_set(why, -EINVAL, "store commit_age must be 1 to 30 seconds, not %u",
                      conf.commit_age_ms / 1000);
     if (rc == 0 && conf.commit_bytes < (1 << 20))
         rc = why_set(why, -EINVAL, "store commit_bytes must be at least 1M");
+    if (rc == 0 && (interval_ns < WRITEBACK_MIN_NS || interval_ns > WRITEBACK_MAX_NS))
+        rc = why_set(why, -EINVAL, "writeback interval must be 1s to 30m");
+    if (rc == 0 && conf.writeback_bytes < (1 << 20))
+        rc = why_set(why, -EINVAL, "writeback bytes must be at least 1M");
     return rc ? rc : vms_open(&e->vms, &conf, why);
 }
 

@@ -44,6 +44,7 @@ int edge_conf_load(cfg_t **cfg, const char *path, struct why *why)
         STORE_CONF_OPTIONS,
         CFG_END(),
     };
+    cfg_opt_t writeback[] = {CONF_DURATION("interval", "5m"), CONF_SIZE("bytes", "4G"), CFG_END()};
     cfg_opt_t control[] = {
         CONF_ADDRESS("listen", "127.0.0.1:7261"),
         CONF_REQUIRED("token_file"),
@@ -62,6 +63,7 @@ int edge_conf_load(cfg_t **cfg, const char *path, struct why *why)
         CFG_SEC("cache", cache, CFGF_NONE),
         CFG_SEC("journal", journal, CFGF_NONE),
         CFG_SEC("store", store, CFGF_NONE),
+        CFG_SEC("writeback", writeback, CFGF_NONE),
         CFG_SEC("control", control, CFGF_NONE),
         CFG_SEC("http", http, CFGF_NONE),
         CFG_END(),
