@@ -270,16 +270,22 @@ static void on_synced(struct vmlog_flush *f)
         store_cancel(&c->owner);
 }
 
+static void on_opened(struct cut *cut)
+{
+    struct commit *c = container_of(cut, struct commit, cut);
+
+    STEP("commit.freeze", "a cut is open");
+    c->flush.done = on_synced;
+    vmlog_flush(c->conf.log, &c->flush);
+}
+
 static void begin(struct commit *c)
 {
     c->state = COMMIT_SYNCING;
     c->failed = c->again = false;
     c->began_ns = loop_now_ns(c->conf.loop);
     c->next = *map_state(c->conf.map);
-    cut_open(&c->cut, c->conf.log);
-    STEP("commit.freeze", "a cut is open");
-    c->flush.done = on_synced;
-    vmlog_flush(c->conf.log, &c->flush);
+    cut_open(&c->cut, c->conf.log, on_opened);
 }
 
 /* --- when -----------------------------------------------------------------------------------------------*/

@@ -21,7 +21,7 @@ struct outgoing {
 enum commit_state {
     COMMIT_IDLE,
     COMMIT_TURN,    /* somebody else changes the map */
-    COMMIT_SYNCING, /* the cut is open; the journal is being fsynced */
+    COMMIT_SYNCING, /* the cut is being opened, then the journal fsynced */
     COMMIT_OWNING,  /* the VM's entry is looked at: is it still ours? */
     COMMIT_MOVING,  /* objects are built, put, applied */
     COMMIT_CLOSING, /* the cut is being closed */

@@ -10,12 +10,14 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const char part[] = "journal";
 
-enum { CLOSE_SLICE = 2048 /* extents that leave the index in one turn of the loop */ };
+/* Extents in one turn of the loop: noted for a cut, or taken out of the index. */
+enum { OPEN_SLICE = 1024, CLOSE_SLICE = 2048 };
 
 uint64_t cut_pending_since_ns(const struct vmlog *log)
 {
@@ -41,7 +43,6 @@ uint64_t cut_pending_bytes(const struct vmlog *log)
 
 struct gathering {
     struct cut *cut;
-    size_t room;
     uint8_t disk;
 };
 
@@ -50,9 +51,11 @@ static void gather(void *arg, const struct extents_one *e)
     struct gathering *g = arg;
     struct cut *c = g->cut;
 
-    if (c->n == g->room) {
-        g->room = g->room * 2 + 256;
-        c->extents = xrealloc(c->extents, g->room * sizeof *c->extents);
+    if (e->seq > c->seq)
+        return;
+    if (c->n == c->in.room) {
+        c->in.room = c->in.room * 2 + 256;
+        c->extents = xrealloc(c->extents, c->in.room * sizeof *c->extents);
     }
     c->extents[c->n++] = (struct cut_extent){.seq = e->seq,
                                              .lba = e->lba,
@@ -62,22 +65,56 @@ static void gather(void *arg, const struct extents_one *e)
                                              .zero = e->type == RECORD_ZERO};
 }
 
-void cut_open(struct cut *c, struct vmlog *log)
+/* What the cut has not gathered there yet it takes now. */
+void cut_save(struct vmlog *log, uint8_t disk, uint64_t lba, uint32_t nsectors)
 {
+    struct cut *c = log->gathering;
+    struct gathering g = {c, disk};
+
+    if (!c || !log->disks[disk] || disk < c->in.disk || (disk == c->in.disk && lba + nsectors <= c->in.lba))
+        return;
+    if (disk == c->in.disk && lba < c->in.lba) {
+        nsectors -= (uint32_t)(c->in.lba - lba);
+        lba = c->in.lba;
+    }
+    extents_each(log->disks[disk], lba, lba + nsectors, UINT_MAX, gather, &g);
+}
+
+static void on_gather(struct task *t)
+{
+    struct cut *c = container_of(t, struct cut, in.task);
+    struct vmlog *log = c->in.log;
     struct gathering g = {.cut = c};
 
+    while (c->in.disk < VMLOG_DISKS && !log->disks[c->in.disk])
+        c->in.disk++;
+    if (c->in.disk == VMLOG_DISKS) {
+        log->gathering = NULL;
+        c->in.opened(c);
+        return;
+    }
+    g.disk = (uint8_t)c->in.disk;
+    c->in.lba = extents_each(log->disks[g.disk], c->in.lba, UINT64_MAX, OPEN_SLICE, gather, &g);
+    if (c->in.lba == UINT64_MAX) {
+        c->in.lba = 0;
+        c->in.disk++;
+    }
+    loop_post(log->loop, t);
+}
+
+void cut_open(struct cut *c, struct vmlog *log, void (*opened)(struct cut *))
+{
     CHECK(loop_is_current(log->loop) && !log->frozen && log->last > 0);
     vmlog_dead_submit(log);
     *c = (struct cut){.seq = log->last, .oldest_ns = log->oldest_ns};
     c->in.log = log;
-    for (unsigned i = 0; i < VMLOG_DISKS; i++) {
-        g.disk = (uint8_t)i;
-        if (log->disks[i])
-            extents_each(log->disks[i], gather, &g);
-    }
+    c->in.opened = opened;
+    log->gathering = c;
     log->frozen = log->last;
     log->oldest_ns = 0;
     log->out++;
+    c->in.task.run = on_gather;
+    loop_post(log->loop, &c->in.task);
 }
 
 static int extent_order(const void *a, const void *b)

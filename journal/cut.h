@@ -18,14 +18,16 @@ struct cut_extent {
 struct cut {
     uint64_t seq;               /* everything up to this record */
     uint64_t oldest_ns;         /* when the first write of it became visible; loop_now_ns */
-    struct cut_extent *extents; /* by SEQ once cut_sort() ran */
+    struct cut_extent *extents; /* once it is open; by SEQ once cut_sort() ran */
     size_t n;
 
     struct { /* private */
         struct vmlog *log;
         struct task task;
-        size_t at;
-        void (*closed)(struct cut *);
+        size_t at, room;
+        unsigned disk; /* gathered so far: all disks before this one, */
+        uint64_t lba;  /* and of this one what is before */
+        void (*opened)(struct cut *), (*closed)(struct cut *);
     } in;
 };
 
@@ -34,8 +36,9 @@ struct cut {
 uint64_t cut_pending_since_ns(const struct vmlog *);
 uint64_t cut_pending_bytes(const struct vmlog *);
 
-/* Of everything visible now. */
-void cut_open(struct cut *, struct vmlog *);
+/* Of everything visible now. opened() comes later: what there is is gathered in slices, while writes go on.
+ */
+void cut_open(struct cut *, struct vmlog *, void (*opened)(struct cut *));
 /* Any thread, once. */
 void cut_sort(struct cut *);
 /* Blocking: the content of one extent, nsectors * 512 bytes. -EBADMSG: altered on disk; -EIO. */

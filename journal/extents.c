@@ -57,6 +57,8 @@ void extents_free(struct extents **xp)
     struct extents *x = *xp;
     struct extent *e, *next;
 
+    if (!x)
+        return;
     *xp = NULL;
     for (e = RB_MIN(extent_tree, &x->tree); e; e = next) {
         next = RB_NEXT(extent_tree, &x->tree, e);
@@ -228,15 +230,22 @@ void extents_forget_through(struct extents *x, uint64_t seq)
     }
 }
 
-void extents_each(const struct extents *x, void (*each)(void *arg, const struct extents_one *), void *arg)
+uint64_t extents_each(const struct extents *x, uint64_t lba, uint64_t end, unsigned max,
+                      void (*each)(void *arg, const struct extents_one *), void *arg)
 {
-    struct extent *e;
+    struct extent *e = find(x, lba);
 
-    RB_FOREACH (e, extent_tree, (struct extent_tree *)&x->tree) {
-        struct extents_one one = {e->record->type, e->record->seq, e->lba, e->nsectors, e->offset};
+    for (; e && e->lba < end && max > 0; max--) {
+        uint64_t e_end = e->lba + e->nsectors, from = e->lba > lba ? e->lba : lba;
+        struct extents_one one = {e->record->type, e->record->seq, from, 0,
+                                  e->offset + (uint32_t)(from - e->lba)};
 
+        lba = e_end < end ? e_end : end;
+        one.nsectors = (uint32_t)(lba - from);
         each(arg, &one);
+        e = RB_NEXT(extent_tree, (struct extent_tree *)&x->tree, e);
     }
+    return e && e->lba < end ? lba : end;
 }
 
 static void piece_of(struct vmlog_piece *p, const struct extent *e, uint64_t lba, uint64_t end)

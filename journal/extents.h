@@ -30,13 +30,15 @@ void extents_forget(struct extents *, uint64_t seq, uint64_t lba, uint32_t nsect
 /* Every record up to this one goes. */
 void extents_forget_through(struct extents *, uint64_t seq);
 
-/* Each extent, by place. */
+/* What lies in [lba, end), by place: at most max extents, or the parts of them that do. Returns where the
+ * last one ended; end when there are no more. */
 struct extents_one {
     enum record_type type;
     uint64_t seq, lba;
     uint32_t nsectors, offset; /* sectors from the record's first */
 };
-void extents_each(const struct extents *, void (*each)(void *arg, const struct extents_one *), void *arg);
+uint64_t extents_each(const struct extents *, uint64_t lba, uint64_t end, unsigned max,
+                      void (*each)(void *arg, const struct extents_one *), void *arg);
 
 /* As vmlog_pieces. */
 unsigned extents_pieces(const struct extents *, uint64_t lba, uint32_t nsectors, struct vmlog_piece *,

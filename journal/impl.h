@@ -109,6 +109,7 @@ struct vmlog {
     unsigned out;           /* appends, flushes, fetches and cuts not done */
     uint64_t trimmed;       /* records up to this one are gone, or going, as a range */
     uint64_t frozen;        /* a cut is open: what it needs is held (0: none) */
+    struct cut *gathering;  /* it is being opened */
     struct dead_list held;  /* keys that were superseded meanwhile, */
     uint64_t held_bytes;    /* and what is given back for them at its end */
     uint64_t oldest_ns;     /* when the first record after the newest cut became visible (0: none is there) */
@@ -126,6 +127,9 @@ struct vmlog {
 /* vmlog.c */
 void vmlog_dead_submit(struct vmlog *);
 struct dead_keys *vmlog_dead_new(const struct vmlog *);
+
+/* cut.c: the sectors are about to become somebody else's. */
+void cut_save(struct vmlog *, uint8_t disk, uint64_t lba, uint32_t nsectors);
 
 /* fetch.c: blocking. The content of pieces, one after the other; *failed: the piece that the status is about.
  */

@@ -105,6 +105,7 @@ static void make_visible(struct vmlog *log, struct vmlog_append *a, uint64_t now
     uint64_t before = extents_cost(x), after;
 
     CHECK(a->seq == log->last + 1);
+    cut_save(log, a->disk, a->lba, a->nsectors);
     extents_apply(x, a->type, a->seq, a->lba, a->nsectors);
     after = extents_cost(x);
     CHECK(before + a->in.cost >= after);
@@ -411,9 +412,7 @@ static int replay(struct vmlog *log, struct why *why)
 static void vmlog_free(struct vmlog *log, bool counted)
 {
     for (int i = 0; i < VMLOG_DISKS; i++) {
-        if (!log->disks[i])
-            continue;
-        if (counted)
+        if (log->disks[i] && counted)
             space_give(log->journal, extents_cost(log->disks[i]));
         extents_free(&log->disks[i]);
     }

@@ -7,13 +7,28 @@
 
 struct open_cut {
     struct cut cut;
-    sem_t closed;
+    sem_t opened, closed;
+    uint64_t seq_when_open; /* the newest visible then */
+    struct fixture *fixture;
+    unsigned pause_us;
     bool committed;
 };
 
+static void on_opened(struct cut *c)
+{
+    struct open_cut *o = container_of(c, struct open_cut, cut);
+
+    o->seq_when_open = vmlog_last(o->fixture->log);
+    sem_post(&o->opened);
+}
+
 static void open_it(struct fixture *f, void *arg)
 {
-    cut_open(arg, f->log);
+    struct open_cut *o = arg;
+
+    o->fixture = f;
+    cut_open(&o->cut, f->log, on_opened);
+    usleep(o->pause_us); /* the writer gets ahead */
 }
 
 static void on_closed(struct cut *c)
@@ -31,8 +46,16 @@ static void close_it(struct fixture *f, void *arg)
 
 static void cut_begin(struct fixture *f, struct open_cut *o)
 {
+    sem_init(&o->opened, 0, 0);
     sem_init(&o->closed, 0, 0);
-    on_loop(f, open_it, &o->cut);
+    on_loop(f, open_it, o);
+}
+
+static void cut_wait(struct open_cut *o)
+{
+    while (sem_wait(&o->opened) < 0)
+        ;
+    sem_destroy(&o->opened);
     cut_sort(&o->cut);
 }
 
@@ -77,7 +100,7 @@ static void overwriting_does_not_touch_it(void **state)
 {
     struct fixture *f = fixture_new();
     CLEANUP_FREE uint8_t *then = xmalloc(AREA * 512);
-    struct open_cut o;
+    struct open_cut o = {.pause_us = 0};
     uint64_t bytes;
 
     (void)state;
@@ -86,6 +109,7 @@ static void overwriting_does_not_touch_it(void **state)
     random_puts(f, 200, 0);
     memcpy(then, f->model, AREA * 512);
     cut_begin(f, &o);
+    cut_wait(&o);
     assert_int_equal(o.cut.seq, 200);
     random_puts(f, 300, 1000);
     put(f, 0, AREA, 77); /* nothing of the cut is newest any more */
@@ -98,6 +122,65 @@ static void overwriting_does_not_touch_it(void **state)
     fixture_close(f);
     fixture_open(f);
     expect_model(f, 0, AREA);
+    fixture_close(f);
+    fixture_free(f);
+}
+
+/* Writes of 1 to 2000 sectors that begin before the cut is opened; those in it are put into `then`. */
+static void put_around(struct fixture *f, struct open_cut *o, uint8_t *then, unsigned tag)
+{
+    enum { PUTS = 20 };
+    struct put *puts[PUTS];
+
+    for (unsigned i = 0; i < PUTS; i++) {
+        uint32_t n = 1 + (uint32_t)rand() % (i % 4 ? 20 : 2000);
+
+        puts[i] = put_begin(f, (uint64_t)rand() % (AREA - n), n, rand() % 8 ? tag + i + 1 : 0, false);
+    }
+    cut_begin(f, o);
+    cut_wait(o);
+    for (unsigned i = 0; i < PUTS; i++) {
+        struct vmlog_append a = puts[i]->append;
+        bool in_cut;
+
+        if (a.data)
+            buf_ref(a.data);
+        in_cut = put_end(puts[i]) <= o->cut.seq;
+        if (in_cut && a.data)
+            memcpy(then + a.lba * 512, a.data->data, (size_t)a.nsectors * 512);
+        else if (in_cut)
+            memset(then + a.lba * 512, 0, (size_t)a.nsectors * 512);
+        buf_unref(&a.data);
+    }
+}
+
+/* Many small pieces, so that it takes many turns of the loop. */
+static void writes_go_on_while_it_is_gathered(void **state)
+{
+    struct fixture *f = fixture_new();
+    CLEANUP_FREE uint8_t *then = xmalloc(AREA * 512);
+    CLEANUP_FREE struct put **puts = xcalloc(AREA, sizeof(struct put *));
+    struct open_cut o = {.pause_us = 0};
+    unsigned met = 0;
+
+    (void)state;
+    srand(23);
+    fixture_open(f);
+    for (unsigned round = 0; met < 2; round++) {
+        assert_true(round < 50);
+        for (unsigned i = 0; i < AREA; i++)
+            puts[i] = put_begin(f, i, 1, round * 10000 + i + 1, false);
+        for (unsigned i = 0; i < AREA; i++)
+            put_end(puts[i]);
+        memcpy(then, f->model, AREA * 512);
+        o.pause_us = 10000 * (round + 1);
+        put_around(f, &o, then, round * 10000 + AREA);
+        met += o.seq_when_open > o.cut.seq;
+        expect_cut(&o, then, AREA);
+        cut_end(f, &o, false);
+        for (unsigned i = 0; i < AREA; i += 128)
+            expect_model(f, i, 128);
+    }
     fixture_close(f);
     fixture_free(f);
 }
@@ -119,7 +202,7 @@ static void resume_at(struct fixture *f, void *arg)
 static void what_is_committed_goes(void **state)
 {
     struct fixture *f = fixture_new();
-    struct open_cut o;
+    struct open_cut o = {.pause_us = 0};
     uint64_t seq;
 
     (void)state;
@@ -127,6 +210,7 @@ static void what_is_committed_goes(void **state)
     fixture_open(f);
     random_puts(f, 200, 0);
     cut_begin(f, &o);
+    cut_wait(&o);
     put(f, 100, 50, 5000);
     put(f, 4000, 8, 5001);
     seq = o.cut.seq;
@@ -167,6 +251,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(overwriting_does_not_touch_it),
+        cmocka_unit_test(writes_go_on_while_it_is_gathered),
         cmocka_unit_test(what_is_committed_goes),
         cmocka_unit_test(numbers_go_on_above_what_the_store_has),
     };
