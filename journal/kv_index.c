@@ -74,6 +74,8 @@ static rocksdb_options_t *options_of(struct kv_rocks *r)
     rocksdb_options_set_keep_log_file_num(o, 2);
     rocksdb_options_set_stats_dump_period_sec(o, 0);
     rocksdb_options_set_skip_stats_update_on_db_open(o, 1);
+    /* For isthmus_journal_index_written_bytes_total. */
+    rocksdb_options_enable_statistics(o);
     rocksdb_options_set_block_based_table_factory(o, table);
     rocksdb_block_based_options_destroy(table);
     /* Closing must not write what was not synced. The C API has no call for it. */
@@ -108,7 +110,6 @@ bool index_has_room(const struct kv_rocks *r, uint64_t bytes)
 int index_open(struct kv_rocks *r, struct why *why)
 {
     CLEANUP_FREE char *foreign = xasprintf("%s/CURRENT", r->path);
-    rocksdb_options_t *o;
     char *text = NULL;
     int err = 0;
 
@@ -122,13 +123,14 @@ int index_open(struct kv_rocks *r, struct why *why)
                        r->path);
     if (!index_has_room(r, 0))
         return why_set(why, -ENOSPC, "the disk at %s is full", r->path);
-    o = options_of(r);
-    r->db = rocksdb_open(o, r->index_path, &text);
+    r->options = options_of(r);
+    r->index_written = 0;
+    r->db = rocksdb_open(r->options, r->index_path, &text);
     if (text) {
         r->db = NULL;
+        rocksdb_options_destroy(r->options);
         err = explain_open(r, text, why);
     }
-    rocksdb_options_destroy(o);
     return err;
 }
 
@@ -137,7 +139,9 @@ void index_close(struct kv_rocks *r)
     if (!r->db)
         return;
     rocksdb_cancel_all_background_work(r->db, 1);
+    count_index(r);
     rocksdb_close(r->db);
+    rocksdb_options_destroy(r->options);
     r->db = NULL;
 }
 
@@ -189,6 +193,7 @@ int index_switch(struct kv_rocks *r, uint64_t segment, bool wait)
     text = NULL;
     rocksdb_flush(r->db, wait ? r->flushing_wait : r->flushing, &text);
     err = index_error(text, "flush");
+    count_index(r);
     if (err == 0)
         r->switched = segment;
     if (err == 0 && wait)
@@ -377,6 +382,7 @@ int index_apply(struct kv_rocks *r, struct segment *s, uint32_t at, const uint8_
                 enum apply_how how)
 {
     uint32_t next = 0, nops = 0;
+    uint64_t put = 0;
     struct op op;
     int err = 0;
 
@@ -388,9 +394,11 @@ int index_apply(struct kv_rocks *r, struct segment *s, uint32_t at, const uint8_
             err = write_changes(r);
         if (err == 0)
             err = apply(r, s, at, &op, how);
-        r->index_bytes += op.key_len + (op.space == KV_DATA ? PLACE_BYTES : op.value_len) + 64;
+        put += op.key_len + (op.space == KV_DATA ? PLACE_BYTES : op.value_len);
         nops++;
     }
+    r->index_bytes += put + UINT64_C(64) * nops;
+    metric_add(r->m_put, put);
     if (err)
         return err;
     if (next != len || nops != get32(batch + 16))

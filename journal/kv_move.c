@@ -105,6 +105,7 @@ static int move_values(struct kv_rocks *r, const uint8_t *bytes, uint32_t len)
     }
     if (err || r->moving.nops == 0)
         return err;
+    metric_add(r->m_moved, r->moving.len);
     err = store_append(r, &r->moving, APPLY_REPLACING);
     STEP("journal.move", "values of a segment are written anew");
     return err;

@@ -93,6 +93,7 @@ static void rocks_free(struct kv *kv)
     rocksdb_flushoptions_destroy(r->flushing_wait);
     rocksdb_writebatch_destroy(r->changes);
     pthread_mutex_destroy(&r->lock);
+    count_free(r);
     free(r->moving.bytes);
     free(r->index_path);
     free(r->path);
@@ -209,6 +210,7 @@ static int append(struct kv_rocks *r, struct segment *s, struct kv_batch *b, enu
         return err;
     STEP("journal.write", "a batch is in its segment, and not in the index");
     s->bytes += (uint32_t)b->len;
+    metric_add(r->m_segments, b->len);
     r->next_batch++;
     err = write_back(r, s);
     if (err == 0)
@@ -443,6 +445,7 @@ struct kv *kv_rocks_sized(const char *path, uint32_t segment_bytes)
     rocksdb_flushoptions_set_wait(r->flushing_wait, 1);
     r->changes = rocksdb_writebatch_create();
     batch_init(&r->moving);
+    count_new(r);
     pthread_mutex_init(&r->lock, NULL);
     return &r->kv;
 }

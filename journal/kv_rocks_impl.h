@@ -9,6 +9,7 @@
 #define ISTHMUS_KV_ROCKS_IMPL_H
 
 #include "kv.h"
+#include "metric.h"
 
 #include <pthread.h>
 #include <rocksdb/c.h>
@@ -76,7 +77,9 @@ struct kv_rocks {
     uint32_t segment_bytes; /* 0: by the size of the disk, at opening */
     uint64_t spare_bytes;   /* so much may be dead on disk in any case */
 
-    rocksdb_t *db; /* NULL while closed */
+    rocksdb_t *db;              /* NULL while closed */
+    rocksdb_options_t *options; /* of db: they count what it writes */
+    uint64_t index_written;     /* since it was opened */
     rocksdb_cache_t *cache;
     rocksdb_writeoptions_t *writing;
     rocksdb_readoptions_t *reading, *scanning;
@@ -100,6 +103,8 @@ struct kv_rocks {
     struct segment *victim;
     uint32_t victim_at;
     uint64_t move_bytes; /* of the victim that may be looked at by now */
+
+    struct metric *m_segments, *m_moved, *m_put, *m_written;
 };
 
 /* kv_batch.c: pure */
@@ -155,6 +160,11 @@ int index_each(struct kv_rocks *, enum kv_space, const void *from, size_t from_l
                void *arg);
 void place_decode(const uint8_t *, struct place *);
 size_t index_key(uint8_t *to, enum kv_space, const void *key, size_t key_len);
+
+/* kv_count.c */
+void count_new(struct kv_rocks *);
+void count_free(struct kv_rocks *);
+void count_index(struct kv_rocks *); /* what RocksDB has written by now; db is open */
 
 /* kv_live.c */
 void live_add(struct segment *, const uint8_t *key, size_t key_len, uint32_t bytes);

@@ -3,6 +3,8 @@
  */
 #include "kv_fixture.h"
 
+#include "metric.h"
+
 #include <time.h>
 
 static void what_was_put_is_there(void **state)
@@ -43,6 +45,32 @@ static void dead_space_is_given_back(void **state)
     close_store(s);
     open_store(s);
     expect_all(s);
+    close_store(s);
+    store_free(s);
+}
+
+static uint64_t counted(const char *what)
+{
+    CLEANUP_FREE char *name = xasprintf("isthmus_journal_%s_bytes_total", what);
+
+    return metric_sum(name, "");
+}
+
+static void what_it_writes_is_counted(void **state)
+{
+    struct store *s = store_new();
+
+    (void)state;
+    srand(5);
+    change_many(s, 2000);
+    assert_int_equal(counted("moved"), 0);
+    s->kv->ops->reclaim(s->kv); /* moves a part of the values, and writes the index */
+    change_many(s, 100);
+    s->kv->ops->reclaim(s->kv);
+    assert_in_range(counted("segment"), counted("moved") + 2000 * 100, 2 * 2100 * (VALUE_MAX + 300));
+    assert_true(counted("moved") > 0);
+    assert_in_range(counted("index_put"), 2100 * (KEY_BYTES + 16), 2 * 2100 * 250);
+    assert_in_range(counted("index_written"), 1, 10 * counted("index_put"));
     close_store(s);
     store_free(s);
 }
@@ -139,6 +167,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_put_is_there),
         cmocka_unit_test(dead_space_is_given_back),
+        cmocka_unit_test(what_it_writes_is_counted),
         cmocka_unit_test(what_nobody_wants_is_removed_wholly),
         cmocka_unit_test(what_is_trimmed_is_removed),
         cmocka_unit_test(a_full_disk_brings_together_what_lives),
