@@ -232,9 +232,8 @@ static bool must_ask(const struct writeback *wb)
 {
     uint64_t since_ns = loop_now_ns(wb->conf.loop) - wb->asked_ns;
 
-    if (wb->must_ask || (peer_up(wb->conf.peer) && since_ns >= ASK_MS * UINT64_C(1000000)))
-        return true;
-    return !wb->alarm && (!wb->attached || wb->told != wb_policy_wanted(wb));
+    return wb->must_ask || (!wb->alarm && !wb->attached) ||
+           (peer_up(wb->conf.peer) && since_ns >= ASK_MS * UINT64_C(1000000));
 }
 
 static void on_stopped(struct task *t)
@@ -290,8 +289,10 @@ static void next_step(struct writeback *wb)
         return;
     else if (there->applied > map_state(wb->conf.map)->applied)
         wb_confirm(wb);
-    else if (there->stage == WB_STAGE_STAGED || there->stage == WB_STAGE_APPLYING)
+    else if (wb_is_staged(wb))
         wb_stage_wait_applied(wb, there->target);
+    else if (wb->told != wb_policy_wanted(wb))
+        wb_ask(wb);
     else if (is_due(wb))
         wb_stage_begin(wb);
 }

@@ -19,13 +19,17 @@ enum wb_policy wb_policy_wanted(const struct writeback *wb)
     return wb->conf.policy == WB_WRITE_BACK || !TAILQ_EMPTY(&wb->waits) ? WB_WRITE_BACK : WB_CLOUD_PERSIST;
 }
 
+bool wb_is_staged(const struct writeback *wb)
+{
+    return wb->onprem.stage == WB_STAGE_STAGED || wb->onprem.stage == WB_STAGE_APPLYING;
+}
+
 /* Does what on-prem has fit to what is here? */
 static void judge(struct writeback *wb)
 {
     const struct map_state *here = map_state(wb->conf.map);
     const struct wb_state *there = &wb->onprem;
-    bool staged = there->stage == WB_STAGE_STAGED || there->stage == WB_STAGE_APPLYING;
-    uint64_t ahead = staged && there->target > there->applied ? there->target : there->applied;
+    uint64_t ahead = wb_is_staged(wb) && there->target > there->applied ? there->target : there->applied;
 
     if (there->epoch > wb->conf.epoch)
         wb_lost(wb, "another edge has taken this VM over, says the on-prem daemon");
@@ -76,6 +80,7 @@ static void attach(struct writeback *wb)
     a->ndisks = wb->conf.ndisks;
     for (unsigned i = 0; i < a->ndisks; i++)
         snprintf(a->disks[i], sizeof a->disks[i], "%s", wb->disks[i]);
+    a->base = map_state(wb->conf.map)->applied;
     wb_call(wb, PROTO_VM_ATTACH, LINK_CONTROL, wb_put_attach(a), on_attached);
     free(a);
 }
@@ -99,11 +104,17 @@ static void on_asked(struct writeback *wb)
         judge(wb);
     }
     wb->must_ask = false;
-    if (!wb->lost && (!wb->alarm || wb->onprem.alarm) &&
-        (!wb->attached || wb->onprem.epoch != wb->conf.epoch || wb->told != wb_policy_wanted(wb)))
-        attach(wb);
-    else
+    if (wb->lost || (wb->alarm && !wb->onprem.alarm)) {
         wb_idle(wb);
+    } else if (wb_is_staged(wb)) { /* it is under way, whatever the policy is now */
+        wb->attached = true;
+        wb->told = WB_WRITE_BACK;
+        wb_idle(wb);
+    } else if (!wb->attached || wb->onprem.epoch != wb->conf.epoch || wb->told != wb_policy_wanted(wb)) {
+        attach(wb);
+    } else {
+        wb_idle(wb);
+    }
 }
 
 void wb_ask(struct writeback *wb)

@@ -193,6 +193,7 @@ void wb_end_waits(struct writeback *, struct wb_waits *, uint64_t through, int s
 void wb_ask(struct writeback *);
 void wb_detach(struct writeback *);
 void wb_clear(struct writeback *);
+bool wb_is_staged(const struct writeback *); /* on-prem has a cut whole that is not applied */
 enum wb_policy wb_policy_wanted(const struct writeback *);
 
 /* writeback_metrics.c */

@@ -129,6 +129,14 @@ static void on_begun(struct writeback *wb)
         failed(wb, "on-prem does not begin a stage", wb->call.call.why.text);
         return;
     }
+    if (wb->onprem.applied >= wb->target) { /* an answer of before was lost */
+        wb_confirm(wb);
+        return;
+    }
+    if (wb_is_staged(wb)) {
+        wb_stage_wait_applied(wb, wb->onprem.target);
+        return;
+    }
     STEP("wb.begin", "the on-prem daemon has opened a stage");
     wb_enter(wb, WB_SENDING);
     wb_send_begin(wb);

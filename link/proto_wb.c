@@ -66,7 +66,7 @@ static bool span_ok(uint64_t lba, uint64_t nsectors)
 
 struct buf *wb_put_attach(const struct wb_attach *a)
 {
-    struct buf *b = buf_new(WB_ID_BYTES + 8 + 1 + 1 + (WB_DISKS_MAX + 1) * (1 + PROTO_NAME_MAX));
+    struct buf *b = buf_new(WB_ID_BYTES + 8 + 1 + 1 + 8 + (WB_DISKS_MAX + 1) * (1 + PROTO_NAME_MAX));
     uint8_t *p = put_id(b->data, a->vm, a->epoch);
 
     CHECK(a->ndisks > 0 && a->ndisks <= WB_DISKS_MAX && proto_name_ok(a->name));
@@ -77,7 +77,8 @@ struct buf *wb_put_attach(const struct wb_attach *a)
         CHECK(proto_name_ok(a->disks[i]));
         p = put_text(p, a->disks[i]);
     }
-    trim(b, p);
+    put64(p, a->base);
+    trim(b, p + 8);
     return b;
 }
 
@@ -94,6 +95,7 @@ int wb_get_attach(const uint8_t *p, uint32_t n, struct wb_attach *a)
         return -EBADMSG;
     for (unsigned i = 0; i < a->ndisks; i++)
         read_name(&r, a->disks[i]);
+    a->base = read64(&r);
     return finish(&r);
 }
 

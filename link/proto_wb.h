@@ -36,6 +36,7 @@ struct wb_attach {
     char name[PROTO_NAME_MAX + 1]; /* of the VM */
     unsigned ndisks;
     char disks[WB_DISKS_MAX][PROTO_NAME_MAX + 1]; /* by number of the VM's disk */
+    uint64_t base; /* what the edge knows its disks to be at: for a daemon that does not know the VM */
 };
 
 struct wb_begin {

@@ -143,8 +143,11 @@ static inline void onprem_apply_locked(struct onprem *o)
 static inline void onprem_attach(struct onprem *o, struct link_request *r)
 {
     CHECK(wb_get_attach(r->body, r->len, &o->attach) == 0);
-    if (!o->known)
+    if (!o->known) {
         memcpy(o->state.vm, o->attach.vm, WB_ID_BYTES);
+        o->state.applied = o->attach.base;
+    }
+    CHECK(o->attach.policy == WB_WRITE_BACK || o->state.stage < WB_STAGE_STAGED);
     o->known = true;
     if (o->attach.policy == WB_CLOUD_PERSIST && o->state.stage == WB_STAGE_OPEN)
         onprem_drop_stage(o);
@@ -276,6 +279,8 @@ static inline void onprem_answer(struct onprem *o, struct link_request *r)
         bool busy = o->state.stage >= WB_STAGE_STAGED;
 
         o->known = busy;
+        if (!busy)
+            o->state = (struct wb_state){.epoch = o->state.epoch};
         onprem_reply(r, busy ? -EBUSY : 0, "a cut is being applied", busy ? NULL : onprem_state(o));
     } else if (type == PROTO_WB_APPLIED) {
         struct wb_head h;

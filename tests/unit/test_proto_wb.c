@@ -69,7 +69,7 @@ static void expect_refused(const struct buf *b, int (*get)(const uint8_t *, uint
 
 static void attach(void **state)
 {
-    static struct wb_attach a = {.epoch = 3, .policy = WB_WRITE_BACK, .name = "web-1"}, got;
+    static struct wb_attach a = {.epoch = 3, .policy = WB_WRITE_BACK, .name = "web-1", .base = 77}, got;
     struct buf *b;
 
     (void)state;
@@ -78,7 +78,7 @@ static void attach(void **state)
         snprintf(a.disks[i], sizeof a.disks[i], "%063u", i);
     b = wb_put_attach(&a);
     assert_int_equal(wb_get_attach(b->data, b->len, &got), 0);
-    assert_true(got.epoch == 3 && got.policy == WB_WRITE_BACK && got.ndisks == 64);
+    assert_true(got.epoch == 3 && got.policy == WB_WRITE_BACK && got.ndisks == 64 && got.base == 77);
     assert_string_equal(got.name, "web-1");
     assert_string_equal(got.disks[63], a.disks[63]);
     expect_exact(b, get_attach, 0);

@@ -551,6 +551,46 @@ static void a_change_of_mind(void **state)
     site_free(s);
 }
 
+/* What on-prem has whole it applies, whatever the policy has become; then it learns of that. */
+static void cloud_persist_from_now_on(void **state)
+{
+    struct site *s = site_new(WB_WRITE_BACK);
+
+    (void)state;
+    random_puts(s->w, 100, 0);
+    ONPREM_SET(s->o, s->o->hold_apply = true);
+    now_begin(s);
+    UNTIL_STATUS(s, st->step == WRITEBACK_APPLYING);
+    s->conf.policy = WB_CLOUD_PERSIST;
+    on_loop(s->w->f, set_policy, s);
+    edge_restart(s);
+    assert_int_equal(now_end(s), -ECANCELED);
+    UNTIL_STATUS(s, st->step == WRITEBACK_APPLYING);
+    assert_int_equal(s->o->attach.policy, WB_WRITE_BACK);
+    onprem_do(s->o, onprem_apply_run);
+    UNTIL(s, s->o->attach.policy == WB_CLOUD_PERSIST);
+    expect_home(s);
+    site_free(s);
+}
+
+/* The edge knows which cut the source disks are at. */
+static void on_prem_lost_its_directory(void **state)
+{
+    struct site *s = site_new(WB_WRITE_BACK);
+
+    (void)state;
+    random_puts(s->w, 100, 0);
+    assert_int_equal(write_back(s), 0);
+    ONPREM_SET(s->o, s->o->known = false; s->o->state = (struct wb_state){0});
+    random_puts(s->w, 100, 1000);
+    assert_int_equal(write_back(s), 0);
+    expect_home(s);
+    ONPREM_SET(s->o, s->o->state.applied = 100); /* as in a backup of it */
+    edge_restart(s);
+    UNTIL_STATUS(s, st->alarm && strstr(st->why.text, "not the one it had"));
+    site_free(s);
+}
+
 static void ask_detach(struct fixture *f, void *arg)
 {
     struct site *s = arg;
@@ -664,6 +704,8 @@ int main(void)
         cmocka_unit_test(cloud_persist_sends_nothing_unless_asked),
         cmocka_unit_test(when_it_is_time),
         cmocka_unit_test(a_change_of_mind),
+        cmocka_unit_test(cloud_persist_from_now_on),
+        cmocka_unit_test(on_prem_lost_its_directory),
         cmocka_unit_test(detached_when_nothing_is_left_to_do),
         cmocka_unit_test(a_damaged_object_is_an_alarm),
         cmocka_unit_test(known_blocks_are_not_sent),
