@@ -105,6 +105,18 @@ void aead_derive(const struct aead_key *master, const uint8_t salt[AEAD_SALT_BYT
     EVP_KDF_free(kdf);
 }
 
+struct aead *aead_new_derived(const struct aead_key *master, const uint8_t salt[AEAD_SALT_BYTES],
+                              const char *label)
+{
+    struct aead_key key;
+    struct aead *aead;
+
+    aead_derive(master, salt, label, &key);
+    aead = aead_new(&key);
+    explicit_bzero(&key, sizeof key);
+    return aead;
+}
+
 static int parse_hex_key(const char *text, struct aead_key *out)
 {
     for (int i = 0; i < AEAD_KEY_BYTES; i++) {

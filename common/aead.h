@@ -33,6 +33,9 @@ int aead_open(struct aead *, uint64_t nonce, const void *aad, size_t aad_len, co
 /* HKDF-SHA256 (RFC 5869) of a master key. label separates uses. */
 void aead_derive(const struct aead_key *master, const uint8_t salt[AEAD_SALT_BYTES], const char *label,
                  struct aead_key *out);
+/* A key derived like that, ready for use. */
+struct aead *aead_new_derived(const struct aead_key *master, const uint8_t salt[AEAD_SALT_BYTES],
+                              const char *label);
 
 /* Reads a master key: "/path" to a file of mode 0600 or less that holds 32 hex digits, or "command:PROGRAM
  * ARGS" whose standard output is that (a KMS). Blocking: at start-up only. 0 or -errno with why. */

@@ -64,17 +64,6 @@ static void head_write(uint8_t h[CHECKPOINT_HEAD_BYTES], const struct writing *w
     put64(h + 56, 0);
 }
 
-static struct aead *aead_of(const struct aead_key *master, const uint8_t *head)
-{
-    struct aead_key key;
-    struct aead *aead;
-
-    aead_derive(master, head + 40, label, &key);
-    aead = aead_new(&key);
-    explicit_bzero(&key, sizeof key);
-    return aead;
-}
-
 static void close_part(struct writing *w, bool end)
 {
     uint8_t length[4];
@@ -83,7 +72,7 @@ static void close_part(struct writing *w, bool end)
 
     head_write(w->sealed, w, end);
     packed = logobj_frame_pack(w->plain, w->len, w->sealed + CHECKPOINT_HEAD_BYTES);
-    aead = aead_of(w->master, w->sealed);
+    aead = aead_new_derived(w->master, w->sealed + 40, label);
     aead_seal(aead, 0, w->sealed, CHECKPOINT_HEAD_BYTES, w->sealed + CHECKPOINT_HEAD_BYTES, packed,
               w->sealed + CHECKPOINT_HEAD_BYTES);
     aead_free(&aead);
@@ -203,7 +192,7 @@ static int part_open(const struct aead_key *master, const uint8_t *id, uint64_t 
         return why_set(why, -EBADMSG, "it is another part than its name says");
     scratch = xmalloc(n);
     *plain = xmalloc(PART_ROOM);
-    aead = aead_of(master, bytes);
+    aead = aead_new_derived(master, bytes + 40, label);
     len = logobj_frame_unseal(aead, 0, bytes, CHECKPOINT_HEAD_BYTES, bytes + CHECKPOINT_HEAD_BYTES,
                               (uint32_t)(n - CHECKPOINT_HEAD_BYTES), scratch, *plain, PART_ROOM);
     aead_free(&aead);

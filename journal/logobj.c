@@ -175,14 +175,11 @@ int logobj_index_read(struct logobj_index *x, const struct aead_key *master, con
     uint8_t aad[LOGOBJ_AAD_BYTES + LOGOBJ_HEAD_BYTES];
     CLEANUP_FREE uint8_t *scratch = xmalloc(h->index_bytes);
     CLEANUP_FREE uint8_t *plain = xmalloc(LOGOBJ_INDEX_BYTES_MAX);
-    struct aead_key key;
     struct aead *aead;
     int n;
 
     memset(x, 0, sizeof *x);
-    aead_derive(master, h->salt, logobj_label, &key);
-    aead = aead_new(&key);
-    explicit_bzero(&key, sizeof key);
+    aead = aead_new_derived(master, h->salt, logobj_label);
     logobj_aad(aad, h->vm, h->first);
     memcpy(aad + LOGOBJ_AAD_BYTES, front, LOGOBJ_HEAD_BYTES);
     n = logobj_frame_unseal(aead, 0, aad, sizeof aad, front + LOGOBJ_HEAD_BYTES, h->index_bytes, scratch,
@@ -212,11 +209,8 @@ struct logobj_opener *logobj_opener_new(const struct aead_key *master, const uin
                                         const uint8_t salt[AEAD_SALT_BYTES])
 {
     struct logobj_opener *o = xmalloc(sizeof *o);
-    struct aead_key key;
 
-    aead_derive(master, salt, logobj_label, &key);
-    o->aead = aead_new(&key);
-    explicit_bzero(&key, sizeof key);
+    o->aead = aead_new_derived(master, salt, logobj_label);
     logobj_aad(o->aad, vm, first);
     return o;
 }

@@ -28,13 +28,10 @@ struct logobj_builder *logobj_begin(const struct aead_key *master, const struct 
                                     const uint8_t writer[LOGOBJ_WRITER_BYTES])
 {
     struct logobj_builder *b = xcalloc(1, sizeof *b);
-    struct aead_key key;
 
     b->head = *head;
     memcpy(b->writer, writer, sizeof b->writer);
-    aead_derive(master, head->salt, logobj_label, &key);
-    b->aead = aead_new(&key);
-    explicit_bzero(&key, sizeof key);
+    b->aead = aead_new_derived(master, head->salt, logobj_label);
     logobj_aad(b->aad, head->vm, head->first);
     return b;
 }
