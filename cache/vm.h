@@ -54,6 +54,7 @@ struct vm {
     struct upkeep *upkeep; /* what keeps it short there */
     struct writeback
         *writeback;       /* what carries it on to the source disks; NULL: they are at several daemons */
+    atomic_bool admitted; /* the object store has said that it is this edge's; until then logins wait */
     atomic_bool fenced;   /* another edge has it: sessions must close, new logins are refused */
     atomic_uint sessions; /* for status and placing */
     atomic_uint refs;     /* the catalog's and one for each session */
@@ -112,6 +113,12 @@ struct vms_conf {
 
 /* Opens every VM of the catalog: blocking, at start-up, before the loops run. Works with the WAN down. */
 int vms_open(struct vms **, const struct vms_conf *, struct why *);
+/* Main loop, once, after vms_open: asks the object store whether it is of our deployment (deployment.h) and
+ * whose each VM is; for as long as it does not answer no VM is served and none is made. refused(): it never
+ * can be used. */
+void vms_admit(struct vms *, void (*refused)(void *arg, const struct why *), void *arg);
+/* Main loop: the store has been entered; else what is waited for. */
+bool vms_admitted(const struct vms *, struct why *);
 /* Main loop, after the last session: ends what waits for other machines, closes every VM, then done(). */
 void vms_close(struct vms *, void (*done)(void *arg), void *arg);
 

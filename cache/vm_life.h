@@ -21,11 +21,22 @@ struct vms {
     struct task task;
     atomic_bool stop; /* what waits for the store on the worker shall end */
     bool recovering;
+
+    struct {          /* vms_admit.c */
+        bool entered; /* the store is of our deployment, and can do what is needed */
+        struct why why;
+        struct timer timer;
+        unsigned rest_ms;
+        void (*refused)(void *arg, const struct why *);
+        void *arg;
+    } admission;
 };
 
 /* Main loop: one thing that vms_close must wait for begins, has ended. */
 void vms_begin(struct vms *);
 void vms_end(struct vms *);
+/* Main loop: no more rounds of vms_admit(). */
+void vms_admission_end(struct vms *);
 /* Main loop: gives up on every creation under way. */
 void vms_cancel_creations(struct vms *);
 

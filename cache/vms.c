@@ -297,6 +297,7 @@ static void on_close(struct task *t)
     struct vms *vms = container_of(t, struct vms, task);
     struct vm *vm;
 
+    vms_admission_end(vms);
     vms_cancel_creations(vms);
     while ((vm = TAILQ_FIRST(&vms->list))) {
         vms_remove(vm);

@@ -46,6 +46,7 @@ static void finish(struct vms_creation *c)
     timer_free(&c->timeout);
     TAILQ_REMOVE(&c->vms->creating, c, entry);
     if (vm) {
+        atomic_store(&vm->admitted, true);
         vms_insert(vm);
         log_info(vm->spec.name, "created: %u disk(s), %s", vm->spec.ndisks, vm->spec.iqn);
     } else {
@@ -223,6 +224,8 @@ void vms_create(struct vms *vms, const struct vm_spec *spec,
     c->status = vm_spec_check(&c->spec, &c->why);
     if (c->status == 0)
         c->status = check_unique(vms, &c->spec, &c->why);
+    if (c->status == 0 && !vms_admitted(vms, &c->why))
+        c->status = -EAGAIN;
     TAILQ_INSERT_TAIL(&vms->creating, c, entry);
     if (c->status) {
         c->task.run = on_refused;

@@ -216,6 +216,7 @@ static void on_opened(struct task *t)
 {
     struct vms_recovery *r = container_of(t, struct vms_recovery, task);
 
+    atomic_store(&r->vm->admitted, true);
     vms_insert(r->vm);
     STEP("recover.open", "the VM is served");
     log_info(r->vm->spec.name, "recovered: %u disk(s), %s", r->vm->spec.ndisks, r->vm->spec.iqn);
@@ -308,8 +309,11 @@ void vms_recover(struct vms *vms, const char *name, uint64_t through,
     r->tell = tell;
     r->done = done;
     r->arg = arg;
-    if (vms->recovering) {
+    if (vms->recovering)
         r->status = why_set(&r->why, -EBUSY, "a recovery is running already");
+    else if (!vms_admitted(vms, &r->why))
+        r->status = -EBUSY;
+    if (r->status) {
         r->task.run = on_busy;
         loop_post(vms->conf.main, &r->task);
         return;

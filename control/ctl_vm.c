@@ -147,6 +147,10 @@ static void print_vm(json_t *vm)
 
     printf("VM %s\n  iqn       %s\n  loop      %s\n", text_of(vm, "name"), text_of(vm, "iqn"),
            text_of(vm, "loop"));
+    if (strcmp(text_of(vm, "ownership"), "ours") != 0)
+        printf("  not served: %s\n", strcmp(text_of(vm, "ownership"), "lost") == 0
+                                         ? "another edge has taken it over"
+                                         : "the object store is waited for");
     if (*text_of(vm, "chap_user"))
         printf("  CHAP      user %s%s%s\n", text_of(vm, "chap_user"),
                *text_of(vm, "mutual_user") ? ", mutual user " : "", text_of(vm, "mutual_user"));

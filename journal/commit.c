@@ -214,29 +214,17 @@ void commit_fence(struct commit *c, const struct why *why)
 /* Names of objects alone do not tell: those of a cut that is long dead are removed. */
 static void judge_owner(struct commit *c, const struct store_req *r)
 {
-    struct why why = r->why, lost;
-    struct vmobj v;
-    struct buf *text;
-    int err = r->status;
+    struct vmobj mine = {.epoch = c->conf.epoch};
+    struct why why = r->why;
+    int err;
 
-    if (err == 0) {
-        text = vmobj_open(&c->conf.master, c->conf.id, c->entry->data, r->len, &v, &err, &why);
-        if (text)
-            explicit_bzero(text->data, text->len);
-        buf_unref(&text);
-    }
-    if (err == 0 && v.epoch == c->conf.epoch && memcmp(v.writer, c->conf.writer, sizeof v.writer) == 0)
-        return;
-    if (err == 0)
-        why_set(&lost, 0,
-                "another edge writes this VM's log (its entry in the object store says so): this edge stops "
-                "serving the VM; it must run on one edge only");
-    else if (err == -ENOENT)
-        why_set(&lost, 0, "the object store knows nothing of this VM any more: this edge stops serving it");
-    else
+    memcpy(mine.id, c->conf.id, sizeof mine.id);
+    memcpy(mine.writer, c->conf.writer, sizeof mine.writer);
+    err = vmobj_judge(&c->conf.master, &mine, r->status, c->entry->data, r->len, &why);
+    if (err == -ESTALE)
+        commit_fence(c, &why);
+    else if (err)
         commit_fail(c, err, "the VM's entry in the object store cannot be read", &why);
-    if (err == 0 || err == -ENOENT)
-        commit_fence(c, &lost);
 }
 
 static void on_owner(struct store_req *r)

@@ -38,22 +38,11 @@ bool vmobj_id_of(const char *name, uint8_t id[VMLOG_ID_BYTES])
     return true;
 }
 
-static struct aead *aead_of(const struct aead_key *master, const uint8_t *salt)
-{
-    struct aead_key key;
-    struct aead *aead;
-
-    aead_derive(master, salt, label, &key);
-    aead = aead_new(&key);
-    explicit_bzero(&key, sizeof key);
-    return aead;
-}
-
 struct buf *vmobj_seal(const struct aead_key *master, const uint8_t salt[AEAD_SALT_BYTES],
                        const struct vmobj *v, const void *text, size_t n)
 {
     struct buf *b = buf_new(HEAD_BYTES + n + AEAD_TAG_BYTES);
-    struct aead *aead = aead_of(master, salt);
+    struct aead *aead = aead_new_derived(master, salt, label);
     uint8_t *p = b->data;
 
     memset(p, 0, HEAD_BYTES);
@@ -90,7 +79,7 @@ struct buf *vmobj_open(const struct aead_key *master, const uint8_t id[VMLOG_ID_
         return NULL;
     }
     text = buf_new(n - HEAD_BYTES - AEAD_TAG_BYTES);
-    aead = aead_of(master, p + 32);
+    aead = aead_new_derived(master, p + 32, label);
     if (aead_open(aead, 0, p, HEAD_BYTES, p + HEAD_BYTES, text->len, text->data) < 0) {
         why_set(why, *err, "it was altered, or sealed with another key");
         buf_unref(&text);
@@ -103,4 +92,29 @@ struct buf *vmobj_open(const struct aead_key *master, const uint8_t id[VMLOG_ID_
     }
     aead_free(&aead);
     return text;
+}
+
+int vmobj_judge(const struct aead_key *master, const struct vmobj *mine, int err, const uint8_t *bytes,
+                size_t n, struct why *why)
+{
+    struct vmobj v;
+
+    if (err == 0) {
+        struct buf *text = vmobj_open(master, mine->id, bytes, n, &v, &err, why);
+
+        if (text)
+            explicit_bzero(text->data, text->len);
+        buf_unref(&text);
+    }
+    if (err == -ENOENT)
+        return why_set(why, -ESTALE,
+                       "the object store knows nothing of this VM any more: this edge stops serving it");
+    if (err)
+        return err;
+    if (v.epoch == mine->epoch && memcmp(v.writer, mine->writer, sizeof v.writer) == 0)
+        return 0;
+    return why_set(
+        why, -ESTALE,
+        "another edge writes this VM's log (its entry in the object store says so): this edge stops "
+        "serving the VM; it must run on one edge only");
 }

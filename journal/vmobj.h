@@ -29,5 +29,10 @@ struct buf *vmobj_seal(const struct aead_key *master, const uint8_t salt[AEAD_SA
 /* The text (the owner's to unref); or NULL with why: -EBADMSG, -ENOTSUP in *err. */
 struct buf *vmobj_open(const struct aead_key *master, const uint8_t id[VMLOG_ID_BYTES], const uint8_t *bytes,
                        size_t n, struct vmobj *, int *err, struct why *);
+/* Whose is it? err: how reading it ended, 0 with the n bytes of it. 0: this writer's of this epoch; -ESTALE:
+ * another's, or it is gone, with the sentence that ends our ownership; else it could not be read, with why.
+ */
+int vmobj_judge(const struct aead_key *master, const struct vmobj *mine, int err, const uint8_t *bytes,
+                size_t n, struct why *why);
 
 #endif

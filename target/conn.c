@@ -113,7 +113,9 @@ static void on_timer(struct timer *t)
     uint64_t age = loop_now_ns(c->shard->loop) - c->since_ns;
 
     if (c->state == CONN_SECURITY || c->state == CONN_OPERATIONAL) {
-        if (age > c->target->conf.login_seconds * UINT64_C(1000000000)) {
+        if (login_waits(c)) {
+            c->since_ns = loop_now_ns(c->shard->loop);
+        } else if (age > c->target->conf.login_seconds * UINT64_C(1000000000)) {
             conn_close(c, "no login within %u s", c->target->conf.login_seconds);
             return;
         }

@@ -1,6 +1,7 @@
 /* target/edge.c - who starts whom:
  *
  *   pool ► journal ► loops, rams, stores ► link ► VMs (catalog) ► loops run ► target ► http, rest
+ *   and then the store is asked whose the VMs are
  *
  * and edge_stop() goes back: target (initiators logged out), VMs, link, http, then the main loop ends.
  */
@@ -52,7 +53,7 @@ struct edge {
     struct target *target;
     struct http *http, *control;
     struct rest *rest;
-    bool stopping;
+    bool stopping, failed;
     struct timer deadline;
 };
 
@@ -241,9 +242,12 @@ static bool healthy(void *arg, struct why *why)
 {
     struct edge *e = arg;
 
-    if (!journal_failed(e->journal))
-        return true;
-    why_set(why, 0, "the journal's disk refuses writes: guests' writes wait");
+    if (journal_failed(e->journal))
+        why_set(why, 0, "the journal's disk refuses writes: guests' writes wait");
+    else if (e->stopping)
+        why_set(why, 0, "the edge is stopping");
+    else
+        return vms_admitted(e->vms, why);
     return false;
 }
 
@@ -272,6 +276,21 @@ static int start_http(struct edge *e, struct why *why)
     return rc;
 }
 
+/* It ends rather than wait for what only an operator can mend. */
+static void on_store_refused(void *arg, const struct why *why)
+{
+    struct edge *e = arg;
+
+    log_error(NULL, "%s", why->text);
+    e->failed = true;
+    edge_stop(e);
+}
+
+bool edge_failed(const struct edge *e)
+{
+    return e->failed;
+}
+
 int edge_start(struct edge **out, struct loop *main, cfg_t *cfg, struct why *why)
 {
     struct edge *e = xcalloc(1, sizeof *e);
@@ -297,6 +316,8 @@ int edge_start(struct edge **out, struct loop *main, cfg_t *cfg, struct why *why
     rc = start_target(e, why);
     if (rc == 0)
         rc = start_http(e, why);
+    if (rc == 0)
+        vms_admit(e->vms, on_store_refused, e);
     if (rc == 0)
         log_info(
             NULL, "isthmus-edge %s serves: %u loop(s), iSCSI on port %u, link on port %u, http on port %u",

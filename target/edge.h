@@ -13,6 +13,8 @@ struct edge;
 int edge_start(struct edge **, struct loop *main, cfg_t *cfg, struct why *);
 /* Main loop: stops serving, closes what is open, then stops the main loop. */
 void edge_stop(struct edge *);
+/* It had to stop by itself, and has said why. */
+bool edge_failed(const struct edge *);
 /* After the main loop has ended. */
 void edge_free(struct edge **);
 

@@ -226,6 +226,14 @@ static void admit(struct conn *c)
             login_fail(c, LOGIN_TARGET_REMOVED, "another edge has taken the VM over");
             return;
         }
+        if (!atomic_load(&l->vm->admitted)) {
+            if (!l->waiting)
+                log_peer(c->ctx, "login of %s to %s from %s waits for the object store", l->initiator,
+                         spec->name, c->peer);
+            l->waiting = true;
+            return;
+        }
+        l->waiting = false;
         if (session_count(c->shard, l->vm) >= conf->max_sessions_per_vm) {
             login_fail(c, LOGIN_OUT_OF_RESOURCES, "it has %u sessions, the most allowed",
                        conf->max_sessions_per_vm);
@@ -249,6 +257,16 @@ static void admit(struct conn *c)
 void login_moved(struct conn *c)
 {
     admit(c);
+}
+
+bool login_waits(struct conn *c)
+{
+    if (!c->login || !c->login->waiting)
+        return false;
+    admit(c);
+    if (conn_open(c))
+        conn_post_turn(c);
+    return true;
 }
 
 /* The first request is complete. */
@@ -342,6 +360,10 @@ void login_pdu(struct conn *c)
 
     if (l->failed)
         return;
+    if (l->waiting) {
+        conn_close(c, "it talks before its login was answered");
+        return;
+    }
     if ((c->rx.bhs[AT_OPCODE] & ISCSI_OPCODE_MASK) != ISCSI_LOGIN_REQUEST) {
         if (!l->requests) {
             conn_close(c, "it begins with request %02x, not with a login", c->rx.bhs[AT_OPCODE]);

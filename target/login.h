@@ -9,6 +9,8 @@ void login_start(struct conn *);
 void login_pdu(struct conn *);
 /* On the loop that the VM lives on, after conn_move. */
 void login_moved(struct conn *);
+/* Every second. true: the login waits for us, not for the initiator. */
+bool login_waits(struct conn *);
 void login_free(struct login **);
 
 #endif

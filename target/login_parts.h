@@ -19,6 +19,7 @@ struct login {
     struct text out; /* its answer: `sent` bytes of it have left */
     size_t sent;
     bool failed, identified, answered_first, declared;
+    bool waiting; /* for the object store to say whose the VM is */
     bool discovery;
     char initiator[ISCSI_NAME_MAX + 1], target[ISCSI_NAME_MAX + 1];
     struct vm *vm; /* a reference, or NULL */

@@ -96,6 +96,7 @@ int main(int argc, char **argv)
     struct loop *loop;
     struct why why;
     cfg_t *cfg;
+    int status;
 
     parse_options(argc, argv, &options);
     if (edge_conf_load(&cfg, options.config, &why) < 0) {
@@ -122,8 +123,9 @@ int main(int argc, char **argv)
     loop_run(loop);
     for (int i = 0; i < 2; i++)
         event_free(signals[i]);
+    status = edge_failed(edge);
     edge_free(&edge);
     loop_free(&loop);
     conf_free(&cfg);
-    return 0;
+    return status;
 }

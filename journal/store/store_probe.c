@@ -10,6 +10,7 @@
 #include "mem.h"
 
 #include <errno.h>
+#include <semaphore.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -278,4 +279,40 @@ void store_probe(struct store *s, struct store_probe *p)
     snprintf(p->text[0], sizeof(p->text[0]), "first %016llx", (unsigned long long)random[1]);
     snprintf(p->text[1], sizeof(p->text[1]), "other %016llx", (unsigned long long)random[1]);
     next(p);
+}
+
+/* --- waited for --- */
+
+struct waiting {
+    struct store_probe *probe;
+    struct store *store;
+    struct task task;
+    sem_t done;
+};
+
+static void on_waited(struct store_probe *p)
+{
+    sem_post(&((struct waiting *)p->waiting)->done);
+}
+
+static void on_start(struct task *t)
+{
+    struct waiting *w = container_of(t, struct waiting, task);
+
+    store_probe(w->store, w->probe);
+}
+
+int store_probe_wait(struct store *s, struct store_probe *p)
+{
+    struct waiting w = {.probe = p, .store = s, .task = {.run = on_start}};
+
+    CHECK(!loop_is_current(s->loop));
+    sem_init(&w.done, 0, 0);
+    p->done = on_waited;
+    p->waiting = &w;
+    loop_post(s->loop, &w.task);
+    while (sem_wait(&w.done) < 0)
+        ;
+    sem_destroy(&w.done);
+    return p->status;
 }

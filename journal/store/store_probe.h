@@ -29,10 +29,13 @@ struct store_probe {
     struct iovec iov;
     unsigned step;
     const char *keys[1];
+    void *waiting;
     char key[48], text[2][32], etag[STORE_ETAG_MAX + 1], buf[64];
 };
 
 /* The probe is borrowed until done(), which comes once, from the loop. */
 void store_probe(struct store *, struct store_probe *);
+/* The same on a thread that may wait (store_wait.h): its done is set here. The status. */
+int store_probe_wait(struct store *, struct store_probe *);
 
 #endif

@@ -20,6 +20,7 @@ void fake_vms(struct vm *vms, unsigned n)
     for (unsigned i = 0; i < n; i++) {
         snprintf(vms[i].spec.name, sizeof vms[i].spec.name, "vm%u", i);
         snprintf(vms[i].spec.iqn, sizeof vms[i].spec.iqn, FAKE_IQN "vm%u", i);
+        atomic_store(&vms[i].admitted, true);
     }
 }
 

@@ -347,13 +347,16 @@ azure_sas() {
 
 # --- our own client ---
 
-# store_conf STORE FILE KEY=VALUE...: a configuration of a store section for it, with these keys changed.
+# store_conf STORE FILE KEY=VALUE...: a configuration of a store section for it, with these keys changed. The
+# STORE "dir" is a directory.
 store_conf() {
     local store=$1 file=$2 pair settings
     shift 2
-    printf '%s\n' "${secret[$store]}" >"$stage/$store.secret"
+    printf '%s\n' "${secret[$store]:-}" >"$stage/$store.secret"
     chmod 600 "$stage/$store.secret"
-    if [ -n "${azure[$store]:-}" ]; then
+    if [ "$store" = dir ]; then
+        settings=("url=dir:$stage/bucket")
+    elif [ -n "${azure[$store]:-}" ]; then
         settings=("url=azure://${access[$store]}/${bucket[$store]}/a/prefix" "endpoint=${endpoint[$store]%/*}"
             "account_key_file=$stage/$store.secret")
     else
@@ -365,7 +368,7 @@ store_conf() {
         for pair in "${settings[@]}" "part=5M" "$@"; do
             printf '    %s = "%s"\n' "${pair%%=*}" "${pair#*=}"
         done
-        [[ ${endpoint[$store]} != https:* || $* == *ca=* ]] || printf '    ca = "%s"\n' "$stage/tls/ca.pem"
+        [[ ${endpoint[$store]:-} != https:* || $* == *ca=* ]] || printf '    ca = "%s"\n' "$stage/tls/ca.pem"
         printf '}\n'
     } >"$file"
 }
@@ -377,4 +380,71 @@ says() {
     grep -qE -- "${*: -1}" "$stage/said" || failed "with ${*:2:$#-2} it says: $(cat "$stage/said")"
     refuse "a secret in a sentence" grep -qF -- "${secret[$1]}" "$stage/said"
     act "$(head -c 250 "$stage/said")"
+}
+
+# --- an edge on it ---
+
+# edge_on STORE [KEY=VALUE...]: the edge.conf of one that commits every second.
+edge_on() {
+    store_conf "$1" "$stage/section" "${@:2}"
+    edge_store="$(sed '1d;$d' "$stage/section") commit_age = 1"
+    rm -f "$stage/edge.conf"
+    edge_conf
+}
+
+# A VM's journey through a store: what is written is committed, read back by an edge that has it from nowhere
+# else, and by one without disks, which takes the VM over; the first edge is not let back in.
+# vm_journey STORE [KEY=VALUE...]
+vm_journey() {
+    act "an edge, a VM, 5 MB of writes"
+    edge_on "$@"
+    disk_make source.img 16
+    cp source.img expected.img
+    usual_cast "$stage/source.img"
+    head -c 3M /dev/urandom >noise
+    journey_write 4096 noise
+    yes "compressible" | head -c 2M >text || true
+    journey_write 12345 text
+    lun-io zero "$(url vm1)" 5000 1000
+    dd if=/dev/zero of=expected.img bs=512 seek=5000 count=1000 conv=notrunc status=none
+    wait_for 60 "everything to be in the store" journey_committed
+    stop edge
+    edge_start
+    expect "the same after a restart" journey_same
+    expect "reads from the store" test "$(metric edge isthmus_store_read_bytes_total)" -gt 3000000
+    act "an edge without disks takes the VM over"
+    crash edge
+    mv edge-data edge-data-old
+    edge_start
+    ctl vm recover vm1 >recovered
+    expect "the same after a recovery" journey_same
+    journey_write 20000 text
+    wait_for 60 "everything to be in the store" journey_committed
+    act "the first edge comes back"
+    stop edge
+    mv edge-data edge-data-new
+    mv edge-data-old edge-data
+    edge_start
+    wait_log edge "another edge writes this VM's log" 30
+    refuse "to be read" lun-io read "$(url vm1)" 0 8 >/dev/null 2>&1
+    stop edge
+    stop onprem
+}
+journey_same() { lun-io read "$(url vm1)" 0 32768 | cmp - expected.img; }
+journey_committed() { [ "$(metric edge isthmus_store_pending_bytes)" = 0 ] && [ "$(metric edge isthmus_journal_bytes)" = 0 ]; }
+journey_write() {
+    lun-io write "$(url vm1)" "$1" flush <"$2"
+    dd if="$2" of=expected.img bs=512 seek="$1" conv=notrunc status=none
+}
+
+# edge_refuses STORE [KEY=VALUE...] REGEX: an edge on it ends with such a sentence, and says it once.
+edge_refuses() {
+    edge_on "$1" "${@:2:$#-2}"
+    rm -f edge.log
+    start edge isthmus-edge --config "$stage/edge.conf"
+    ended edge 60
+    [ "$ended_status" = 1 ] || failed "the edge ended with $ended_status, not with a refusal"
+    [ "$(grep -cE -- "level=error .*${*: -1}" edge.log)" = 1 ] || failed "with ${*:2:$#-2} the edge says: $(tail -n 5 edge.log)"
+    refuse_log edge "$(sed 's/[+/]/./g' <<<"${secret[$1]}")"
+    act "$(grep -E 'level=error' edge.log | sed 's/.*msg=//' | head -c 250)"
 }

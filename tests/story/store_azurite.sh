@@ -64,5 +64,11 @@ says az "url=azure://${access[az]}/isthmus/a//b" 'the prefix in'
 says az endpoint=https://127.0.0.1:1 'cannot connect to 127.0.0.1:1: Connection refused'
 says az endpoint= 'resolve'
 says az ca= 'the certificate of 127.0.0.1.* is not trusted'
+
+vm_journey az
+chmod 600 other
+edge_refuses az account_key_file="$stage/other" 'does not accept our signature: the account key in .*other does not belong'
+edge_refuses az url="azure://${access[az]}/no-such-container" 'there is no container no-such-container'
+
 store_stop az
 says az 'cannot connect to 127.0.0.1'

@@ -2,6 +2,8 @@
 # A directory as a store: every promise, also when one request in ten fails, loses its answer or breaks off;
 # whoever is killed while putting leaves whole objects only; a full disk is said.
 . "$(dirname "$0")/../lib/story.sh"
+# shellcheck source=../lib/stores.sh
+. "$root/tests/lib/stores.sh"
 
 printf 'store {\n url = "dir:%s/objects"\n part = 5M\n}\n' "$stage" >dir.conf
 expect "every promise" store-check dir.conf all >check.out
@@ -20,6 +22,8 @@ for round in 1 2 3 4 5; do
     expect "whole objects only" store-check dir.conf verify >check.out
     act "killed while putting: $(grep objects check.out)"
 done
+
+vm_journey dir
 
 mkdir small
 mount -t tmpfs -o size=256k tmpfs small

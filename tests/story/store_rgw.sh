@@ -58,3 +58,6 @@ expect "credentials of a file" store-check file.conf round_trips >check.out
 says rgw access_key= secret_key_file= credentials_file="$stage/credentials" profile=other "no profile 'other'"
 chmod 644 credentials
 says rgw access_key= secret_key_file= credentials_file="$stage/credentials" profile=backup 'chmod'
+
+vm_journey rgw
+edge_refuses rgw secret_key_file="$stage/other-secret" 'does not accept our signature: the secret key does not belong'

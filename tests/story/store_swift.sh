@@ -15,3 +15,7 @@ chmod 600 other-secret
 says swift secret_key_file="$stage/other-secret" 'does not accept our signature: the secret key does not belong'
 says swift access_key=test:nobody 'access key test:nobody'
 says swift url=s3://no-such-bucket 'there is no bucket no-such-bucket'
+
+edge_refuses swift 'cannot be used: it cannot refuse to overwrite an object .*501'
+edge_refuses swift secret_key_file="$stage/other-secret" 'does not accept our signature: the secret key does not belong'
+edge_refuses swift url=s3://no-such-bucket 'there is no bucket no-such-bucket'
