@@ -117,8 +117,8 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
     STEP("recover.entry", "a VM's entry was read, its rows here are gone");
     if (!err)
         err = recover_vm(&c, &result, why);
-    if (err == -ENOENT && r->through == UINT64_MAX && result.beyond == 0)
-        err = 0; /* it was made and never written to */
+    if (err == -ENOENT && r->through == UINT64_MAX && recover_is_unwritten(&result))
+        err = 0;
     if (!err) {
         spec->epoch++;
         spec->since = result.state.committed + 1;

@@ -5,6 +5,7 @@
 #include "recover.h"
 #include "check.h"
 #include "checkpoint.h"
+#include "commit_impl.h"
 #include "log.h"
 #include "mem.h"
 #include "step.h"
@@ -291,6 +292,7 @@ static int walk(struct recovery *r, struct why *why)
         }
         err = 0;
     }
+    r->result->unfinished = r->nfronts;
     forget_fronts(r);
     return err;
 }
@@ -337,6 +339,13 @@ static int delete_beyond(struct recovery *r, const struct store_page *page)
     req.del.nkeys = page->count;
     return store_wait_through(r->conf->store, &req, r->conf->stop,
                               "objects that nothing leads to are removed");
+}
+
+/* A few objects are on their way at once: that many may be there before the one that they follow. */
+bool recover_is_unwritten(const struct recover_result *result)
+{
+    return !result->damaged && result->state.committed == 0 &&
+           result->beyond - result->unfinished < COMMIT_OUTGOING;
 }
 
 static void recovery_end(struct recovery *r)

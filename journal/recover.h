@@ -29,11 +29,16 @@ struct recover_result {
     uint64_t checkpoint;       /* that it began with; 0: none */
     uint64_t objects, entries; /* read after it */
     uint64_t beyond; /* objects behind the cut, which are of no use: of cuts that never ended, or damaged */
-    bool damaged;    /* something was missing or did not open */
+    uint64_t unfinished; /* of those: the beginning of a cut, one object after the other */
+    bool damaged;        /* something did not open */
 };
 
 /* 0; -ENOENT: the store has nothing of this VM; -EBADMSG, -ECANCELED, -EIO with why. */
 int recover_vm(const struct recover_conf *, struct recover_result *, struct why *);
+/* After -ENOENT of a recovery to the newest cut: is it a VM whose first commit was never finished, if it was
+ * begun? Then its source disks are its only cut, and recover_clear_beyond makes room for the log to begin
+ * anew. */
+bool recover_is_unwritten(const struct recover_result *);
 /* Removes the log objects behind the result's cut, so that the log can go on there. */
 int recover_clear_beyond(const struct recover_conf *, const struct recover_result *, struct why *);
 

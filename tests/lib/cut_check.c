@@ -13,6 +13,7 @@
  *   --ms N            how long to load (60000),
  *   --depth N         and with how many commands (16)
  *   --seed N
+ *   --fill            instead of a load: every sector is written once
  *   --login SECONDS   how long to try (30)
  *
  * SIGTERM ends a load as its time does, and a login that does not come about. Prints "lost N torn N
@@ -37,16 +38,16 @@ struct options {
     enum cut_must must;
     uint64_t before_us, seed;
     unsigned ms, depth, login;
-    bool settle;
+    bool settle, fill;
 };
 
 static void usage(void)
 {
-    fprintf(stderr,
-            "usage: cut-check prepare HISTORY VM FILE SECTORS [FILE SECTORS]...\n"
-            "       cut-check run HISTORY URL [options]\n"
-            "       cut-check verify HISTORY URL|FILE... [options]\n"
-            "options: --must acknowledged|synced|nothing|US --settle --ms N --depth N --seed N --login N\n");
+    fprintf(stderr, "usage: cut-check prepare HISTORY VM FILE SECTORS [FILE SECTORS]...\n"
+                    "       cut-check run HISTORY URL [options]\n"
+                    "       cut-check verify HISTORY URL|FILE... [options]\n"
+                    "options: --must acknowledged|synced|nothing|US --settle --fill --ms N --depth N --seed "
+                    "N --login N\n");
     exit(2);
 }
 
@@ -159,7 +160,10 @@ static int check(bool run, char **argv, int argc, const struct options *o)
     if (good && run) {
         printf("loading\n");
         fflush(stdout);
-        cut_load(session, &m, o->depth, o->ms, o->seed, &result);
+        if (o->fill)
+            cut_fill(session, &m, &result);
+        else
+            cut_load(session, &m, o->depth, o->ms, o->seed, &result);
     } else {
         cut_logout(&session);
     }
@@ -196,13 +200,10 @@ static void on_term(int number)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"must", required_argument, NULL, 'm'},
-        {"settle", no_argument, NULL, 's'},
-        {"ms", required_argument, NULL, 't'},
-        {"depth", required_argument, NULL, 'd'},
-        {"seed", required_argument, NULL, 'r'},
-        {"login", required_argument, NULL, 'l'},
-        {NULL, 0, NULL, 0},
+        {"must", required_argument, NULL, 'm'},  {"settle", no_argument, NULL, 's'},
+        {"fill", no_argument, NULL, 'f'},        {"ms", required_argument, NULL, 't'},
+        {"depth", required_argument, NULL, 'd'}, {"seed", required_argument, NULL, 'r'},
+        {"login", required_argument, NULL, 'l'}, {NULL, 0, NULL, 0},
     };
     struct options o = {.must = CUT_ACKNOWLEDGED, .seed = 1, .ms = 60000, .depth = 16, .login = 30};
     int c;
@@ -212,6 +213,8 @@ int main(int argc, char **argv)
             take_must(optarg, &o);
         else if (c == 's')
             o.settle = true;
+        else if (c == 'f')
+            o.fill = true;
         else if (c == 't')
             o.ms = (unsigned)strtoul(optarg, NULL, 10);
         else if (c == 'd')

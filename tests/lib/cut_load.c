@@ -17,6 +17,7 @@ enum {
     DEPTH_MAX = 64,
     OP_SECTORS_MAX = 1024,
     READ_SECTORS = 1024,
+    FILL_MS = 60000,
     LATE_MS = 3000, /* for what is under way when the time is over */
 };
 
@@ -46,7 +47,9 @@ struct load {
     struct cut_model *m;
     struct op ops[DEPTH_MAX];
     unsigned depth, in_flight;
-    bool flushing, over;
+    bool flushing, over, filling;
+    uint8_t fill_disk;
+    uint32_t fill_lba;
     uint8_t *busy[CUT_DISKS_MAX]; /* by sector: something is under way there */
     uint64_t random_state;
     struct cut_load_result *result;
@@ -275,6 +278,25 @@ static void choose(struct load *l, struct op *o)
     memset(l->busy[o->disk] + o->lba, 1, o->nsectors);
 }
 
+static void choose_next(struct load *l, struct op *o)
+{
+    uint32_t left;
+
+    if (l->fill_lba == l->m->disks[l->fill_disk].nsectors) {
+        l->fill_lba = 0;
+        l->over = ++l->fill_disk == l->m->ndisks;
+        if (l->over)
+            return;
+    }
+    left = l->m->disks[l->fill_disk].nsectors - l->fill_lba;
+    o->what = OP_WRITE;
+    o->disk = l->fill_disk;
+    o->lba = l->fill_lba;
+    o->nsectors = left < OP_SECTORS_MAX ? left : OP_SECTORS_MAX;
+    o->number = cut_begin(l->m, o->disk, false, o->lba, o->nsectors);
+    l->fill_lba += o->nsectors;
+}
+
 static void start_ops(struct load *l)
 {
     for (unsigned i = 0; i < l->depth && !l->result->died && !l->over; i++) {
@@ -282,7 +304,10 @@ static void start_ops(struct load *l)
 
         if (o->what != OP_FREE)
             continue;
-        choose(l, o);
+        if (l->filling)
+            choose_next(l, o);
+        else
+            choose(l, o);
         if (o->what == OP_FREE)
             continue;
         l->in_flight++;
@@ -313,6 +338,27 @@ static void end(struct load *l)
         free(l->busy[d]);
 }
 
+static void run(struct load *l, struct cut_session *s, uint64_t until)
+{
+    memset(l->result, 0, sizeof *l->result);
+    begin(l);
+    while (!l->result->died && (!l->over || l->in_flight > 0)) {
+        struct pollfd p = {.fd = iscsi_get_fd(l->iscsi)};
+
+        start_ops(l);
+        p.events = (short)iscsi_which_events(l->iscsi);
+        if (poll(&p, 1, 50) < 0 || iscsi_service(l->iscsi, p.revents) < 0)
+            l->result->died = true;
+        l->over = l->over || stopping || now_ms() >= until;
+        if (now_ms() >= until + LATE_MS)
+            break;
+    }
+    if (!l->result->died)
+        iscsi_logout_sync(l->iscsi);
+    end(l);
+    free(s);
+}
+
 void cut_load(struct cut_session *s, struct cut_model *m, unsigned depth, unsigned milliseconds,
               uint64_t seed, struct cut_load_result *result)
 {
@@ -321,23 +367,13 @@ void cut_load(struct cut_session *s, struct cut_model *m, unsigned depth, unsign
                      .depth = depth < DEPTH_MAX ? depth : DEPTH_MAX,
                      .random_state = seed,
                      .result = result};
-    uint64_t until = now_ms() + milliseconds;
 
-    memset(result, 0, sizeof *result);
-    begin(&l);
-    while (!result->died && (!l.over || l.in_flight > 0)) {
-        struct pollfd p = {.fd = iscsi_get_fd(l.iscsi)};
+    run(&l, s, now_ms() + milliseconds);
+}
 
-        start_ops(&l);
-        p.events = (short)iscsi_which_events(l.iscsi);
-        if (poll(&p, 1, 50) < 0 || iscsi_service(l.iscsi, p.revents) < 0)
-            result->died = true;
-        l.over = stopping || now_ms() >= until;
-        if (now_ms() >= until + LATE_MS)
-            break;
-    }
-    if (!result->died)
-        iscsi_logout_sync(l.iscsi);
-    end(&l);
-    free(s);
+void cut_fill(struct cut_session *s, struct cut_model *m, struct cut_load_result *result)
+{
+    struct load l = {.iscsi = s->iscsi, .m = m, .depth = 4, .filling = true, .result = result};
+
+    run(&l, s, now_ms() + FILL_MS);
 }

@@ -26,6 +26,9 @@ struct cut_load_result {
     bool refused;                 /* the target refused something, or ended a command badly */
 };
 
+/* Writes every sector of every disk once, in order. */
+void cut_fill(struct cut_session *session, struct cut_model *m, struct cut_load_result *result);
+
 /* Writes of all sizes, zeros, unmaps, reads and flushes, for so long or until the connection is lost. The
  * model must have been judged: every sector shows what it holds. */
 void cut_load(struct cut_session *session, struct cut_model *m, unsigned depth, unsigned milliseconds,

@@ -478,7 +478,7 @@ void cut_settle(struct cut_model *m)
         struct cut_write *w = &m->writes[i];
         struct cut_event e = {.kind = w->in_set ? CUT_DONE : CUT_VOID, .number = w->number};
 
-        if (w->in_set != (w->done != NEVER))
+        if (!w->in_set || w->done == NEVER)
             note(m, &e);
     }
     drop_void(m);

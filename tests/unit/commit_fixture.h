@@ -55,7 +55,7 @@ static inline void start(struct fixture *f, void *arg)
                                .vm = "vm",
                                .age_ms = w->age_ms,
                                .bytes = w->bytes,
-                               .object_bytes = 256 << 10,
+                               .object_bytes = 64 << 10,
                                .fenced = on_fenced,
                                .committed = on_cut,
                                .arg = w};

@@ -201,6 +201,21 @@ static void what_was_there_by_a_time(void **state)
     assert_false(judged(CUT_SINCE, model.writes[0].done_us + 1));
 }
 
+static void one_under_way_that_was_settled_does_not_come_back(void **state)
+{
+    uint32_t number = cut_begin(&model, 0, false, 4, 2);
+
+    (void)state;
+    assert_true(judged(CUT_ACKNOWLEDGED, 0));
+    cut_settle(&model);
+    written(0, false, 4, 1, true);
+    reopen();
+    assert_true(judged(CUT_ACKNOWLEDGED, 0));
+    reopen();
+    put(0, number, false, 5, 1);
+    assert_false(judged(CUT_NOTHING, 0));
+}
+
 static void what_was_settled_stays(void **state)
 {
     uint32_t flying = cut_begin(&model, 1, false, 4, 2), lost = written(0, false, 0, 2, false);
@@ -341,6 +356,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(another_disks_sector_and_an_altered_one, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_was_synced_must_be_there, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_was_there_by_a_time, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(one_under_way_that_was_settled_does_not_come_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_was_settled_stays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(it_says_what_trying_every_set_says, set_up, tear_down),
     };

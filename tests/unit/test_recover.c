@@ -247,9 +247,51 @@ static void an_old_object_put_back_is_noticed(void **state)
 static void nothing_is_said_to_be_nothing(void **state)
 {
     struct history *h = history_new(0, 0);
+    struct recover_result r = recover(h, UINT64_MAX, -ENOENT);
 
     (void)state;
-    recover(h, UINT64_MAX, -ENOENT);
+    assert_true(recover_is_unwritten(&r));
+    history_free(h);
+}
+
+static void the_log_without(struct history *h, const char *which)
+{
+    CLEANUP_FREE char *command = xasprintf("cd '%s'/vms/*/log && rm $(ls | %s)", h->w->store_dir, which);
+
+    assert_int_equal(system(command), 0);
+}
+
+/* The edge died in the middle of a VM's first commit: with the last objects, or one that others went ahead
+ * of, not put. */
+static void a_first_cut_that_never_ended_is_nothing(void **state)
+{
+    static const char *const missing[] = {"tail -n 1", "tail -n 4 | sed -n '1p;$p'"};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct history *h = history_new(0, 0);
+        struct recover_result r;
+
+        random_puts(h->w, 250, 1000);
+        assert_int_equal(commit_and_wait(h->w), 0);
+        the_log_without(h, missing[i]);
+        r = recover(h, UINT64_MAX, -ENOENT);
+        assert_true(r.beyond >= 2);
+        assert_true(recover_is_unwritten(&r));
+        history_free(h);
+    }
+}
+
+static void a_log_without_its_beginning_is_not_nothing(void **state)
+{
+    struct history *h = history_new(CUTS, 0);
+    struct recover_result r;
+
+    (void)state;
+    the_log_without(h, "head -n 1");
+    r = recover(h, UINT64_MAX, -ENOENT);
+    assert_true(r.beyond >= CUTS - 1);
+    assert_false(recover_is_unwritten(&r));
     history_free(h);
 }
 
@@ -264,6 +306,8 @@ int main(void)
         cmocka_unit_test(a_damaged_checkpoint_is_passed_over),
         cmocka_unit_test(an_old_object_put_back_is_noticed),
         cmocka_unit_test(nothing_is_said_to_be_nothing),
+        cmocka_unit_test(a_first_cut_that_never_ended_is_nothing),
+        cmocka_unit_test(a_log_without_its_beginning_is_not_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
