@@ -131,7 +131,7 @@ cache_dir=${ISTHMUS_CACHE:-${XDG_CACHE_HOME:-/var/cache}/isthmus}
 # An image by its name, and the packages it has besides what makes a VM.
 declare -A image_packages=(
     [vm]=""
-    [tools]="multipath-tools,sg3-utils"
+    [tools]="multipath-tools,sg3-utils,fio,sqlite3"
 )
 
 # image_path [vm|tools] -> where the image of this version of the script is, or will be
