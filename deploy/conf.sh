@@ -14,6 +14,7 @@ pki_make() {
     isthmusctl pki issue "$stage/pki" --role edge --name edge-a >/dev/null
     isthmusctl pki issue "$stage/pki" --role onprem --name dc1 >/dev/null
     isthmusctl key new "$stage/at-rest.key" >/dev/null
+    isthmusctl key new "$stage/onprem-at-rest.key" >/dev/null
     isthmusctl token new "$stage/token" >/dev/null
 }
 
@@ -73,6 +74,7 @@ onprem_conf() {
     (umask 077 && : >"$stage/onprem.conf")
     cat >>"$stage/onprem.conf" <<CONF
 data = "$stage/onprem-data"
+key = "$stage/onprem-at-rest.key"
 log_level = "${LOG_LEVEL:-info}"
 link {
     certificate = "$stage/pki/dc1.pem"

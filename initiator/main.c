@@ -10,6 +10,7 @@
 #include "onprem_conf.h"
 #include "pool.h"
 #include "serve.h"
+#include "stage.h"
 #include "step.h"
 
 #include <errno.h>
@@ -19,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const char part[] = "onprem";
 
@@ -30,6 +32,8 @@ struct onprem {
     cfg_t *cfg;
     struct loop *loop;
     struct serve *serve;
+    struct writeback *writeback;
+    unsigned closing; /* parts that are not gone yet */
     struct link *link;
     struct http *http;
     struct event *signals[3];
@@ -46,6 +50,32 @@ static int start_disks(struct onprem *o, cfg_t *cfg, struct why *why)
             return err;
     }
     return 0;
+}
+
+/* What is staged goes on from here. */
+static int start_writeback(struct onprem *o, struct why *why)
+{
+    const char *data = cfg_getstr(o->cfg, "data");
+    struct wb_disks disks = serve_disks(o->serve);
+    struct stage *stage = NULL;
+    struct aead_key key;
+    int err = 0;
+
+    if (mkdir(data, 0700) < 0 && errno != EEXIST)
+        err = why_set(why, -errno, "cannot make the data directory %s: %s", data, strerror(errno));
+    if (!err)
+        err = aead_key_load(cfg_getstr(o->cfg, "key"), &key, why);
+    if (!err)
+        err = stage_open(&stage, data, &key, why);
+    explicit_bzero(&key, sizeof key);
+    if (err)
+        return err;
+    err = writeback_new(&o->writeback, o->loop, &stage, &disks, why);
+    if (err)
+        stage_close(&stage);
+    else
+        serve_writeback(o->serve, o->writeback);
+    return err;
 }
 
 static int start_link(struct onprem *o, struct why *why)
@@ -74,11 +104,13 @@ static int start(struct onprem *o, struct why *why)
     int err = start_disks(o, o->cfg, why);
 
     if (!err)
+        err = start_writeback(o, why);
+    if (!err)
         err = start_link(o, why);
     if (!err && listen[0])
         err = http_start(&o->http, o->loop, listen, why);
     if (!err && o->http)
-        http_metrics(o->http, NULL, NULL);
+        http_metrics(o->http, writeback_healthy, o->writeback);
     return err;
 }
 
@@ -88,14 +120,15 @@ static void on_closed(void *arg)
 {
     struct onprem *o = arg;
 
-    loop_stop(o->loop);
+    if (--o->closing == 0)
+        loop_stop(o->loop);
 }
 
 static void on_late(struct timer *t)
 {
     (void)t;
     log_warn(NULL, "the datastores did not let go within %d ms", EXIT_MS);
-    _Exit(EXIT_SUCCESS); /* nothing of ours is unwritten */
+    _Exit(EXIT_SUCCESS); /* what is staged is stable, and goes on at the next start */
 }
 
 static void stop(struct onprem *o)
@@ -103,6 +136,9 @@ static void stop(struct onprem *o)
     timer_set_ms(&o->late, EXIT_MS);
     http_stop(&o->http);
     link_free(&o->link);
+    o->closing = o->writeback ? 2 : 1;
+    if (o->writeback)
+        writeback_close(&o->writeback, on_closed, o);
     serve_close(&o->serve, on_closed, o);
 }
 

@@ -51,6 +51,7 @@ int onprem_conf_load(cfg_t **cfg, const char *path, struct why *why)
     cfg_opt_t edge_keys[] = {CONF_ADDRESS_REQUIRED("address"), CONF_COUNT("connections", 2), CFG_END()};
     cfg_opt_t disk_keys[] = {CONF_REQUIRED("url"), CONF_COUNT("sessions", 2), CFG_END()};
     cfg_opt_t keys[] = {CFG_STR("data", "/var/lib/isthmus-onprem", CFGF_NONE),
+                        CONF_REQUIRED("key"),
                         CONF_LOG_LEVEL("log_level", "info"),
                         CFG_SEC("link", link_keys, CFGF_NONE),
                         CFG_SEC("http", http_keys, CFGF_NONE),

@@ -8,7 +8,7 @@
 
 /* 0 or -errno with why: every mistake one sentence with file and line. A file that holds a secret (in a
  * disk's url) must be readable by its owner only. Keys:
- *     data, log_level, link { certificate key ca congestion }, http { listen },
+ *     data, key, log_level, link { certificate key ca congestion }, http { listen },
  *     edge "NAME" { address connections }, disk "NAME" { url sessions } */
 int onprem_conf_load(cfg_t **, const char *path, struct why *);
 

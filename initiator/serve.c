@@ -1,7 +1,7 @@
 /* initiator/serve.c - the link's requests and the sources' answers; see serve.h.
  *
  * Every request is a small struct until link_reply() takes it. What an edge can make wait is bounded: reads
- * by source.h, DISK_STAT by STATS_MAX. Writing is not here yet: cloud-persist disks are only read.
+ * by source.h, DISK_STAT by STATS_MAX. What is written is writeback.h's.
  */
 #include "serve.h"
 
@@ -46,6 +46,7 @@ struct serve {
     struct loop *loop;
     struct source_budget budget;
     bool thorough; /* compression */
+    struct writeback *writeback;
     TAILQ_HEAD(, disk) disks;
     unsigned nstats, nclosing;
     struct peer *peers[PEERS_MAX]; /* that are up */
@@ -207,6 +208,8 @@ static void on_request(void *arg, struct link_request *r)
         on_read(s, r);
         break;
     default:
+        if (s->writeback && writeback_request(s->writeback, r))
+            break;
         refuse(r, -ENOSYS, "isthmus-onprem does not know this request; it may be older than the edge");
     }
 }
@@ -254,6 +257,17 @@ static void on_opened(void *arg, struct source *source, int status, const struct
             refuse(w->request, -EAGAIN, why->text);
         end_wait(w);
     }
+    if (status == 0 && d->serve->writeback)
+        writeback_disk_up(d->serve->writeback, d->name);
+}
+
+static void on_taken(void *arg, struct source *source, const struct why *why)
+{
+    struct disk *d = arg;
+
+    (void)source;
+    if (d->serve->writeback)
+        writeback_disk_taken(d->serve->writeback, d->name, why);
 }
 
 static void on_resized(void *arg, struct source *source)
@@ -266,6 +280,8 @@ static void on_resized(void *arg, struct source *source)
     for (unsigned i = 0; i < s->npeers; i++)
         link_notice(s->peers[i], PROTO_DISK_CHANGED, b->data, b->len);
     buf_unref(&b);
+    if (s->writeback)
+        writeback_disk_up(s->writeback, d->name);
 }
 
 static void end(struct task *t)
@@ -304,7 +320,9 @@ int serve_add(struct serve *s, const struct datastore_conf *conf, struct why *wh
     TAILQ_INIT(&d->stats);
     err = source_open(
         &d->source, s->loop, &s->budget, conf,
-        &(struct source_events){.opened = on_opened, .resized = on_resized, .gone = on_gone, .arg = d}, why);
+        &(struct source_events){
+            .opened = on_opened, .resized = on_resized, .taken = on_taken, .gone = on_gone, .arg = d},
+        why);
     if (err) {
         free(d->name);
         free(d);
@@ -323,6 +341,8 @@ static void close_disk(struct serve *s, struct disk *d)
         end_wait(w);
     }
     TAILQ_REMOVE(&s->disks, d, entry);
+    if (s->writeback)
+        writeback_disk_gone(s->writeback, d->name);
     s->nclosing++;
     source_close(&d->source);
 }
@@ -365,6 +385,23 @@ struct serve *serve_new(struct loop *loop, uint64_t budget_bytes, bool thorough)
     return s;
 }
 
+static struct source *find_source(void *arg, const char *name)
+{
+    struct disk *d = find_disk(arg, name);
+
+    return d ? d->source : NULL;
+}
+
+struct wb_disks serve_disks(struct serve *s)
+{
+    return (struct wb_disks){.find = find_source, .arg = s};
+}
+
+void serve_writeback(struct serve *s, struct writeback *wb)
+{
+    s->writeback = wb;
+}
+
 void serve_close(struct serve **serve, void (*done)(void *arg), void *arg)
 {
     struct serve *s = *serve;
@@ -372,6 +409,7 @@ void serve_close(struct serve **serve, void (*done)(void *arg), void *arg)
 
     *serve = NULL;
     s->npeers = 0;
+    s->writeback = NULL;
     s->nclosing++; /* our own hold: disks removed before may still be going */
     s->done = done;
     s->arg = arg;

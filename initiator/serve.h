@@ -1,4 +1,4 @@
-/* initiator/serve.h - answers the edges: what a disk is, and its bytes.
+/* initiator/serve.h - answers the edges: what a disk is, and its bytes; write-back is passed on.
  *
  * Holds the configured disks and is the link's handlers. A read waits for as long as its datastore is away;
  * DISK_STAT waits 10 s at most and then says what is wrong. Loop thread.
@@ -8,11 +8,16 @@
 
 #include "datastore.h"
 #include "link.h"
+#include "writeback.h"
 
 struct serve;
 
 /* budget_bytes: of reads in flight. thorough: compress for a slow line (proto.h, runs_encode). */
 struct serve *serve_new(struct loop *, uint64_t budget_bytes, bool thorough);
+/* The disks, for writeback_new(); and who gets messages of write-back, and is told of the disks, from then
+ * on. Before the first disk is added. NULL: such messages are refused. */
+struct wb_disks serve_disks(struct serve *);
+void serve_writeback(struct serve *, struct writeback *);
 /* For link_new(). */
 struct link_handlers serve_handlers(struct serve *);
 

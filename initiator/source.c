@@ -428,6 +428,14 @@ static void on_resized(void *arg, const struct datastore_info *info)
     s->events.resized(s->events.arg, s);
 }
 
+static void on_taken(void *arg, const struct why *why)
+{
+    struct source *s = arg;
+
+    if (s->events.taken)
+        s->events.taken(s->events.arg, s, why);
+}
+
 static void make_metrics(struct source *s)
 {
     static const char *const classes[] = {"demand", "background"};
@@ -447,7 +455,8 @@ int source_open(struct source **source, struct loop *loop, struct source_budget 
                 const struct datastore_conf *conf, const struct source_events *events, struct why *why)
 {
     struct source *s = xcalloc(1, sizeof *s);
-    struct datastore_events ds_events = {.opened = on_opened, .resized = on_resized, .arg = s};
+    struct datastore_events ds_events = {
+        .opened = on_opened, .resized = on_resized, .taken = on_taken, .arg = s};
     int err = datastore_open(&s->ds, loop, conf, &ds_events, why);
 
     if (err) {
@@ -485,6 +494,11 @@ void source_close(struct source **source)
     }
     datastore_close(&s->ds);
     post(s);
+}
+
+struct datastore *source_datastore(const struct source *s)
+{
+    return s->ds;
 }
 
 const char *source_name(const struct source *s)

@@ -25,6 +25,7 @@ void source_budget_init(struct source_budget *, uint64_t max_bytes);
 struct source_events {
     void (*opened)(void *arg, struct source *, int status, const struct why *); /* as in datastore.h */
     void (*resized)(void *arg, struct source *);
+    void (*taken)(void *arg, struct source *, const struct why *); /* as in datastore.h; may be NULL */
     void (*gone)(void *arg, struct source *); /* the last word after source_close; it is freed now */
     void *arg;
 };
@@ -53,6 +54,8 @@ void source_close(struct source **s);
 
 void source_read(struct source *, struct source_read *);
 
+/* For who writes to it, past the reads; NULL once it is closed. */
+struct datastore *source_datastore(const struct source *);
 const char *source_name(const struct source *);
 const struct datastore_info *source_info(const struct source *); /* NULL until opened */
 const struct why *source_trouble(const struct source *);         /* NULL while it works */

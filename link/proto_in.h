@@ -1,6 +1,7 @@
 /* link/proto_in.h - what the bodies of messages are made of: texts, names, and that nothing is left over.
  *
- * A name or text is a byte of length and its bytes. Inside of link/ only; any thread.
+ * A name or text is a byte of length and its bytes. For who writes bodies, or rows that are made like them; any
+ * thread.
  */
 #ifndef ISTHMUS_PROTO_IN_H
 #define ISTHMUS_PROTO_IN_H
