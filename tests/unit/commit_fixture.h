@@ -263,12 +263,14 @@ static inline void read_piece(struct world *w, const struct map_piece *p, uint8_
     memcpy(out, plain + (size_t)p->frame_sector * 512, (size_t)p->nsectors * 512);
 }
 
-/* Everything committed, and nothing left in the journal. */
-static inline void expect_store(struct world *w)
+/* Everything committed, and nothing left in the journal. source: the disk below, NULL: zeros. */
+static inline void expect_store_over(struct world *w, const uint8_t *source)
 {
     CLEANUP_FREE uint8_t *disk = xcalloc(AREA, 512);
     struct map_piece pieces[64];
 
+    if (source)
+        memcpy(disk, source, AREA * 512);
     for (uint64_t at = 0; at < AREA;) {
         unsigned n;
         uint32_t covered;
@@ -277,10 +279,17 @@ static inline void expect_store(struct world *w)
         for (unsigned i = 0; i < n; i++)
             if (pieces[i].kind == PIECE_DATA)
                 read_piece(w, &pieces[i], disk + pieces[i].lba * 512);
+            else if (pieces[i].kind == PIECE_ZERO)
+                memset(disk + pieces[i].lba * 512, 0, (size_t)pieces[i].nsectors * 512);
         at += covered;
     }
     assert_memory_equal(disk, w->f->model, AREA * 512);
     assert_int_equal(journal_bytes(w->f->journal), 0);
+}
+
+static inline void expect_store(struct world *w)
+{
+    expect_store_over(w, NULL);
 }
 
 static inline void copy_tree(const char *from, const char *to)

@@ -6,6 +6,7 @@
 
 #include "checkpoint.h"
 #include "recover.h"
+#include "upkeep.h"
 
 enum { CUTS = 6 };
 
@@ -295,6 +296,192 @@ static void a_log_without_its_beginning_is_not_nothing(void **state)
     history_free(h);
 }
 
+/* --- what the source disks have ---*/
+
+struct keeper {
+    struct world *w;
+    struct worker *worker;
+    struct upkeep *upkeep;
+    struct commit_turn turn;
+    uint64_t through; /* to be dropped */
+    struct map_change *change;
+    sem_t done;
+};
+
+static void start_upkeep(struct fixture *f, void *arg)
+{
+    struct keeper *k = arg;
+    struct upkeep_conf c = {.loop = f->loop,
+                            .journal = f->journal,
+                            .map = k->w->map,
+                            .commit = k->w->commit,
+                            .store = k->w->store,
+                            .worker = k->worker,
+                            .vm = "vm",
+                            .spool = "/tmp",
+                            .objects = 1};
+
+    memset(c.master.bytes, 9, sizeof c.master.bytes);
+    memcpy(c.id, f->id, sizeof c.id);
+    k->upkeep = upkeep_new(&c);
+}
+
+static void on_keeper(void *arg)
+{
+    sem_post(&((struct keeper *)arg)->done);
+}
+
+static void stop_upkeep(struct fixture *f, void *arg)
+{
+    struct keeper *k = arg;
+
+    (void)f;
+    upkeep_stop(k->upkeep, on_keeper, k);
+}
+
+static void keeper_wait(struct keeper *k)
+{
+    while (sem_wait(&k->done) < 0)
+        ;
+}
+
+static void look(struct fixture *f, void *arg)
+{
+    (void)f;
+    upkeep_look(((struct keeper *)arg)->upkeep);
+}
+
+static void read_checkpoint(struct fixture *f, void *arg)
+{
+    struct keeper *k = arg;
+
+    (void)f;
+    k->through = map_state(k->w->map)->checkpoint;
+}
+
+/* Of what is committed now. */
+static void checkpoint_now(struct keeper *k)
+{
+    on_loop(k->w->f, look, k);
+    do {
+        usleep(1000);
+        on_loop(k->w->f, read_checkpoint, k);
+    } while (k->through != map_state(k->w->map)->committed);
+}
+
+static void drop_run(struct commit_turn *t)
+{
+    struct keeper *k = container_of(t, struct keeper, turn);
+    struct map_state state = *map_state(k->w->map);
+
+    state.applied = k->through;
+    CHECK(map_drop(k->w->map, k->through, &state, &k->change, &k->w->f->why) == 0);
+}
+
+static void drop_done(struct commit_turn *t)
+{
+    struct keeper *k = container_of(t, struct keeper, turn);
+
+    map_install(k->w->map, &k->change);
+    sem_post(&k->done);
+}
+
+static void take_turn(struct fixture *f, void *arg)
+{
+    struct keeper *k = arg;
+
+    (void)f;
+    k->turn = (struct commit_turn){.run = drop_run, .done = drop_done};
+    commit_take_turn(k->w->commit, &k->turn);
+}
+
+/* As write-back does it: the source disks are at this cut. */
+static void confirm(struct keeper *k, uint64_t through)
+{
+    k->through = through;
+    on_loop(k->w->f, take_turn, k);
+    keeper_wait(k);
+}
+
+static bool is_there(struct history *h, uint64_t first)
+{
+    struct map_object o;
+
+    return map_object(h->w->map, first, &o) == 0;
+}
+
+/* Cuts 1 and 2, each with a checkpoint, the source disks at 2 before its checkpoint is made; then cuts up to
+ * n. */
+static void live(struct history *h, unsigned n)
+{
+    struct keeper k = {.w = h->w, .worker = worker_new("worker")};
+
+    sem_init(&k.done, 0, 0);
+    on_loop(h->w->f, start_upkeep, &k);
+    for (unsigned i = 1; i <= n; i++) {
+        play(h, i);
+        if (i == 2)
+            confirm(&k, h->seq[2]);
+        checkpoint_now(&k);
+        /* checkpoint 1 leads to what has left the map since */
+        assert_int_equal(is_there(h, 1), i <= 2);
+    }
+    on_loop(h->w->f, stop_upkeep, &k);
+    keeper_wait(&k);
+    worker_free(&k.worker);
+    sem_destroy(&k.done);
+}
+
+static void lose_checkpoint(struct history *h, unsigned i)
+{
+    char name[MAP_NAME_MAX];
+
+    checkpoint_name(name, h->w->f->id, h->seq[i], CHECKPOINT_END);
+    damage(h, name, "truncate -s -5 \"$f\"");
+}
+
+/* source: at which cut the source disks are. */
+static void expect_cut_over(struct history *h, unsigned i, unsigned source)
+{
+    memcpy(h->w->f->model, h->model[i], AREA * 512);
+    assert_int_equal(map_state(h->w->map)->committed, h->seq[i]);
+    expect_store_over(h->w, h->model[source]);
+}
+
+/* The checkpoint before the last leads to objects that the map has let go of: they are still there. */
+static void what_was_written_back_stays_for_the_older_checkpoint(void **state)
+{
+    struct history *h = history_new(0, 0);
+    struct recover_result r;
+
+    (void)state;
+    live(h, 2);
+    lose_checkpoint(h, 2);
+    r = recover(h, UINT64_MAX, 0);
+    assert_int_equal(r.checkpoint, h->seq[1]);
+    assert_int_equal(r.state.applied, 0); /* it has to be asked for at on-prem */
+    expect_cut_over(h, 2, 2);
+    history_free(h);
+}
+
+static void what_was_written_back_is_removed_one_checkpoint_later(void **state)
+{
+    struct history *h = history_new(0, 0);
+    struct recover_result r;
+
+    (void)state;
+    live(h, 4);
+    lose_checkpoint(h, 4);
+    r = recover(h, UINT64_MAX, 0);
+    assert_int_equal(r.checkpoint, h->seq[3]);
+    assert_int_equal(r.state.applied, h->seq[2]);
+    expect_cut_over(h, 4, 2);
+    random_puts(h->w, 50, 90000); /* and it goes on */
+    assert_int_equal(commit_and_wait(h->w), 0);
+    expect_store_over(h->w, h->model[2]);
+    history_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +495,8 @@ int main(void)
         cmocka_unit_test(nothing_is_said_to_be_nothing),
         cmocka_unit_test(a_first_cut_that_never_ended_is_nothing),
         cmocka_unit_test(a_log_without_its_beginning_is_not_nothing),
+        cmocka_unit_test(what_was_written_back_stays_for_the_older_checkpoint),
+        cmocka_unit_test(what_was_written_back_is_removed_one_checkpoint_later),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
