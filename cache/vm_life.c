@@ -188,6 +188,8 @@ static void start_writeback(struct vm *vm)
                                .since = spec->since,
                                .policy = spec->storage,
                                .paused = spec->paused,
+                               .admitted = &vm->admitted,
+                               .fenced = &vm->fenced,
                                .home = spec->home,
                                .interval_ms = conf->writeback_interval_ms,
                                .bytes = conf->writeback_bytes};

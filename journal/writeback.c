@@ -275,7 +275,10 @@ static void next_step(struct writeback *wb)
     CHECK(wb->step == WB_IDLE);
     if (wb->stopping)
         stop(wb);
-    else if (wb->lost || loop_now_ns(wb->conf.loop) < wb->rest_until_ns)
+    else if (wb->conf.fenced && atomic_load(wb->conf.fenced) && !wb->lost)
+        wb_lost(wb, "another edge has this VM");
+    else if (wb->lost || (wb->conf.admitted && !atomic_load(wb->conf.admitted)) ||
+             loop_now_ns(wb->conf.loop) < wb->rest_until_ns)
         return;
     else if (!TAILQ_EMPTY(&wb->detaches))
         wb_detach(wb);

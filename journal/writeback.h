@@ -13,6 +13,8 @@
 #include "proto_wb.h"
 #include "upkeep.h"
 
+#include <stdatomic.h>
+
 struct writeback;
 
 struct writeback_conf {
@@ -31,7 +33,10 @@ struct writeback_conf {
     unsigned ndisks;
     uint64_t epoch, since; /* vmobj.h */
     enum wb_policy policy;
-    bool paused;          /* attached, but nothing is sent */
+    bool paused; /* attached, but nothing is sent */
+    /* Is the VM this edge's, and no more? Nothing is done before the first, nor after the second is so. May
+     * be NULL. */
+    const atomic_bool *admitted, *fenced;
     bool home;            /* detached: on-prem is told nothing until writeback_attach() */
     unsigned interval_ms; /* at most so long between two cuts */
     uint64_t bytes;       /* committed and not applied: begins before its time */
