@@ -72,7 +72,8 @@ struct datastore_events {
      * definite refusal (no such LUN, access denied, no such file); it is still retried, slowly. */
     void (*opened)(void *arg, int status, const struct why *);
     void (*resized)(void *arg, const struct datastore_info *);
-    /* Somebody else holds or has taken our reservation: once for each time it is found so. May be NULL. */
+    /* Somebody else holds or has removed our reservation: once for each time it is found so. While he holds
+     * it, writes end with -EBUSY; when it is free it is taken again. May be NULL. */
     void (*taken)(void *arg, const struct why *);
     void *arg;
 };
@@ -92,11 +93,12 @@ struct datastore_ops {
     /* Rises when writes that were not flushed may have been lost: a connection was lost with such writes, the
      * target was restarted. Who flushed compares it with before his first write. */
     uint64_t (*generation)(const struct datastore *);
-    /* From now on, over reconnects: keep everybody else from writing, by a persistent reservation under `key`
-     * (non-zero, the same over restarts of ours); 0 gives it up. Where there is none (info.reserves) nothing
-     * happens. */
+    /* From now on, over reconnects: keep everybody else away, by a persistent reservation under `key`
+     * (non-zero, the same over restarts of ours: call it at once after open, as a LUN that is reserved may
+     * show itself to nobody else). 0 gives it up: wait for !held() before close(). Where there is none
+     * (info.reserves) nothing happens. */
     void (*hold)(struct datastore *, uint64_t key);
-    bool (*held)(const struct datastore *);                         /* hold() has come into effect */
+    bool (*held)(const struct datastore *);                         /* it is in effect */
     const struct datastore_info *(*info)(const struct datastore *); /* NULL until opened */
     /* What is wrong now, for people; NULL while it works. */
     const struct why *(*trouble)(const struct datastore *);

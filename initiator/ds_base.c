@@ -55,14 +55,17 @@ static void destroy(struct ds_base *b)
 static void tell_events(struct ds_base *b)
 {
     bool opened = b->tell_opened, refused = b->tell_refused, resized = b->tell_resized;
+    bool taken = b->tell_taken;
 
-    b->tell_opened = b->tell_refused = b->tell_resized = false;
+    b->tell_opened = b->tell_refused = b->tell_resized = b->tell_taken = false;
     if (refused && !opened && !b->known && !b->closing)
         b->events.opened(b->events.arg, -ENODEV, &b->trouble);
     if (opened && !b->closing)
         b->events.opened(b->events.arg, 0, NULL);
     if (resized && !b->closing)
         b->events.resized(b->events.arg, &b->info);
+    if (taken && b->events.taken && !b->closing)
+        b->events.taken(b->events.arg, &b->taken);
 }
 
 static void run_task(struct task *t)
@@ -77,7 +80,7 @@ static void run_task(struct task *t)
         io->done(io);
     }
     b->posted = false;
-    if (b->tell_opened || b->tell_refused || b->tell_resized)
+    if (b->tell_opened || b->tell_refused || b->tell_resized || b->tell_taken)
         ds_post(b);
     else if (b->closing && b->busy == 0)
         destroy(b);
@@ -159,6 +162,14 @@ void ds_known(struct ds_base *b, const struct datastore_info *info)
     b->known = true;
     if (b->tell_opened || b->tell_resized)
         ds_post(b);
+}
+
+void ds_taken(struct ds_base *b, const struct why *why)
+{
+    log_warn(b->name, "%s", why->text);
+    b->taken = *why;
+    b->tell_taken = true;
+    ds_post(b);
 }
 
 void ds_trouble_set(struct ds_base *b, bool final, const struct why *why)

@@ -39,6 +39,7 @@ struct ds_base {
     struct datastore_ios reads, changes, delayed, finished;
     unsigned changing; /* issued, and no reads */
     bool flushing;     /* one of them is a flush */
+    bool fenced;       /* none may be issued now */
     /* writes and zeroings that ended; how many of them had when the last successful flush was issued */
     uint64_t written, flushed;
     uint64_t generation;
@@ -46,7 +47,8 @@ struct ds_base {
     struct timer retry;
     struct task task; /* runs the finished, tells events, frees */
     bool posted;
-    bool tell_opened, tell_refused, tell_resized;
+    bool tell_opened, tell_refused, tell_resized, tell_taken;
+    struct why taken;
 
     void (*pump)(struct ds_base *);    /* issue what ds_take() gives, as far as there is room */
     void (*destroy)(struct ds_base *); /* free the back end; called once, from the loop */
@@ -90,6 +92,8 @@ void ds_release(struct ds_base *);
 
 /* The datastore answered: info is this. Tells opened or resized if that is news. */
 void ds_known(struct ds_base *, const struct datastore_info *);
+/* Somebody else has, or had, our reservation: told to the owner. */
+void ds_taken(struct ds_base *, const struct why *);
 /* It does not work now. Logged when the sentence is another than before. final: a definite refusal. */
 void ds_trouble_set(struct ds_base *, bool final, const struct why *);
 /* It works (again). */

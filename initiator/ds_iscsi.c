@@ -1,148 +1,27 @@
 /* initiator/ds_iscsi.c - a source disk that is an iSCSI LUN: iscsi://[user[%secret]@]host[:port]/iqn/lun.
  *
- * Spreads I/O over a few sessions to the LUN, least loaded first, and decides what an answer means for the
- * I/O: done, again, later, never. How a session lives is in iscsi_session.c, what sense data say in sense.c.
- * Loop thread. Extra sessions are a gift: as long as one is up, the loss of another is no trouble.
+ * Spreads I/O over a few sessions to the LUN, least loaded first, and keeps the reservation. How a session
+ * lives is in iscsi_session.c, what sense data say in sense.c. Loop thread. Extra sessions are a gift: as
+ * long as one is up, the loss of another is no trouble.
  */
 #include "check.h"
-#include "ds_base.h"
-#include "iscsi_session.h"
+#include "iscsi_lun.h"
 #include "log.h"
 #include "mem.h"
-#include "sense.h"
 
 #include <errno.h>
 #include <iscsi/iscsi.h>
 #include <iscsi/scsi-lowlevel.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char part[] = "iscsi";
 
-enum { SESSIONS_DEFAULT = 2, SESSIONS_MAX = 8, WINDOW_MAX = 16, TRIES_MAX = 4 };
-
-struct lun {
-    struct ds_base b; /* first */
-    struct iscsi_target target;
-    struct iscsi_session *sessions[SESSIONS_MAX];
-    unsigned nsessions;
-    unsigned window; /* I/O per session: halved by TASK SET FULL, grows back */
-    unsigned waits;  /* in a row, for the back-off */
-};
+enum { SESSIONS_DEFAULT = 2, FENCE_MS = 30000, TOLD_S = 20 };
 
 static struct lun *of(struct ds_base *b)
 {
     return container_of(b, struct lun, b);
-}
-
-/* ---- the URL ---- */
-
-/* libiscsi's parser, whose own error text may hold the secret and is not shown. */
-static struct iscsi_url *parse(const char *url, struct iscsi_context **context, struct why *why)
-{
-    CLEANUP_FREE char *shown = datastore_url_redact(url);
-    struct iscsi_url *u;
-
-    *context = iscsi_create_context("iqn.2026-11.org.isthmus:parse");
-    CHECK(*context);
-    u = iscsi_parse_full_url(*context, url);
-    if (u && u->portal[0] && u->target[0] && u->lun >= 0)
-        return u;
-    why_set(why, -EINVAL, "'%s' is no iSCSI URL: use iscsi://[user%%secret@]HOST[:PORT]/IQN/LUN", shown);
-    if (u)
-        iscsi_destroy_url(u);
-    iscsi_destroy_context(*context);
-    return NULL;
-}
-
-/* "host", "host:port", "[address]" or "[address]:port". */
-static int split_portal(const char *portal, char **host, unsigned *port)
-{
-    const char *end, *p = portal;
-    char *stop;
-
-    *port = 3260;
-    if (*p == '[') {
-        end = strchr(++p, ']');
-        if (!end)
-            return -EINVAL;
-        *host = xstrndup(p, (size_t)(end - p));
-        end++;
-    } else {
-        end = p + strcspn(p, ":,");
-        *host = xstrndup(p, (size_t)(end - p));
-    }
-    if (*end != ':')
-        return **host ? 0 : -EINVAL;
-    *port = (unsigned)strtoul(end + 1, &stop, 10);
-    return **host && *stop == '\0' && *port >= 1 && *port <= 65535 ? 0 : -EINVAL;
-}
-
-int ds_iscsi_url_check(const char *url, struct why *why)
-{
-    struct iscsi_context *context;
-    struct iscsi_url *u = parse(url, &context, why);
-    CLEANUP_FREE char *host = NULL;
-    unsigned port;
-    int err;
-
-    if (!u)
-        return -EINVAL;
-    err = split_portal(u->portal, &host, &port);
-    if (err)
-        why_set(why, err, "'%s' is no host or host:port to reach an iSCSI target at", u->portal);
-    iscsi_destroy_url(u);
-    iscsi_destroy_context(context);
-    return err;
-}
-
-static char *initiator_name(void)
-{
-    char host[65] = "onprem";
-
-    gethostname(host, sizeof host - 1);
-    for (char *p = host; *p; p++) {
-        if (*p >= 'A' && *p <= 'Z')
-            *p = (char)(*p - 'A' + 'a');
-        else if (!strchr("abcdefghijklmnopqrstuvwxyz0123456789.-", *p))
-            *p = '-';
-    }
-    return xasprintf("iqn.2026-11.org.isthmus:%s", host);
-}
-
-static int set_target(struct iscsi_target *t, const char *url, struct why *why)
-{
-    struct iscsi_context *context;
-    struct iscsi_url *u = parse(url, &context, why);
-    int err;
-
-    if (!u)
-        return -EINVAL;
-    err = split_portal(u->portal, &t->host, &t->port);
-    t->initiator = initiator_name();
-    t->iqn = xstrdup(u->target);
-    t->lun = u->lun;
-    t->user = xstrdup(u->user);
-    t->secret = xstrdup(u->passwd);
-    t->target_user = xstrdup(u->target_user);
-    t->target_secret = xstrdup(u->target_passwd);
-    explicit_bzero(u->passwd, sizeof u->passwd);
-    explicit_bzero(u->target_passwd, sizeof u->target_passwd);
-    iscsi_destroy_url(u);
-    iscsi_destroy_context(context);
-    return err;
-}
-
-static void clear_target(struct iscsi_target *t)
-{
-    secret_free(&t->secret);
-    secret_free(&t->target_secret);
-    free(t->initiator);
-    free(t->host);
-    free(t->iqn);
-    free(t->user);
-    free(t->target_user);
 }
 
 /* ---- I/O ---- */
@@ -166,87 +45,169 @@ static void lun_pump(struct ds_base *b)
     struct datastore_io *io;
     struct iscsi_session *s;
 
-    while (b->known && (s = least_loaded(l)) && (io = ds_take(b)))
-        iscsi_session_read(s, io, b->info.block_bytes);
-}
-
-static void answer_wait(struct lun *l, struct datastore_io *io, const struct scsi_task *task)
-{
-    struct ds_base *b = &l->b;
-    char words[200];
-
-    if (task->status == SCSI_STATUS_TASK_SET_FULL)
-        l->window = l->window > 1 ? l->window / 2 : 1;
-    if (l->waits++ % 64 == 0) {
-        sense_words(task, words, sizeof words);
-        log_warn(b->name, "LUN %d of %s lets reads wait: %s; %s", l->target.lun, l->target.iqn, words,
-                 sense_advice(task));
+    while (b->known && (s = least_loaded(l)) && (io = ds_take(b))) {
+        if (io->op == DATASTORE_FLUSH && l->can.no_sync)
+            ds_finish(b, io, 0);
+        else if (io->op != DATASTORE_READ && io->op != DATASTORE_FLUSH && l->taken)
+            iscsi_answer_taken(l, io);
+        else
+            iscsi_session_issue(s, io, &l->can, b->info.block_bytes);
     }
-    ds_delay(b, io, ds_backoff_ms(b->loop, l->waits / 16));
-}
-
-static void answer_few(struct lun *l, struct datastore_io *io, const struct scsi_task *task)
-{
-    struct ds_base *b = &l->b;
-    char words[200];
-
-    if (++io->in.tries < TRIES_MAX) {
-        ds_delay(b, io, ds_backoff_ms(b->loop, io->in.tries - 1));
-        return;
-    }
-    sense_words(task, words, sizeof words);
-    why_set(&io->why, 0, "disk %s: LUN %d of %s cannot read block %llu: %s; %s", b->name, l->target.lun,
-            l->target.iqn, (unsigned long long)(io->offset / b->info.block_bytes), words, sense_advice(task));
-    ds_finish(b, io, -EIO);
 }
 
 static void on_answer(void *arg, struct iscsi_session *s, struct datastore_io *io,
                       const struct scsi_task *task)
 {
     struct lun *l = arg;
-    struct ds_base *b = &l->b;
-    struct why why;
-    char words[200];
 
-    if (task->status == SCSI_STATUS_GOOD && task->residual_status != SCSI_RESIDUAL_UNDERFLOW) {
-        l->waits = 0;
-        if (l->window < WINDOW_MAX)
-            l->window++;
-        ds_finish(b, io, 0);
-        lun_pump(b);
+    if (task->status == SCSI_STATUS_GOOD &&
+        (io->op != DATASTORE_READ || task->residual_status != SCSI_RESIDUAL_UNDERFLOW))
+        iscsi_answer_good(l, io);
+    else
+        iscsi_answer_error(l, s, io, task);
+    lun_pump(&l->b);
+}
+
+static void on_reset(void *arg)
+{
+    struct lun *l = arg;
+
+    ds_may_have_lost(&l->b);
+}
+
+/* ---- the reservation ---- */
+
+static void ask_hold(struct lun *l)
+{
+    for (unsigned i = 0; i < l->nsessions; i++)
+        iscsi_session_ask_hold(l->sessions[i]);
+}
+
+static void taken(struct lun *l, const struct iscsi_hold *h)
+{
+    struct why why;
+    char owner[60] = "by another host, without a key";
+
+    if (h->other)
+        snprintf(owner, sizeof owner, "under key %llxh, which is not ours", (unsigned long long)h->other);
+    why_set(
+        &why, 0,
+        "disk %s: LUN %d of %s is reserved %s: somebody else uses it; nothing is written to it until that "
+        "reservation is released there",
+        l->b.name, l->target.lun, l->target.iqn, owner);
+    l->held = false;
+    if (!l->taken)
+        ds_taken(&l->b, &why);
+    l->taken = true;
+}
+
+static void held(struct lun *l, const struct iscsi_hold *h)
+{
+    uint64_t now = loop_now_ns(l->b.loop);
+    struct why why;
+
+    if (h->outcome == HOLD_REGAINED && now - l->told_ns > TOLD_S * 1000000000ull) {
+        l->told_ns = now; /* the other sessions find the same */
+        why_set(
+            &why, 0,
+            "disk %s: the reservation of LUN %d of %s was removed by somebody else, who may have written; it "
+            "is ours again",
+            l->b.name, l->target.lun, l->target.iqn);
+        ds_taken(&l->b, &why);
+    }
+    if (!l->held)
+        log_info(l->b.name, "LUN %d of %s is reserved%s", l->target.lun, l->target.iqn,
+                 h->no_aptpl ? ", until its target is restarted" : "");
+    l->held = true;
+    l->taken = false;
+}
+
+static void on_hold(void *arg, struct iscsi_session *s, const struct iscsi_hold *h)
+{
+    struct lun *l = arg;
+
+    (void)s;
+    if (h->outcome == HOLD_RELEASED) {
+        log_info(l->b.name, "LUN %d of %s is not reserved any more", l->target.lun, l->target.iqn);
+        l->held = false;
+        if (l->target.release == h->key)
+            l->target.release = 0;
+        ask_hold(l);
+    } else if (h->outcome == HOLD_NONE) {
+        log_warn(l->b.name, "LUN %d of %s cannot be reserved: its target has no persistent reservations",
+                 l->target.lun, l->target.iqn);
+        l->b.info.reserves = false;
+        l->cannot_hold = true;
+        l->held = false;
+        l->target.release = 0;
+    } else if (h->key == l->target.key && h->outcome == HOLD_TAKEN) {
+        taken(l, h);
+    } else if (h->key == l->target.key) {
+        held(l, h);
+    }
+    lun_pump(&l->b);
+}
+
+static void lun_hold(struct datastore *ds, uint64_t key)
+{
+    struct lun *l = container_of(ds, struct lun, b.ds);
+
+    if (key == l->target.key)
         return;
-    }
-    metric_add(b->numbers.errors, 1);
-    if (sense_says_changed(task))
-        iscsi_session_ask(s);
-    if (task->status == SCSI_STATUS_CHECK_CONDITION && task->sense.ascq == SCSI_SENSE_ASCQ_LBA_OUT_OF_RANGE)
-        iscsi_session_ask(s);
-    switch (task->status == SCSI_STATUS_GOOD ? SENSE_FEW : sense_judge(task)) {
-    case SENSE_AGAIN:
-        if (++io->in.tries % 16 == 0)
-            ds_delay(b, io, 1000);
-        else
-            ds_requeue(b, io);
-        break;
-    case SENSE_WAIT:
-        answer_wait(l, io, task);
-        break;
-    case SENSE_FEW:
-        answer_few(l, io, task);
-        break;
-    case SENSE_SESSION:
-        sense_words(task, words, sizeof words);
-        why_set(&why, 0, "disk %s: LUN %d of %s: %s; %s", b->name, l->target.lun, l->target.iqn, words,
-                sense_advice(task));
-        iscsi_session_drop(s, true, &why);
-        ds_requeue(b, io);
-    }
-    lun_pump(b);
+    if (l->target.key)
+        l->target.release = l->target.key;
+    if (l->target.release == key)
+        l->target.release = 0;
+    l->target.key = key;
+    l->taken = false;
+    ask_hold(l);
+}
+
+static bool lun_held(const struct datastore *ds)
+{
+    return container_of(ds, const struct lun, b.ds)->held;
 }
 
 /* ---- sessions come and go ---- */
 
-static void on_known(void *arg, struct iscsi_session *s, const struct datastore_info *info)
+static unsigned number_of(const struct lun *l, const struct iscsi_session *s)
+{
+    unsigned i = 0;
+
+    while (l->sessions[i] != s)
+        i++;
+    return i;
+}
+
+static void check_fences(struct lun *l)
+{
+    l->b.fenced = false;
+    for (unsigned i = 0; i < l->nsessions; i++)
+        l->b.fenced |= l->fences[i];
+}
+
+static void run_fence(struct timer *t)
+{
+    struct lun *l = container_of(t, struct lun, fence);
+
+    memset(l->fences, 0, sizeof l->fences);
+    check_fences(l);
+    lun_pump(&l->b);
+}
+
+/* What one session was refused, the others are, too: it is not forgotten. */
+static void learn(struct lun *l, const struct iscsi_abilities *can)
+{
+    bool no_write_same = l->can.no_write_same, no_sync16 = l->can.no_sync16, no_sync = l->can.no_sync;
+
+    l->can = *can;
+    l->can.no_write_same |= no_write_same;
+    l->can.no_sync16 |= no_sync16;
+    l->can.no_sync |= no_sync;
+}
+
+static void on_known(void *arg, struct iscsi_session *s, const struct datastore_info *info,
+                     const struct iscsi_abilities *can)
 {
     struct lun *l = arg;
     struct ds_base *b = &l->b;
@@ -262,23 +223,35 @@ static void on_known(void *arg, struct iscsi_session *s, const struct datastore_
         iscsi_session_drop(s, true, &why);
         return;
     }
-    now.max_zero_bytes = now.max_io_bytes;
-    now.read_only = true;
-    why_set(&b->locked, 0, "LUNs are not written yet");
-    ds_trouble_clear(b);
+    now.reserves &= !l->cannot_hold;
+    if (now.read_only)
+        why_set(&b->locked, 0, "LUN %d of %s is write-protected", l->target.lun, l->target.iqn);
+    learn(l, can);
+    l->fences[number_of(l, s)] = false;
+    check_fences(l);
+    if (!l->locked_out)
+        ds_trouble_clear(b);
     ds_known(b, &now);
     lun_pump(b);
 }
 
-static void on_down(void *arg, struct iscsi_session *s, bool refused, const struct why *why,
+static void on_down(void *arg, struct iscsi_session *s, bool was_up, bool refused, const struct why *why,
                     struct datastore_ios *issued)
 {
     struct lun *l = arg;
     struct ds_base *b = &l->b;
-    bool any = false;
+    struct datastore_io *io;
+    bool any = false, writes = false;
 
-    (void)s;
     metric_add(b->numbers.reconnects, 1);
+    if (was_up)
+        ds_may_have_lost(b);
+    TAILQ_FOREACH (io, issued, in.entry)
+        writes |= io->op == DATASTORE_WRITE || io->op == DATASTORE_ZERO;
+    if (writes) {
+        l->fences[number_of(l, s)] = b->fenced = true;
+        timer_set_ms(&l->fence, FENCE_MS);
+    }
     ds_take_back(b, issued);
     for (unsigned i = 0; i < l->nsessions; i++)
         any |= iscsi_session_up(l->sessions[i]);
@@ -291,7 +264,12 @@ static void on_down(void *arg, struct iscsi_session *s, bool refused, const stru
 
 static void open_session(struct lun *l)
 {
-    struct iscsi_session_events events = {.known = on_known, .down = on_down, .answer = on_answer, .arg = l};
+    struct iscsi_session_events events = {.known = on_known,
+                                          .down = on_down,
+                                          .answer = on_answer,
+                                          .hold = on_hold,
+                                          .reset = on_reset,
+                                          .arg = l};
 
     l->sessions[l->nsessions] = iscsi_session_new(l->b.loop, &l->target, l->nsessions, &events);
     l->nsessions++;
@@ -301,7 +279,8 @@ static void lun_destroy(struct ds_base *b)
 {
     struct lun *l = of(b);
 
-    clear_target(&l->target);
+    timer_free(&l->fence);
+    iscsi_target_clear(&l->target);
     free(l);
 }
 
@@ -310,10 +289,10 @@ static int lun_open(struct datastore **d, struct loop *loop, const struct datast
 {
     struct lun *l = xcalloc(1, sizeof *l);
     unsigned sessions = conf->sessions ? conf->sessions : SESSIONS_DEFAULT;
-    int err = set_target(&l->target, conf->url, why);
+    int err = iscsi_target_set(&l->target, conf->url, why);
 
     if (err) {
-        clear_target(&l->target);
+        iscsi_target_clear(&l->target);
         free(l);
         return err;
     }
@@ -322,6 +301,7 @@ static int lun_open(struct datastore **d, struct loop *loop, const struct datast
     l->b.destroy = lun_destroy;
     l->target.disk = l->b.name;
     l->window = WINDOW_MAX;
+    timer_init(&l->fence, loop, run_fence);
     while (l->nsessions < sessions && l->nsessions < SESSIONS_MAX)
         open_session(l);
     log_info(l->b.name, "connecting to %s as %s", l->b.shown, l->target.initiator);
@@ -337,6 +317,7 @@ static void lun_close(struct datastore *ds)
     for (unsigned i = 0; i < l->nsessions; i++)
         iscsi_session_free(&l->sessions[i], &issued);
     l->nsessions = 0;
+    timer_stop(&l->fence);
     ds_take_back(&l->b, &issued);
     ds_close(&l->b);
 }
@@ -346,8 +327,8 @@ const struct datastore_ops datastore_iscsi = {
     .open = lun_open,
     .submit = ds_submit,
     .generation = ds_generation,
-    .hold = ds_hold_nothing,
-    .held = ds_holds_nothing,
+    .hold = lun_hold,
+    .held = lun_held,
     .info = ds_info,
     .trouble = ds_trouble,
     .close = lun_close,

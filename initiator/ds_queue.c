@@ -92,7 +92,7 @@ static struct datastore_io *first_change(struct ds_base *b)
 {
     struct datastore_io *io = TAILQ_FIRST(&b->changes);
 
-    if (b->changing >= DS_CHANGES_MAX || (io && io->op == DATASTORE_FLUSH && b->flushing))
+    if (b->fenced || b->changing >= DS_CHANGES_MAX || (io && io->op == DATASTORE_FLUSH && b->flushing))
         return NULL;
     return io;
 }

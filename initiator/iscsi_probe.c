@@ -15,8 +15,10 @@
 #include <stdio.h>
 #include <string.h>
 
-enum step { READY, CAPACITY16, CAPACITY10, IDENTITY, LIMITS, PROTECTION, STEPS };
-enum { ANSWER_MAX = 252, IO_BYTES_MAX = 1 << 20, WRITE_PROTECTED = 0x80 };
+enum step { READY, CAPACITY16, CAPACITY10, IDENTITY, LIMITS, PROVISIONING, RESERVES, PROTECTION, STEPS };
+enum { ANSWER_MAX = 252, IO_BYTES_MAX = 1 << 20, ZERO_BYTES_MAX = 16 << 20, WRITE_PROTECTED = 0x80 };
+enum { LBPME = 0x80, LBPRZ = 0x40 };      /* READ CAPACITY(16): thin; unmapped blocks read as zeros */
+enum { LBPWS = 0x40, PAGE_LBPRZ = 0x04 }; /* VPD page b2h: WRITE SAME(16) unmaps; as LBPRZ */
 
 void iscsi_probe_begin(struct iscsi_probe *p, bool whole)
 {
@@ -26,10 +28,20 @@ void iscsi_probe_begin(struct iscsi_probe *p, bool whole)
     if (whole) {
         memset(&p->info, 0, sizeof p->info);
         p->info.max_io_bytes = IO_BYTES_MAX;
-        p->no_read16 = false;
+        p->info.max_zero_bytes = ZERO_BYTES_MAX;
+        p->can = (struct iscsi_abilities){0};
+        p->locked_out = p->thin = p->thin_zeros = false;
     }
-    if (!whole && p->no_read16)
+    if (!whole && p->can.short_cdbs)
         p->step = CAPACITY10;
+}
+
+void iscsi_probe_unlocked(struct iscsi_probe *p)
+{
+    p->whole = true;
+    p->locked_out = false;
+    p->step = PROTECTION;
+    p->steps = 0;
 }
 
 struct scsi_task *iscsi_probe_next(const struct iscsi_probe *p)
@@ -52,6 +64,12 @@ struct scsi_task *iscsi_probe_next(const struct iscsi_probe *p)
     case LIMITS:
         task = scsi_cdb_inquiry(1, SCSI_INQUIRY_PAGECODE_BLOCK_LIMITS, ANSWER_MAX);
         break;
+    case PROVISIONING:
+        task = scsi_cdb_inquiry(1, SCSI_INQUIRY_PAGECODE_LOGICAL_BLOCK_PROVISIONING, ANSWER_MAX);
+        break;
+    case RESERVES:
+        task = scsi_cdb_persistent_reserve_in(SCSI_PERSISTENT_RESERVE_READ_KEYS, ANSWER_MAX);
+        break;
     default:
         task =
             scsi_cdb_modesense6(1, SCSI_MODESENSE_PC_CURRENT, SCSI_MODEPAGE_RETURN_ALL_PAGES, 0, ANSWER_MAX);
@@ -73,6 +91,11 @@ static int take_capacity(struct iscsi_probe *p, struct reader r, bool long_form,
         return why_set(why, -EPROTO, "its answer to READ CAPACITY makes no sense");
     p->info.bytes = (last + 1) * block;
     p->info.block_bytes = block;
+    if (long_form) {
+        uint8_t thin = (read16(&r), read8(&r)); /* nothing, of an answer that ends before it */
+        p->thin = thin & LBPME;
+        p->thin_zeros = thin & LBPRZ;
+    }
     return 0;
 }
 
@@ -106,15 +129,30 @@ static void take_identity(struct iscsi_probe *p, struct reader r)
 static void take_limits(struct iscsi_probe *p, struct reader r)
 {
     uint32_t blocks;
+    uint64_t same;
 
     read_bytes(&r, 8);
     blocks = read32(&r); /* MAXIMUM TRANSFER LENGTH; 0: not reported */
-    if (r.bad || blocks == 0)
-        return;
-    if (blocks < IO_BYTES_MAX / p->info.block_bytes)
+    if (!r.bad && blocks > 0 && blocks < IO_BYTES_MAX / p->info.block_bytes)
         p->info.max_io_bytes = blocks * p->info.block_bytes / 4096 * 4096;
     if (p->info.max_io_bytes < 4096)
         p->info.max_io_bytes = 4096;
+    read_bytes(&r, 24);
+    same = read64(&r); /* MAXIMUM WRITE SAME LENGTH; 0: not reported */
+    if (r.bad || same == 0 || same >= ZERO_BYTES_MAX / p->info.block_bytes)
+        return;
+    p->info.max_zero_bytes = (uint32_t)same * p->info.block_bytes / 4096 * 4096;
+    if (p->info.max_zero_bytes < 64 << 10) { /* too small to be of use */
+        p->info.max_zero_bytes = ZERO_BYTES_MAX;
+        p->can.no_write_same = true;
+    }
+}
+
+static void take_provisioning(struct iscsi_probe *p, struct reader r)
+{
+    uint8_t flags = (read_bytes(&r, 5), read8(&r));
+
+    p->can.unmaps = p->thin && flags & LBPWS && (p->thin_zeros || flags & PAGE_LBPRZ);
 }
 
 static void take_protection(struct iscsi_probe *p, struct reader r)
@@ -126,6 +164,7 @@ static void take_protection(struct iscsi_probe *p, struct reader r)
 static enum iscsi_probe_result answer_error(struct iscsi_probe *p, const struct scsi_task *task,
                                             struct why *why)
 {
+    bool conflict = task->status == SCSI_STATUS_RESERVATION_CONFLICT;
     enum sense_verdict verdict = sense_judge(task);
     char words[200];
 
@@ -134,11 +173,14 @@ static enum iscsi_probe_result answer_error(struct iscsi_probe *p, const struct 
     if (verdict == SENSE_AGAIN)
         return PROBE_AGAIN;
     if (p->step == CAPACITY16 && p->whole && verdict != SENSE_WAIT && verdict != SENSE_SESSION) {
-        p->no_read16 = true;
+        p->can.short_cdbs = true;
         p->step = CAPACITY10;
         return PROBE_MORE;
     }
-    if (p->step < IDENTITY || verdict == SENSE_WAIT || verdict == SENSE_SESSION)
+    if (conflict && p->step == PROTECTION)
+        p->locked_out = true;
+    else if (!(conflict && p->step == READY) &&
+             (p->step < IDENTITY || verdict == SENSE_WAIT || verdict == SENSE_SESSION))
         return PROBE_FAILED;
     p->step++; /* an optional question */
     return p->step == STEPS ? PROBE_DONE : PROBE_MORE;
@@ -161,6 +203,10 @@ enum iscsi_probe_result iscsi_probe_answer(struct iscsi_probe *p, const struct s
         take_identity(p, r);
     else if (p->step == LIMITS)
         take_limits(p, r);
+    else if (p->step == PROVISIONING)
+        take_provisioning(p, r);
+    else if (p->step == RESERVES)
+        p->info.reserves = true;
     else if (p->step == PROTECTION)
         take_protection(p, r);
     p->step = p->step == CAPACITY16 ? IDENTITY : p->step + 1;

@@ -1,5 +1,5 @@
-/* initiator/iscsi_session.h - one iSCSI session to a LUN: connects, logs in, asks what the LUN is, reads,
- * notices when the target hangs or goes, and comes back.
+/* initiator/iscsi_session.h - one iSCSI session to a LUN: connects, logs in, asks what the LUN is, does
+ * I/O, notices when the target hangs or goes, and comes back.
  *
  *    IDLE ──► RESOLVING ──► CONNECTING ──► LOGIN ──► PROBING ──► UP
  *      ▲          └─────────────┴────────────┴──────────┴────────┘  (lost, refused, no answer in time)
@@ -13,6 +13,8 @@
 #include "datastore.h"
 
 struct scsi_task;
+struct iscsi_abilities;
+struct iscsi_hold;
 struct iscsi_session;
 
 struct iscsi_target {
@@ -24,17 +26,29 @@ struct iscsi_target {
     char *user, *secret;               /* CHAP; "" for none */
     char *target_user, *target_secret; /* mutual CHAP; "" for none */
     const char *disk;                  /* for sentences and logs */
+    /* The reservation to be held under this key; the one to be given up before that. 0: none. After a change:
+     * iscsi_session_ask_hold(). */
+    uint64_t key, release;
 };
+
+/* Fills it from the URL (iscsi_target.c); -EINVAL with why. clear() it in any case. */
+int iscsi_target_set(struct iscsi_target *, const char *url, struct why *);
+void iscsi_target_clear(struct iscsi_target *);
 
 struct iscsi_session_events {
     /* The LUN was asked: first after each login, then now and again. */
-    void (*known)(void *arg, struct iscsi_session *, const struct datastore_info *);
-    /* It cannot be used; it tries again by itself. refused: a definite answer of the target. What it had
-     * issued is the owner's again. */
-    void (*down)(void *arg, struct iscsi_session *, bool refused, const struct why *,
+    void (*known)(void *arg, struct iscsi_session *, const struct datastore_info *,
+                  const struct iscsi_abilities *);
+    /* It cannot be used; it tries again by itself. was_up: it could, before. refused: a definite answer of
+     * the target. What it had issued is the owner's again. */
+    void (*down)(void *arg, struct iscsi_session *, bool was_up, bool refused, const struct why *,
                  struct datastore_ios *issued);
     /* The target's answer to io, which is the owner's again. task ends with the call. */
     void (*answer)(void *arg, struct iscsi_session *, struct datastore_io *io, const struct scsi_task *task);
+    /* Who has the reservation: h->outcome. */
+    void (*hold)(void *arg, struct iscsi_session *, const struct iscsi_hold *h);
+    /* The target was restarted or reset under us. */
+    void (*reset)(void *arg);
     void *arg;
 };
 
@@ -47,10 +61,13 @@ void iscsi_session_free(struct iscsi_session **, struct datastore_ios *issued);
 bool iscsi_session_up(const struct iscsi_session *);
 /* I/O issued and not answered. */
 unsigned iscsi_session_load(const struct iscsi_session *);
-/* Needs a session that is up. block_bytes as known() said. */
-void iscsi_session_read(struct iscsi_session *, struct datastore_io *, uint32_t block_bytes);
+/* Needs a session that is up. Abilities and block_bytes as known() said. */
+void iscsi_session_issue(struct iscsi_session *, struct datastore_io *, const struct iscsi_abilities *,
+                         uint32_t block_bytes);
 /* Ask for the capacity again soon: known() follows. */
 void iscsi_session_ask(struct iscsi_session *);
+/* Take, check or give up the reservation soon, as the target's keys say: hold() follows. */
+void iscsi_session_ask_hold(struct iscsi_session *);
 /* Give this session up and log in again. */
 void iscsi_session_drop(struct iscsi_session *, bool refused, const struct why *);
 

@@ -1,14 +1,16 @@
 /* initiator/sense.c - SCSI status and sense data (SPC-5, 4.4) judged and put into words.
  *
- * One table holds the codes that matter to a reader of disks; the rest goes by its sense key. Pure functions.
+ * One table holds the codes that matter to a user of disks; the rest goes by its sense key. Pure functions.
  */
 #include "sense.h"
 
+#include <errno.h>
 #include <iscsi/iscsi.h>
 #include <iscsi/scsi-lowlevel.h>
 #include <stdio.h>
 
-enum { KEY_DATA_PROTECT = 7, KEY_ABORTED_COMMAND = 0xb };
+enum { KEY_DATA_PROTECT = 7, KEY_ABORTED_COMMAND = 0xb, KEY_VOLUME_OVERFLOW = 0xd };
+enum { SPACE_ALLOCATION_FAILED = 0x2707, ASC_RESET = 0x29, ASC_PARAMETERS_CHANGED = 0x2a };
 
 static const char advice_disk[] = "check the array for a failed disk";
 static const char advice_lun[] = "check the LUN number and that the LUN is mapped to this initiator";
@@ -25,6 +27,7 @@ static const struct code {
     {0x040a, SENSE_WAIT, "asymmetric access state transition", "wait until the array has failed over"},
     {0x040b, SENSE_WAIT, "target port in standby state", "use the address of an active controller"},
     {0x040c, SENSE_WAIT, "target port in unavailable state", "use the address of an active controller"},
+    {0x0c00, SENSE_FEW, "write error", advice_disk},
     {0x1100, SENSE_FEW, "unrecovered read error", advice_disk},
     {0x1101, SENSE_FEW, "read retries exhausted", advice_disk},
     {0x1400, SENSE_FEW, "recorded entity not found", advice_disk},
@@ -32,6 +35,8 @@ static const struct code {
     {0x2100, SENSE_FEW, "logical block address out of range", "the LUN may have been shrunk"},
     {0x2400, SENSE_FEW, "invalid field in CDB", "the target refuses the form of our request"},
     {0x2500, SENSE_SESSION, "logical unit not supported", advice_lun},
+    {0x2700, SENSE_FEW, "write protected", "allow this initiator to write to the LUN"},
+    {SPACE_ALLOCATION_FAILED, SENSE_FEW, "space allocation failed", "give the array's pool more space"},
     {0x3e00, SENSE_WAIT, "logical unit has not self-configured yet", "wait until the array is ready"},
     {0x3f0e, SENSE_AGAIN, "reported LUNs data has changed", ""},
     {0x4400, SENSE_FEW, "internal target failure", "look at the target's own log"},
@@ -147,4 +152,35 @@ bool sense_says_changed(const struct scsi_task *task)
     return task->status == SCSI_STATUS_CHECK_CONDITION && task->sense.key == SCSI_SENSE_UNIT_ATTENTION &&
            (task->sense.ascq == SCSI_SENSE_ASCQ_CAPACITY_DATA_HAS_CHANGED || task->sense.ascq >> 8 == 0x3f ||
             task->sense.ascq >> 8 == 0x29);
+}
+
+static bool is_attention(const struct scsi_task *task)
+{
+    return task->status == SCSI_STATUS_CHECK_CONDITION && task->sense.key == SCSI_SENSE_UNIT_ATTENTION;
+}
+
+bool sense_says_reset(const struct scsi_task *task)
+{
+    return is_attention(task) && task->sense.ascq >> 8 == ASC_RESET;
+}
+
+bool sense_says_reserved(const struct scsi_task *task)
+{
+    int ascq = task->sense.ascq;
+
+    if (task->status == SCSI_STATUS_RESERVATION_CONFLICT)
+        return true;
+    return is_attention(task) && ascq >> 8 == ASC_PARAMETERS_CHANGED && (ascq & 0xff) >= 3 &&
+           (ascq & 0xff) <= 5; /* reservations preempted, released, registrations preempted */
+}
+
+int sense_write_status(const struct scsi_task *task)
+{
+    if (task->status == SCSI_STATUS_RESERVATION_CONFLICT)
+        return -EBUSY;
+    if (task->status != SCSI_STATUS_CHECK_CONDITION)
+        return 0;
+    if ((int)task->sense.key == KEY_VOLUME_OVERFLOW || task->sense.ascq == SPACE_ALLOCATION_FAILED)
+        return -ENOSPC;
+    return (int)task->sense.key == KEY_DATA_PROTECT ? -EROFS : 0;
 }

@@ -22,6 +22,13 @@ enum sense_verdict sense_judge(const struct scsi_task *task);
 void sense_words(const struct scsi_task *task, char *out, size_t size);
 /* What the operator can do about it. */
 const char *sense_advice(const struct scsi_task *task);
+/* What it means for a write that should not be tried again: -EROFS, -ENOSPC, -EBUSY (reserved by somebody
+ * else); 0: none of them. */
+int sense_write_status(const struct scsi_task *task);
+/* The target was restarted or reset: its cache may be lost. */
+bool sense_says_reset(const struct scsi_task *task);
+/* Somebody has changed the reservations. */
+bool sense_says_reserved(const struct scsi_task *task);
 /* Capacity, mode or inventory are other than they were: ask again. */
 bool sense_says_changed(const struct scsi_task *task);
 
