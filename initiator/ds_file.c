@@ -1,14 +1,16 @@
 /* initiator/ds_file.c - a source disk in a file or block device: file:PATH.
  *
  * Everything that touches the file runs on the pool, as a network file system may take its time: opening,
- * I/O, and asking for the size every 30 s. A size that is no multiple of 512 is rounded up: the rest reads as
- * zeros, and a write to it makes the file longer. What may not be opened for writing is read-only until it
- * may be. Loop thread otherwise. What an I/O does to the file is in file_io.c.
+ * I/O, and asking for the size every 30 s; a flush, which may take long, on a thread of its own. A size that
+ * is no multiple of 512 is rounded up: the rest reads as zeros, and a write to it makes the file longer. What
+ * may not be opened for writing is read-only until it may be. Loop thread otherwise. What an I/O does to the
+ * file is in file_io.c.
  */
 #include "check.h"
 #include "ds_base.h"
 #include "file_io.h"
 #include "mem.h"
+#include "worker.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,7 +34,8 @@ struct file {
     struct ds_base b; /* first */
     char *path;
     struct file_place place; /* what is open stays so */
-    unsigned issued;         /* on the pool */
+    unsigned issued;         /* on the pool, or a flush */
+    struct worker *flusher;  /* from the first flush on */
     struct timer poll;
     /* opening and asking for the size; one at a time */
     struct work look;
@@ -252,7 +255,13 @@ static void file_pump(struct ds_base *b)
         *j = (struct file_job){.work = {.run = run_io, .done = done_io}, .f = f, .place = f->place, .io = io};
         f->issued++;
         ds_hold(b);
-        loop_work(b->loop, &j->work);
+        if (io->op != DATASTORE_FLUSH) {
+            loop_work(b->loop, &j->work);
+            continue;
+        }
+        if (!f->flusher)
+            f->flusher = worker_new("flush");
+        worker_do(f->flusher, b->loop, &j->work);
     }
 }
 
@@ -261,6 +270,7 @@ static void file_destroy(struct ds_base *b)
     struct file *f = of(b);
 
     timer_free(&f->poll);
+    worker_free(&f->flusher);
     if (f->place.fd >= 0)
         close(f->place.fd);
     if (f->place.write_fd >= 0)

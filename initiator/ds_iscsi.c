@@ -134,8 +134,9 @@ static void on_hold(void *arg, struct iscsi_session *s, const struct iscsi_hold 
             l->target.release = 0;
         ask_hold(l);
     } else if (h->outcome == HOLD_NONE) {
-        log_warn(l->b.name, "LUN %d of %s cannot be reserved: its target has no persistent reservations",
-                 l->target.lun, l->target.iqn);
+        if (!l->cannot_hold)
+            log_warn(l->b.name, "LUN %d of %s cannot be reserved: its target has no persistent reservations",
+                     l->target.lun, l->target.iqn);
         l->b.info.reserves = false;
         l->cannot_hold = true;
         l->held = false;
