@@ -146,6 +146,7 @@ static void on_closed(struct cut *cut)
     bool committed = !c->failed;
 
     if (committed) {
+        pace_moved(&c->pace, 0, loop_now_ns(c->conf.loop) - c->moved_ns, true);
         STEP("commit.trim", "the index has let go of what was committed");
         metric_observe_ns(c->m_seconds, loop_now_ns(c->conf.loop) - c->began_ns);
         told_again(c);
@@ -271,9 +272,32 @@ static void begin(struct commit *c)
 {
     c->state = COMMIT_SYNCING;
     c->failed = c->again = false;
-    c->began_ns = loop_now_ns(c->conf.loop);
+    c->began_ns = c->moved_ns = loop_now_ns(c->conf.loop);
+    c->moved = 0;
+    c->pace.bytes = c->pace.ns = 0;
     c->next = *map_state(c->conf.map);
     cut_open(&c->cut, c->conf.log, on_opened);
+}
+
+void commit_took(struct commit *c, uint64_t bytes)
+{
+    uint64_t now = loop_now_ns(c->conf.loop);
+
+    pace_moved(&c->pace, bytes, now - c->moved_ns, false);
+    c->moved_ns = now;
+    c->moved += bytes;
+}
+
+/* Of a store that fails nobody knows when it takes more: the journal's bound is what counts then. */
+static void set_pace(struct commit *c)
+{
+    uint64_t left = cut_pending_bytes(c->conf.log), pace;
+
+    if (c->state != COMMIT_IDLE && c->state != COMMIT_TURN)
+        left = left > c->moved ? left - c->moved : 0;
+    pace = c->failing ? 0 : pace_of(&c->pace, left);
+    vmlog_pace(c->conf.log, pace);
+    metric_set(c->m_pace, pace);
 }
 
 /* --- when -----------------------------------------------------------------------------------------------*/
@@ -297,7 +321,7 @@ static void on_stopped(struct task *t)
     void (*done)(void *arg) = c->stop_done;
     void *arg = c->stop_arg;
     struct metric **metrics[] = {&c->m_lag,          &c->m_seconds,  &c->m_objects, &c->m_guest_bytes,
-                                 &c->m_object_bytes, &c->m_failures, &c->m_pending};
+                                 &c->m_object_bytes, &c->m_failures, &c->m_pending, &c->m_pace};
 
     for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++)
         metric_free(metrics[i]);
@@ -343,6 +367,7 @@ static void on_timer(struct timer *t)
     struct commit *c = container_of(t, struct commit, timer);
 
     show(c);
+    set_pace(c);
     timer_set_ms(&c->timer, TICK_MS);
     if (c->state == COMMIT_IDLE)
         next_step(c);
@@ -368,6 +393,10 @@ struct commit *commit_new(const struct commit_conf *conf)
     c->m_pending = metric_new(METRIC_GAUGE, "isthmus_store_pending_bytes",
                               "What the journal holds of a VM: written and not yet in the object store.",
                               "vm=\"%s\"", c->vm);
+    c->m_pace =
+        metric_new(METRIC_GAUGE, "isthmus_store_pace_bytes",
+                   "Bytes a second that a VM may write, because the store takes no more; 0: all it wants.",
+                   "vm=\"%s\"", c->vm);
     c->m_seconds = metric_new(METRIC_HISTOGRAM, "isthmus_commit_seconds",
                               "From opening a cut to its end in the object store.", "vm=\"%s\"", c->vm);
     c->m_objects =

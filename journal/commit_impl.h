@@ -5,6 +5,7 @@
 
 #include "commit.h"
 #include "metric.h"
+#include "pace.h"
 
 enum { COMMIT_OUTGOING = 3 };
 
@@ -41,10 +42,12 @@ struct commit {
     struct buf *entry;
     struct map_state next; /* what the map's state becomes with each object */
     uint64_t began_ns;
-    uint64_t rest_until_ns; /* after a failure */
-    unsigned rest_ms;       /* the next pause after one */
-    bool failed;            /* this cut is given up: let what is under way end */
-    bool again;             /* it was given up only to begin anew at once */
+    struct pace pace;
+    uint64_t moved, moved_ns; /* bytes of journal of this cut that the store has by now, and since when */
+    uint64_t rest_until_ns;   /* after a failure */
+    unsigned rest_ms;         /* the next pause after one */
+    bool failed;              /* this cut is given up: let what is under way end */
+    bool again;               /* it was given up only to begin anew at once */
     bool fenced;
     bool failing; /* and the operator was told */
     struct why why;
@@ -94,13 +97,15 @@ struct commit {
     void *stop_arg;
     struct task stop_task;
 
-    struct metric *m_lag, *m_seconds, *m_objects, *m_guest_bytes, *m_object_bytes, *m_failures, *m_pending;
+    struct metric *m_lag, *m_seconds, *m_objects, *m_guest_bytes, *m_object_bytes, *m_failures, *m_pending,
+        *m_pace;
 };
 
 /* commit.c */
 void commit_fail(struct commit *, int err, const char *what, const struct why *); /* gives the cut up */
 void commit_fence(struct commit *, const struct why *);
-void commit_moved(struct commit *); /* something ended: what can go on does */
+void commit_moved(struct commit *);                /* something ended: what can go on does */
+void commit_took(struct commit *, uint64_t bytes); /* so much more of the cut's journal is in the store */
 
 /* commit_put.c */
 void commit_put_begin(struct commit *);

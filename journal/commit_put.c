@@ -7,6 +7,7 @@
  */
 #include "check.h"
 #include "commit_impl.h"
+#include "extents.h"
 #include "log.h"
 #include "mem.h"
 #include "step.h"
@@ -254,6 +255,7 @@ static void on_applied(struct work *w)
         metric_add(c->m_objects, 1);
         metric_add(c->m_guest_bytes, data_bytes(&o->built));
         metric_add(c->m_object_bytes, o->built.head.bytes);
+        commit_took(c, data_bytes(&o->built) + (uint64_t)o->built.nentries * (EXTENT_COST + RECORD_COST));
         c->first = (c->first + 1) % COMMIT_OUTGOING;
         c->count--;
         free_out(c, o);

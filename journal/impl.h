@@ -102,6 +102,7 @@ struct vmlog {
     uint64_t last_batch;                /* that held `last` */
     struct append_list waiting;         /* not admitted yet */
     struct timer pump;
+    uint64_t pace, paced_ns; /* bytes a second that are admitted (0: all), and from when on more are */
     bool stalled, running;
     struct append_list unstable; /* visible, fua, not synced */
     struct flush_list flushes;
@@ -123,6 +124,10 @@ struct vmlog {
     uint64_t sync_wanted;
     TAILQ_ENTRY(vmlog) sync_entry;
 };
+
+/* admit.c */
+void admit_init(struct vmlog *);
+void admit_waiting(struct vmlog *); /* what may go by now goes */
 
 /* vmlog.c */
 void vmlog_dead_submit(struct vmlog *);

@@ -1,9 +1,10 @@
-/* journal/vmlog.c - one VM's log on its loop: numbering, admission, visibility, stability.
+/* journal/vmlog.c - one VM's log on its loop: visibility, stability, opening and closing.
  *
  *   append ──► (waiting: delayed, or the journal is full) ──► writer ──► finished ──► visible ──► done
  *                                                                           └─ fua ──► unstable ──► done
  *
- * Everything here runs on the VM's loop, but for opening and deleting. Reading back is in fetch.c.
+ * Everything here runs on the VM's loop, but for opening and deleting. Appending is in admit.c, reading back
+ * in fetch.c.
  */
 #include "check.h"
 #include "extents.h"
@@ -18,8 +19,6 @@
 #include <string.h>
 
 static const char part[] = "journal";
-
-enum { STALL_POLL_MS = 20 };
 
 /* --- superseded -----------------------------------------------------------------------------------------*/
 
@@ -148,8 +147,6 @@ static void finish_unstable(struct vmlog *log, uint64_t synced, uint64_t now)
     }
 }
 
-static void pump(struct vmlog *log);
-
 /* The writer or the syncer has news. */
 static void on_complete(struct task *t)
 {
@@ -185,7 +182,7 @@ static void on_complete(struct task *t)
         want_sync(log, wanted);
         pthread_mutex_unlock(&j->lock);
     }
-    pump(log);
+    admit_waiting(log);
 }
 
 static void on_flushed(struct task *t)
@@ -215,130 +212,6 @@ void vmlog_flush(struct vmlog *log, struct vmlog_flush *f)
         loop_post(log->loop, &f->in.task);
     else
         STAILQ_INSERT_TAIL(&log->flushes, f, in.entry);
-}
-
-/* --- admission ------------------------------------------------------------------------------------------*/
-
-/* It takes no more than what it replaces will give back; a zero record hardly takes anything. */
-static bool overwrites(struct vmlog *log, const struct vmlog_append *a)
-{
-    struct extents *x = log->disks[a->disk];
-
-    return a->type == RECORD_ZERO || (x && extents_covered(x, a->lba, a->nsectors));
-}
-
-static void set_stalled(struct vmlog *log, bool stalled)
-{
-    if (stalled == log->stalled)
-        return;
-    log->stalled = stalled;
-    if (stalled) {
-        metric_add(log->journal->m_stalled, 1);
-        log_warn(log->vm, "the journal is full (%" PRIu64 " of %" PRIu64 " bytes): writes wait",
-                 journal_bytes(log->journal), log->journal->max_bytes);
-    } else {
-        metric_sub(log->journal->m_stalled, 1);
-        log_info(log->vm, "the journal has room again: writes go on");
-    }
-}
-
-/* Takes space for a write. `behind`: one before it waits for space and must not be overtaken by what takes
- * more of it; what replaces data may overtake, for it is what makes space (nobody was promised an order of
- * writes that are in flight together). */
-static bool admit(struct vmlog *log, struct vmlog_append *a, bool behind)
-{
-    struct journal *j = log->journal;
-
-    return (!behind && space_take(j, a->in.cost, false)) ||
-           (overwrites(log, a) && space_take(j, a->in.cost, true));
-}
-
-static void number(struct vmlog *log, struct vmlog_append *a, struct append_list *go)
-{
-    a->seq = ++log->numbered;
-    STAILQ_INSERT_TAIL(go, a, in.entry);
-}
-
-static void hand_over(struct vmlog *log, struct append_list *list)
-{
-    struct journal *j = log->journal;
-
-    pthread_mutex_lock(&j->lock);
-    STAILQ_CONCAT(&j->appends, list);
-    if (j->writer_idle)
-        pthread_cond_signal(&j->wake);
-    pthread_mutex_unlock(&j->lock);
-}
-
-/* Admits what may go by now. */
-static void pump(struct vmlog *log)
-{
-    struct append_list go = STAILQ_HEAD_INITIALIZER(go), rest = STAILQ_HEAD_INITIALIZER(rest);
-    struct vmlog_append *a;
-    uint64_t now, delay, again_ms = STALL_POLL_MS;
-    bool blocked = false;
-
-    if (STAILQ_EMPTY(&log->waiting))
-        return;
-    now = loop_now_ns(log->loop);
-    while ((a = STAILQ_FIRST(&log->waiting))) {
-        delay = space_delay_ns(log->journal);
-        if (now - a->in.since_ns < delay) { /* all behind it came later */
-            again_ms = (delay - (now - a->in.since_ns)) / 1000000 + 1;
-            break;
-        }
-        STAILQ_REMOVE_HEAD(&log->waiting, in.entry);
-        if (admit(log, a, blocked)) {
-            metric_add(log->journal->m_throttled, now - a->in.since_ns);
-            number(log, a, &go);
-        } else {
-            blocked = true;
-            STAILQ_INSERT_TAIL(&rest, a, in.entry);
-        }
-    }
-    STAILQ_CONCAT(&rest, &log->waiting);
-    STAILQ_CONCAT(&log->waiting, &rest);
-    set_stalled(log, blocked);
-    if (!STAILQ_EMPTY(&log->waiting))
-        timer_set_ms(&log->pump, again_ms < STALL_POLL_MS || !blocked ? again_ms : STALL_POLL_MS);
-    if (!STAILQ_EMPTY(&go))
-        hand_over(log, &go);
-}
-
-static void on_pump(struct timer *t)
-{
-    pump(container_of(t, struct vmlog, pump));
-}
-
-static void check_append(const struct vmlog *log, const struct vmlog_append *a)
-{
-    CHECK(loop_is_current(log->loop));
-    CHECK(a->type == RECORD_WRITE || a->type == RECORD_ZERO);
-    CHECK(a->disk < VMLOG_DISKS && a->nsectors > 0 && a->done);
-    CHECK(a->lba <= UINT64_MAX / SECTOR - a->nsectors);
-    if (a->type == RECORD_WRITE) {
-        CHECK(a->nsectors <= VMLOG_WRITE_SECTORS);
-        CHECK((uint64_t)a->data_offset + (uint64_t)a->nsectors * SECTOR <= a->data->len);
-    }
-}
-
-void vmlog_append(struct vmlog *log, struct vmlog_append *a)
-{
-    struct append_list go = STAILQ_HEAD_INITIALIZER(go);
-
-    check_append(log, a);
-    a->in.log = log;
-    a->in.since_ns = loop_now_ns(log->loop);
-    a->in.cost = extents_cost_of(a->type, a->nsectors);
-    log->out++;
-    if (STAILQ_EMPTY(&log->waiting) && space_delay_ns(log->journal) == 0 && admit(log, a, false)) {
-        number(log, a, &go);
-        hand_over(log, &go);
-        return;
-    }
-    if (STAILQ_EMPTY(&log->waiting))
-        timer_set_ms(&log->pump, 1);
-    STAILQ_INSERT_TAIL(&log->waiting, a, in.entry);
 }
 
 /* --- where things are -----------------------------------------------------------------------------------*/
@@ -457,7 +330,7 @@ int vmlog_open(struct vmlog **lp, struct journal *j, struct loop *loop, const ui
         if (log->disks[i])
             space_add(j, extents_cost(log->disks[i]));
     metric_set(log->m_records, records_of(log));
-    timer_init(&log->pump, loop, on_pump);
+    admit_init(log);
     log_info(vm, "log opened at record %" PRIu64 ": %" PRIu64 " live records, %.3f s", log->last,
              records_of(log), (double)(journal_now_ns() - began) / 1e9);
     *lp = log;

@@ -56,6 +56,8 @@ struct vmlog_append {
     } in;
 };
 void vmlog_append(struct vmlog *, struct vmlog_append *);
+/* From now on only so many bytes of journal a second are admitted, and what is more waits; 0: all. */
+void vmlog_pace(struct vmlog *, uint64_t bytes_per_second);
 
 /* done() when everything that was visible when this was called is stable. */
 struct vmlog_flush {

@@ -227,9 +227,52 @@ static void two_vms_share_a_journal(void **state)
     fixture_free(f);
 }
 
+static void set_pace(struct fixture *f, void *arg)
+{
+    vmlog_pace(f->log, *(uint64_t *)arg);
+}
+
+static uint64_t ms_now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void a_pace_holds_writes_back(void **state)
+{
+    struct fixture *f = fixture_new();
+    uint64_t pace = 4 * MIB, none = 0, crawl = 1, since;
+    struct put *puts[32];
+
+    (void)state;
+    fixture_open(f);
+    on_loop(f, set_pace, &pace);
+    since = ms_now();
+    for (unsigned i = 0; i < 32; i++) /* 2 MiB */
+        puts[i] = put_begin(f, i * 128, 128, i + 1, false);
+    for (unsigned i = 0; i < 32; i++)
+        put_end(puts[i]);
+    assert_true(ms_now() - since >= 400);
+    on_loop(f, set_pace, &crawl);
+    puts[0] = put_begin(f, 0, 128, 100, false);
+    puts[1] = put_begin(f, 128, 128, 101, false);
+    assert_false(put_finished_within(puts[1], 100));
+    on_loop(f, set_pace, &pace); /* what went at a crawl is not paid for at its rate */
+    assert_true(put_finished_within(puts[1], 20000));
+    on_loop(f, set_pace, &none);
+    put_end(puts[0]);
+    put_end(puts[1]);
+    expect_model(f, 0, 4096);
+    fixture_close(f);
+    fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_pace_holds_writes_back),
         cmocka_unit_test(what_was_written_is_read),
         cmocka_unit_test(records_become_visible_in_order),
         cmocka_unit_test(random_writes_survive_reopening),
