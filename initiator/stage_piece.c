@@ -66,9 +66,12 @@ static void add_piece(struct stage *s, rocksdb_writebatch_t *batch, uint64_t num
 int stage_put(struct stage *s, uint64_t number, const struct stage_piece *pieces, unsigned n, struct why *why)
 {
     rocksdb_writebatch_t *batch;
-    /* Twice: in the log, and in a file. */
-    int err = stage_db_room(&s->db, 2 * (uint64_t)n * (PIECE_MAX + 256), why);
+    uint64_t bytes = (uint64_t)n * 256;
+    int err;
 
+    for (unsigned i = 0; i < n; i++)
+        bytes += pieces[i].kind == WB_PIECE_DATA ? PIECE_MAX : 0;
+    err = stage_db_room(&s->db, 2 * bytes, why); /* in the log, and in a file */
     if (!err)
         err = stage_db_again(&s->db, why);
     if (err)

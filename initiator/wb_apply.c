@@ -21,8 +21,6 @@ static const char part[] = "writeback";
 
 enum { RETRY_MS = 1000, RETRY_MAX_MS = 30000, IO_MAX = 1 << 20 };
 
-static void write_all(struct wb_vm *vm);
-
 /* ---- when it does not go on ---- */
 
 static void on_retry(struct timer *t)
@@ -32,11 +30,19 @@ static void on_retry(struct timer *t)
     wb_apply_go(vm);
 }
 
+void wb_apply_later(struct wb_vm *vm)
+{
+    struct wb_apply *a = vm->apply;
+    uint64_t ms = RETRY_MS << (a->fails < 5 ? a->fails : 5);
+
+    a->fails++;
+    timer_set_ms(&a->retry, ms < RETRY_MAX_MS ? ms : RETRY_MAX_MS);
+}
+
 /* An operator has to see to it, or it is tried again. */
 static void fail(struct wb_vm *vm, int status, const struct why *why)
 {
     struct wb_apply *a = vm->apply;
-    uint64_t ms = RETRY_MS << (a->fails < 5 ? a->fails : 5);
 
     a->phase = APPLY_IDLE;
     if (vm->wb->closing)
@@ -46,13 +52,32 @@ static void fail(struct wb_vm *vm, int status, const struct why *why)
     } else if (status == -EBADMSG) {
         wb_alarm(vm, WB_ALARM_DAMAGED, why->text);
     } else {
-        if (a->fails++ > 0 && strcmp(a->said.text, why->text) != 0) { /* not what is over in a second */
+        if (a->fails > 0 && strcmp(a->said.text, why->text) != 0) { /* not what is over in a second */
             log_warn(vm->rec.name, "cut %llu waits: %s", (unsigned long long)vm->rec.target, why->text);
             a->said = *why;
         }
         vm->trouble = *why;
-        timer_set_ms(&a->retry, ms < RETRY_MAX_MS ? ms : RETRY_MAX_MS);
+        wb_apply_later(vm);
     }
+}
+
+/* Is it to go on? Not if somebody raised the alarm meanwhile, or a disk went away: what was written to it is
+ * not what a flush or a mark of the one that came back is about. */
+static bool goes_on(struct wb_vm *vm, int status, const struct why *why)
+{
+    struct why away;
+
+    if (vm->rec.alarm || vm->wb->closing) {
+        vm->apply->phase = APPLY_IDLE;
+    } else if (status == -ECANCELED || vm->apply->redo || !wb_disks_ready(vm, &away)) {
+        why_set(&away, 0, "a disk of VM %s went away: all of it again", vm->rec.name);
+        fail(vm, -EAGAIN, &away);
+    } else if (status) {
+        fail(vm, status, why);
+    } else {
+        return true;
+    }
+    return false;
 }
 
 static void changed(struct wb_vm *vm, bool (*make)(struct wb_vm *, struct wb_change *, struct wb_record *),
@@ -100,9 +125,7 @@ static void on_new_marks(struct wb_round *round)
     struct wb_vm *vm = round->vm;
     struct wb_apply *a = vm->apply;
 
-    if (round->status) {
-        fail(vm, round->status, &round->why);
-    } else {
+    if (goes_on(vm, round->status, &round->why)) {
         for (unsigned i = 0; i < vm->rec.ndisks; i++) {
             a->marks[i] = (struct wb_mark){.known = true, .len = round->io[i].io.mark_len};
             memcpy(a->marks[i].bytes, round->io[i].io.mark, sizeof a->marks[i].bytes);
@@ -125,24 +148,20 @@ static bool writes_lost(const struct wb_vm *vm)
         if (!ds || ds->ops->generation(ds) != vm->apply->generation[i])
             return true;
     }
-    return vm->apply->redo;
+    return false;
 }
 
 static void on_flushed(struct wb_round *round)
 {
     struct wb_vm *vm = round->vm;
-    int status = round->status;
-    struct why why = round->why;
+    bool goes = goes_on(vm, round->status, &round->why);
+    struct why why;
 
     free(round);
-    if (status) {
-        fail(vm, status, &why);
-    } else if (writes_lost(vm)) {
+    if (goes && writes_lost(vm)) {
         why_set(&why, 0, "a datastore may have lost what was written before the flush: all of it again");
         fail(vm, -EAGAIN, &why);
-    } else if (!wb_disks_ready(vm, &why)) {
-        fail(vm, -EAGAIN, &why);
-    } else {
+    } else if (goes) {
         STEP("onprem.apply.flushed", "all of a cut is stable on the datastores");
         vm->apply->phase = APPLY_NEW_MARKS;
         wb_round_start(vm, DATASTORE_MARK, on_new_marks);
@@ -154,15 +173,9 @@ static void on_flushed(struct wb_round *round)
 void wb_apply_written(struct wb_vm *vm)
 {
     struct wb_apply *a = vm->apply;
-    struct why why;
 
     CHECK(a->phase == APPLY_WRITE && !a->reading && a->inflight == 0);
-    if (a->status) {
-        fail(vm, a->status, &a->why);
-    } else if (a->redo || !wb_disks_ready(vm, &why)) {
-        why_set(&why, 0, "a disk of VM %s went away: all of it again", vm->rec.name);
-        fail(vm, -EAGAIN, &why);
-    } else {
+    if (goes_on(vm, a->status, &a->why)) {
         STEP("onprem.apply.written", "all of a cut is written to the datastores, not flushed");
         a->phase = APPLY_FLUSH;
         wb_round_start(vm, DATASTORE_FLUSH, on_flushed);
@@ -272,12 +285,14 @@ void wb_apply_go(struct wb_vm *vm)
     }
     vm->trouble.text[0] = 0;
     a->started_ns = loop_now_ns(vm->wb->loop);
-    if (vm->rec.stage == WB_STAGE_APPLYING) {
-        write_all(vm);
-    } else {
-        a->phase = APPLY_MARKS;
+    a->phase = APPLY_MARKS;
+    a->redo = false;
+    if (vm->rec.stage == WB_STAGE_STAGED)
         wb_round_start(vm, DATASTORE_MARK, on_marks);
-    }
+    else if (a->fails) /* a write opens the stage again, if it is closed after an error */
+        changed(vm, make_applying, done_applying);
+    else
+        write_all(vm);
 }
 
 void wb_apply_new(struct wb_vm *vm)

@@ -120,8 +120,6 @@ static void failed(struct wb_apply *a, int status, const struct why *why)
         return;
     a->status = status;
     a->why = *why;
-    if (!why->text[0])
-        why_set(&a->why, 0, "the disk is no longer served");
 }
 
 static void on_written(struct datastore_io *io)
@@ -230,7 +228,7 @@ void wb_chunks(struct wb_vm *vm)
     struct wb_apply *a = vm->apply;
 
     while (a->phase == APPLY_WRITE && !a->reading && !a->read_all && !a->status && !a->redo &&
-           !vm->wb->closing && a->inflight < CHUNKS_MAX &&
+           !vm->rec.alarm && !vm->wb->closing && a->inflight < CHUNKS_MAX &&
            (a->inflight == 0 || vm->wb->nchunks < CHUNKS_ALL_MAX)) {
         if (a->zeros.nsectors)
             next_zeros(vm);

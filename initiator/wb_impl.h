@@ -50,6 +50,7 @@ TAILQ_HEAD(wb_ops, wb_op);
 enum wb_offer_result { OFFER_WANTED, OFFER_IN_STAGE, OFFER_SAME_PLACE, OFFER_ELSEWHERE, OFFER_RESULTS };
 
 struct wb_metrics {
+    char vm[PROTO_NAME_MAX + 1]; /* as they call it */
     struct metric *instant, *applied, *alarm, *staged_bytes, *applied_bytes, *apply_seconds;
     struct metric *offered[OFFER_RESULTS];
 };
@@ -196,6 +197,7 @@ struct wb_apply {
 
 /* Goes on with what is staged, if it can. */
 void wb_apply_go(struct wb_vm *);
+void wb_apply_later(struct wb_vm *);
 void wb_apply_new(struct wb_vm *);
 void wb_apply_free(struct wb_vm *);
 /* Chunks: as many as may be out; wb_apply_written() when none is left, or one failed and none is out. */

@@ -130,6 +130,7 @@ static void make_metrics(struct wb_vm *vm)
     struct wb_metrics *m = &vm->metrics;
     const char *name = vm->rec.name;
 
+    memcpy(m->vm, name, sizeof m->vm);
     m->instant = metric_new(METRIC_GAUGE, "isthmus_onprem_applied_instant_seconds",
                             "When the cut that the VM's source disks hold was taken, in seconds since 1970.",
                             "vm=\"%s\"", name);
@@ -166,11 +167,10 @@ void wb_metrics_show(struct wb_vm *vm)
 {
     struct wb_metrics *m = &vm->metrics;
 
-    if (!vm->rec.attached) {
-        if (m->instant)
-            free_metrics(m);
+    if (m->instant && (!vm->rec.attached || strcmp(m->vm, vm->rec.name) != 0))
+        free_metrics(m);
+    if (!vm->rec.attached)
         return;
-    }
     if (!m->instant)
         make_metrics(vm);
     metric_set(m->instant, vm->rec.applied_ms);

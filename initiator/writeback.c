@@ -234,10 +234,10 @@ static bool make_alarm(struct wb_vm *vm, struct wb_change *c, struct wb_record *
 
 static void done_alarm(struct wb_vm *vm, struct wb_change *c, int status, const struct why *why)
 {
-    (void)status;
     (void)why;
     wb_wake(vm);
-    wb_apply_go(vm); /* if it could not be made stable, the cause will be found again */
+    if (status) /* the cause will be found again */
+        wb_apply_later(vm);
     free(container_of(c, struct alarm_change, change));
 }
 
