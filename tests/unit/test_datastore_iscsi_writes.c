@@ -1,6 +1,7 @@
 /* links: datastore */
 /* LUNs of a real tgt are written: zeros with and without UNMAP, write protection, a target that dies or is
  * reset before it was flushed. */
+#include "metric.h"
 #include "tgt_fixture.h"
 
 #include <iscsi/iscsi.h>
@@ -25,6 +26,7 @@ static void write_all_of_it(struct datastore *ds)
     assert_int_equal(act(ds, DATASTORE_ZERO, 4096, 4 << 20), 0);
     assert_int_equal(act(ds, DATASTORE_FLUSH, 0, 0), 0);
     assert_int_equal(ds->ops->generation(ds), 0);
+    assert_int_equal(metric_sum("isthmus_datastore_errors_total", "vm1-root"), 0); /* no form was refused */
     expect_pattern(image, 0, 4096, 7);
     expect_zeros(image, 4096, 4 << 20);
     expect_pattern(image, (4 << 20) + 4096, (12 << 20) - 4096, 7);
