@@ -30,6 +30,17 @@ static const struct command {
      "take a VM over from the object store ('*': all that are not here)",
      "  --cut N                   go back to the last cut at or before record N (default: the newest)\n"},
     {"status", NULL, "", ctl_status, "show the edge: VMs, on-prem daemons, journal, memory", ""},
+    {"store list", "[VM]", "g", ctl_store_list, "what the object store has of the VMs; no edge is asked",
+     "  --config FILE             the edge's, for its store and key (default: /etc/isthmus/edge.conf)\n"},
+    {"store verify", "[VM]", "g", ctl_store_verify,
+     "read all that the object store has of a VM, or of all, and say whether it is sound",
+     "  --config FILE             the edge's, for its store and key (default: /etc/isthmus/edge.conf)\n"},
+    {"store export", "VM FILE", "gudx", ctl_store_export,
+     "write a disk as a raw image, from the object store alone",
+     "  --config FILE             the edge's, for its store and key (default: /etc/isthmus/edge.conf)\n"
+     "  --cut N                   as of the last cut at or before record N (default: the newest)\n"
+     "  --disk N                  which disk (default: 0)\n"
+     "  --base FILE               a copy of the source disk: what the VM never wrote is taken from there\n"},
     {"pki init", "DIR", "nD", ctl_pki_init, "make a private CA in DIR: ca.pem, ca.key",
      "  --name NAME               the CA's name (default: Isthmus CA)\n"
      "  --days N                  how long it is good (default: 3650)\n"},
@@ -71,6 +82,8 @@ static const struct option options[] = {
     {"role", required_argument, NULL, 'r'},
     {"san", required_argument, NULL, 's'},
     {"days", required_argument, NULL, 'D'},
+    {"config", required_argument, NULL, 'g'},
+    {"base", required_argument, NULL, 'x'},
     {NULL, 0, NULL, 0},
 };
 
@@ -78,7 +91,7 @@ static void help_all(FILE *f)
 {
     fputs("usage: isthmusctl COMMAND [OPTIONS]\n\n", f);
     for (size_t i = 0; i < COMMANDS; i++)
-        fprintf(f, "  %-10s %-5s  %s\n", commands[i].words, commands[i].argument ? commands[i].argument : "",
+        fprintf(f, "  %-12s %-7s  %s\n", commands[i].words, commands[i].argument ? commands[i].argument : "",
                 commands[i].summary);
     fputs("\nisthmusctl COMMAND --help says more. Everywhere:\n", f);
     fputs(common_help, f);
@@ -174,6 +187,12 @@ static void take_option(struct ctl *ctl, const struct command *c, int letter, co
     case 's':
         add(c, ctl->sans, &ctl->nsans, value);
         break;
+    case 'g':
+        ctl->config = value;
+        break;
+    case 'x':
+        ctl->base = value;
+        break;
     case 'D':
         ctl->days = number(c, value, "days");
         break;
@@ -193,6 +212,22 @@ static const struct command *find(char **words, int nwords, int *used)
             return &commands[i];
     }
     return NULL;
+}
+
+/* "VM", "[VM]" or "VM FILE". */
+static void take_arguments(struct ctl *ctl, const struct command *c, char **words, int n)
+{
+    int most = !c->argument ? 0 : strchr(c->argument, ' ') ? 2 : 1;
+    int least = c->argument && *c->argument == '[' ? 0 : most;
+
+    if (n < least || n > most)
+        misused(c,
+                !c->argument ? "'%s' takes no %s"
+                : most == 1  ? "'%s' wants one %s"
+                             : "'%s' wants %s",
+                c->words, c->argument ? c->argument : "argument");
+    ctl->argument = n > 0 ? words[0] : NULL;
+    ctl->file = n > 1 ? words[1] : NULL;
 }
 
 /* Options may stand anywhere: getopt moves the words to the end, then the command is known, then the options
@@ -218,7 +253,7 @@ static const struct command *parse(int argc, char **argv, struct ctl *ctl)
             misused(NULL, "the option %s wants a value", argv[optind - 1]);
         } else if (n < 256) {
             values[n] = optarg;
-            letters[n++] = strchr("jSTCdabcmBfunrsD", letter);
+            letters[n++] = strchr("jSTCdabcmBfunrsDgx", letter);
         }
     }
     c = find(argv + optind, argc - optind, &used);
@@ -240,10 +275,7 @@ static const struct command *parse(int argc, char **argv, struct ctl *ctl)
         misused(c, "a VM needs a --disk");
     if (c->run == ctl_pki_issue && (!ctl->role || !ctl->name))
         misused(c, "a certificate needs --role and --name");
-    if (argc - optind - used != (c->argument ? 1 : 0))
-        misused(c, c->argument ? "'%s' wants one %s" : "'%s' takes no %s", c->words,
-                c->argument ? c->argument : "argument");
-    ctl->argument = c->argument ? argv[optind + used] : NULL;
+    take_arguments(ctl, c, argv + optind + used, argc - optind - used);
     return c;
 }
 

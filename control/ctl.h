@@ -22,8 +22,10 @@ struct ctl {
     const char *chap_user, *chap_secret_file, *mutual_user, *mutual_secret_file;
     const char *name, *role;
     unsigned days, block_bytes;
-    const char *cut;      /* digits */
+    const char *cut; /* digits */
+    const char *config, *base;
     const char *argument; /* the word after the command's own, if it takes one */
+    const char *file;     /* and the second */
 };
 
 /* Asks the edge; body may be NULL (borrowed). *answer is the caller's to drop. */
@@ -36,6 +38,9 @@ int ctl_vm_show(const struct ctl *, struct why *);
 int ctl_vm_recover(const struct ctl *, struct why *);
 int ctl_vm_delete(const struct ctl *, struct why *);
 int ctl_status(const struct ctl *, struct why *);
+int ctl_store_list(const struct ctl *, struct why *);
+int ctl_store_verify(const struct ctl *, struct why *);
+int ctl_store_export(const struct ctl *, struct why *);
 int ctl_pki_init(const struct ctl *, struct why *);
 int ctl_pki_issue(const struct ctl *, struct why *);
 int ctl_key_new(const struct ctl *, struct why *);

@@ -33,6 +33,10 @@ struct recovery {
     struct front *fronts;
     unsigned nfronts, room;
     uint8_t *bytes;
+    uint64_t next; /* where the log ended: nothing usable has this first SEQ */
+    bool gap;      /* and there are objects behind it */
+    int (*each)(void *arg, uint64_t first);
+    void *each_arg;
 };
 
 static void __attribute__((format(printf, 2, 3))) tell(struct recovery *r, const char *format, ...)
@@ -293,6 +297,7 @@ static int walk(struct recovery *r, struct why *why)
         err = 0;
     }
     r->result->unfinished = r->nfronts;
+    r->next = next;
     forget_fronts(r);
     return err;
 }
@@ -322,10 +327,43 @@ static int each_beyond(struct recovery *r, int (*each)(struct recovery *, const 
     return err;
 }
 
+static uint64_t first_of(const struct store_entry *e)
+{
+    return strtoull(strrchr(e->key, '/') + 1, NULL, 16);
+}
+
 static int count_beyond(struct recovery *r, const struct store_page *page)
 {
     r->result->beyond += page->count;
+    for (size_t i = 0; i < page->count; i++)
+        if (first_of(&page->entries[i]) == r->next)
+            r->gap = false;
     return 0;
+}
+
+/* A few objects are on their way at once: that many may be there before the one that they follow. */
+static uint64_t went_ahead(const struct recover_result *result)
+{
+    return result->beyond - result->unfinished;
+}
+
+/* A crash leaves no more than that. */
+static void judge_beyond(struct recovery *r)
+{
+    if (!r->gap || went_ahead(r->result) < COMMIT_OUTGOING || r->conf->through != UINT64_MAX)
+        return;
+    r->result->damaged = true;
+    tell(r, "the log object at %" PRIu64 " is missing: %" PRIu64 " behind it are of no use", r->next,
+         went_ahead(r->result));
+}
+
+static int pass_on(struct recovery *r, const struct store_page *page)
+{
+    int err = 0;
+
+    for (size_t i = 0; i < page->count && !err; i++)
+        err = r->each(r->each_arg, first_of(&page->entries[i]));
+    return err;
 }
 
 static int delete_beyond(struct recovery *r, const struct store_page *page)
@@ -341,11 +379,9 @@ static int delete_beyond(struct recovery *r, const struct store_page *page)
                               "objects that nothing leads to are removed");
 }
 
-/* A few objects are on their way at once: that many may be there before the one that they follow. */
 bool recover_is_unwritten(const struct recover_result *result)
 {
-    return !result->damaged && result->state.committed == 0 &&
-           result->beyond - result->unfinished < COMMIT_OUTGOING;
+    return !result->damaged && result->state.committed == 0 && went_ahead(result) < COMMIT_OUTGOING;
 }
 
 static void recovery_end(struct recovery *r)
@@ -367,8 +403,11 @@ int recover_vm(const struct recover_conf *conf, struct recover_result *result, s
         err = map_open(&r.map, conf->journal, conf->id, conf->vm, why);
     if (!err)
         err = walk(&r, why);
+    r.gap = true;
     if (!err)
         err = each_beyond(&r, count_beyond, why);
+    if (!err)
+        judge_beyond(&r);
     if (!err && result->state.committed == 0)
         err = why_set(why, -ENOENT, "the store holds no whole cut of VM %s", conf->vm);
     if (!err) {
@@ -396,4 +435,24 @@ int recover_clear_beyond(const struct recover_conf *conf, const struct recover_r
 
     recovery_end(&r);
     return err;
+}
+
+int recover_checkpoints(const struct recover_conf *conf, uint64_t **cuts, unsigned *n, struct why *why)
+{
+    struct recovery r = {.conf = conf};
+    struct found f = {0};
+    int err = find_checkpoints(&r, &f, why);
+
+    *cuts = f.cuts;
+    *n = f.n;
+    return err;
+}
+
+int recover_each_object(const struct recover_conf *conf, int (*each)(void *arg, uint64_t first), void *arg,
+                        struct why *why)
+{
+    struct recover_result none = {0};
+    struct recovery r = {.conf = conf, .result = &none, .each = each, .each_arg = arg};
+
+    return each_beyond(&r, pass_on, why);
 }

@@ -42,4 +42,10 @@ bool recover_is_unwritten(const struct recover_result *);
 /* Removes the log objects behind the result's cut, so that the log can go on there. */
 int recover_clear_beyond(const struct recover_conf *, const struct recover_result *, struct why *);
 
+/* For tools. The cuts of the checkpoints, rising, each with its end: *cuts is the caller's to free. */
+int recover_checkpoints(const struct recover_conf *, uint64_t **cuts, unsigned *n, struct why *);
+/* The first SEQ of every log object that is there, rising; non-zero from each() stops and is returned. */
+int recover_each_object(const struct recover_conf *, int (*each)(void *arg, uint64_t first), void *arg,
+                        struct why *);
+
 #endif

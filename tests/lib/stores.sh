@@ -420,6 +420,7 @@ vm_journey() {
     expect "the same after a recovery" journey_same
     journey_write 20000 text
     wait_for 60 "everything to be in the store" journey_committed
+    expect "the VM to be sound in the store" isthmusctl store verify --config "$stage/edge.conf" >verified
     act "the first edge comes back"
     stop edge
     mv edge-data edge-data-new
