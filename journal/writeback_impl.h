@@ -142,6 +142,7 @@ struct writeback {
     /* the stage */
     bool holding;
     uint64_t target, instant_ms, began_ns;
+    uint64_t took_ns; /* the last one, until on-prem had all of it */
     unsigned tries;
     struct wb_plan plan;
     struct wb_sender sender;
@@ -202,6 +203,15 @@ void wb_metrics_free(struct writeback *);
 void wb_metrics_show(struct writeback *);
 uint64_t wb_unapplied_bytes(const struct writeback *);
 uint64_t wb_unapplied_ns(const struct writeback *);
+
+/* The age of the oldest write at which a write-back begins, so that on-prem has all of it before the interval
+ * is over: by as much earlier as the last one took, and a half of that. */
+static inline uint64_t wb_begin_age_ns(unsigned interval_ms, uint64_t took_ns)
+{
+    uint64_t interval_ns = interval_ms * UINT64_C(1000000), early_ns = took_ns + took_ns / 2;
+
+    return interval_ns - (early_ns < interval_ns / 2 ? early_ns : interval_ns / 2);
+}
 
 /* writeback_stage.c */
 void wb_stage_begin(struct writeback *);

@@ -84,6 +84,7 @@ static void on_ended(struct writeback *wb)
         return;
     }
     STEP("wb.staged", "the on-prem daemon has a stage whole and stable");
+    wb->took_ns = loop_now_ns(wb->conf.loop) - wb->began_ns;
     wb_send_end(wb);
     wb_plan_close(&wb->plan);
     wb_stage_wait_applied(wb, wb->target);

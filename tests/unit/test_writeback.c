@@ -6,6 +6,7 @@
 #include "onprem_fixture.h"
 
 #include "writeback.h"
+#include "writeback_impl.h"
 
 enum { SECONDS = 30 };
 
@@ -487,6 +488,16 @@ static void set_policy(struct fixture *f, void *arg)
     writeback_set_policy(s->wb, s->conf.policy, s->conf.paused);
 }
 
+static void early_enough(void **state)
+{
+    const uint64_t second = 1000000000;
+
+    (void)state;
+    assert_int_equal(wb_begin_age_ns(300000, 0), 300 * second);
+    assert_int_equal(wb_begin_age_ns(300000, 20 * second), 270 * second);
+    assert_int_equal(wb_begin_age_ns(300000, 3000 * second), 150 * second);
+}
+
 static void when_it_is_time(void **state)
 {
     struct site *s = site_new(WB_WRITE_BACK);
@@ -702,6 +713,7 @@ int main(void)
         cmocka_unit_test(an_alarm_stops_it),
         cmocka_unit_test(another_history_at_on_prem),
         cmocka_unit_test(cloud_persist_sends_nothing_unless_asked),
+        cmocka_unit_test(early_enough),
         cmocka_unit_test(when_it_is_time),
         cmocka_unit_test(a_change_of_mind),
         cmocka_unit_test(cloud_persist_from_now_on),
