@@ -18,6 +18,7 @@ enum {
     OP_SECTORS_MAX = 1024,
     READ_SECTORS = 1024,
     FILL_MS = 60000,
+    COMMAND_SECONDS = 60,
     LATE_MS = 3000, /* for what is under way when the time is over */
 };
 
@@ -84,6 +85,7 @@ static bool try_login(struct cut_session *s, const char *text, char *why, size_t
     }
     iscsi_set_noautoreconnect(s->iscsi, 1);
     iscsi_set_session_type(s->iscsi, ISCSI_SESSION_NORMAL);
+    iscsi_set_timeout(s->iscsi, COMMAND_SECONDS);
     good = iscsi_full_connect_sync(s->iscsi, url->portal, url->lun) == 0;
     if (!good) {
         snprintf(why, n, "%s", iscsi_get_error(s->iscsi));
@@ -101,7 +103,8 @@ struct cut_session *cut_login(const char *url, unsigned seconds)
 
     while (s && !try_login(s, url, why, sizeof why)) {
         if (now_ms() > until || stopping) {
-            fprintf(stderr, "cut-check: no login within %u s: %s\n", seconds, why);
+            if (!stopping)
+                fprintf(stderr, "cut-check: no login within %u s: %s\n", seconds, why);
             free(s);
             return NULL;
         }

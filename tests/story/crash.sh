@@ -1,36 +1,107 @@
 #!/usr/bin/env bash
-# Whatever instruction the edge is killed at, every write it acknowledged is there when it is started again.
-# ROUNDS says how often (25). Commits to the object store go on all the time.
-. "$(dirname "$0")/../lib/story.sh"
-rounds=${ROUNDS:-25}
-sectors=16384
-lost=0
-acknowledged=0
+# Whatever step the edge dies at, every write that it acknowledged is there when it is started again; if its
+# disks are lost, too, the store gives back one cut of all disks, with everything that was flushed to it.
+#
+# ROUNDS says how many rounds (100), SEED which ones, LANES how many at once (2). The steps are those that
+# the daemons print (--steps), each equally often; the other rounds are random moments and a store that is
+# full (tests/lib/crash_lane.sh). REPLAY="KIND STEP N SEED" plays one, or several, a line each. What failed is
+# kept in crash/ of the build folder.
+set -euo pipefail
+# shellcheck source=../../deploy/lib.sh
+. "$(dirname "$0")/../../deploy/lib.sh"
+[ "$(id -u)" = 0 ] || { say "needs root"; exit 77; }
 
-# One round: verify what earlier rounds acknowledged, load, die at a random moment.
-play_round() {
-    start load verify-load run "$(url vm1)" "$stage/state" "$sectors" "$((RANDOM * 32768 + round))"
-    wait_log load "^loading" 60
-    sleep "$(printf '0.%03d' $((RANDOM % 600)))"
-    crash edge
-    ended load 60
-    acknowledged=$((acknowledged + $(sed -n 's/.* acknowledged //p' load.log)))
-    [ "$ended_status" = 0 ] || lost=$((lost + 1))
-    [ "$ended_status" = 0 ] || sed -n '/^verify-load/p' load.log
-    rm -f load.log
-    edge_start
+bin=${ISTHMUS_BIN:-$root/build/bin}
+rounds=${ROUNDS:-100} lanes=${LANES:-2} seed=${SEED:-$RANDOM}
+export CRASH_KEPT=${CRASH_KEPT:-${bin%/bin}/crash}
+rm -rf "$CRASH_KEPT"
+work=$(mktemp -d)
+trap 'undo_all; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+
+# How often a step is reached while a load goes on, about.
+times_of() {
+    case $1 in
+    journal.write | journal.index) echo 200 ;;
+    journal.sync) echo 15 ;;
+    commit.* | dir.*) echo 4 ;;
+    journal.*) echo 2 ;;
+    *) echo 1 ;;
+    esac
+}
+kind_of() {
+    case $1 in
+    recover.*) echo recover ;;
+    replay.* | commit.adopt) echo start ;;
+    checkpoint.* | commit.* | dir.*) [ $((RANDOM % 2)) = 0 ] && echo wipe || echo edge ;;
+    *) echo edge ;;
+    esac
 }
 
-edge_store="commit_age = 1 commit_bytes = 1M"
-verify-load prepare source.img "$sectors"
-checksum=$(sha256sum <source.img)
-usual_cast "$stage/source.img"
-for ((round = 1; round <= rounds; round++)); do
-    play_round
-    [ $((round % 25)) != 0 ] || act "rounds $round lost $lost (writes acknowledged so far: $acknowledged)"
+# A round a line: the steps in turn, and random moments.
+plan() {
+    local steps step n=0 round
+    RANDOM=$seed
+    mapfile -t steps < <("$bin/isthmus-edge" --steps | cut -f 1 | shuf --random-source=<(yes "$seed"))
+    for ((round = 0; round < rounds; round++)); do
+        case $((round % 16)) in
+        5) echo "edge - 1 $RANDOM" ;;
+        10) echo "wipe - 1 $RANDOM" ;;
+        15) echo "store - 1 $RANDOM" ;;
+        *)
+            step=${steps[n++ % ${#steps[@]}]}
+            echo "$(kind_of "$step") $step $((1 + RANDOM % $(times_of "$step"))) $RANDOM"
+            ;;
+        esac
+    done
+}
+if [ -n "${REPLAY:-}" ]; then
+    printf '%s\n' "$REPLAY" >"$work/plan"
+    rounds=$(wc -l <"$work/plan") lanes=1
+else
+    plan >"$work/plan"
+fi
+
+say "$rounds rounds, SEED=$seed"
+for ((lane = 0; lane < lanes; lane++)); do
+    awk -v lane="$lane" -v lanes="$lanes" '(NR - 1) % lanes == lane' "$work/plan" >"$work/plan.$lane"
+    : >"$work/out.$lane"
+    ISTHMUS_BIN=$bin bash "$root/tests/lib/crash_lane.sh" "$lane" "$work/plan.$lane" >"$work/out.$lane" 2>"$work/errors.$lane" &
+    undo "kill -TERM $! 2>/dev/null"
 done
-verify-load check "$(url vm1)" "$stage/state" "$sectors" || lost=$((lost + 1))
-expect "writes acknowledged in every round" test "$acknowledged" -gt "$rounds"
-expect "the source disk unchanged" test "$checksum" = "$(sha256sum <source.img)"
-say "rounds $rounds lost $lost"
-[ "$lost" = 0 ]
+
+summary() {
+    awk -v planned="$rounds" -v ended="$1" '
+        /^round / {
+            rounds++
+            sub(",", "", $0)
+            lost += $(NF - 2) > 0
+            torn += $NF > 0
+            if ($3 == "-") next
+            played[$3]++
+            if (/: reached/) reached[$3]++
+            else missed++
+        }
+        END {
+            if (!ended) {
+                printf "%d of %d rounds, lost %d torn %d\n", rounds, planned, lost, torn
+                exit
+            }
+            for (step in played) if (!reached[step]) printf "never reached: %s (%d rounds)\n", step, played[step]
+            if (missed) printf "rounds that did not reach their step in time: %d\n", missed
+            if (rounds != planned) printf "%d rounds were planned\n", planned
+            printf "rounds %d lost %d torn %d\n", rounds, lost, torn
+            exit lost + torn > 0 || rounds != planned
+        }' "$work"/out.*
+}
+while [ -n "$(jobs -r)" ]; do
+    for ((i = 0; i < 150 && $(jobs -r | wc -l) > 0; i++)); do sleep 0.2; done
+    [ -z "$(jobs -r)" ] || say "$(summary "")"
+done
+# What failed; and why a lane ended before its time.
+awk '/^  / && !/ done$/ || /^round .*(lost|torn) [1-9]/' "$work"/out.*
+for ((lane = 0; lane < lanes; lane++)); do
+    [ "$(grep -c '^round' "$work/out.$lane")" -ge "$(wc -l <"$work/plan.$lane")" ] ||
+        grep -v ' Killed ' "$work/errors.$lane" | tail -n 60
+done
+summary 1

@@ -1,0 +1,263 @@
+#!/usr/bin/env bash
+# tests/lib/crash_lane.sh - rounds of crashes, one after the other, on one set of daemons: crash_lane.sh NAME PLAN
+#
+# PLAN has a round a line: KIND STEP N SEED (story/crash.sh writes it). Of each round a line comes back on
+# stdout, "round KIND STEP N SEED: reached|not reached|random, lost N torn N", of a failed one the stage is kept in
+# $CRASH_KEPT. One VM, three disks, commits every second or megabyte, small segments, another VM that comes and
+# goes.
+#
+#   edge     the edge dies at its step, or at a random moment (-), under load; started again, everything
+#            acknowledged is there
+#   start    it dies at a random moment, and again at its step when it starts; the same
+#   wipe     it dies as with edge, and its disks are lost; recovered from the store the VM is at a cut, with
+#            everything that was flushed to the store
+#   recover  it dies at a random moment, its disks are lost, and it dies again at its step while it recovers; the same
+#   store    the object store takes nothing for a while, and the edge dies meanwhile; as with edge
+. "$(dirname "$0")/story.sh"
+
+lane=$1 plan=$2 kept=$CRASH_KEPT
+story_name=crash-$lane
+vm=vm1 sectors=8192 load_ms=$((1200 * slowness))
+target=iscsi://127.0.0.1:3260/$iqn:$vm/0
+
+# --- the daemons ---
+
+# A small file system makes small segments. The store has one of its own, to be filled up.
+stage_make() {
+    mkdir data bucket
+    mount -t tmpfs -o size=192M tmpfs data
+    mount -t tmpfs -o size=512M tmpfs bucket
+    edge_data=$stage/data/edge edge_journal=48M edge_ram=64M edge_loops=1
+    edge_store="url = \"dir:$stage/bucket\" commit_age = 1 commit_bytes = 1M"
+    cut-check prepare history "$vm" a.img "$sectors" b.img "$sectors" c.img "$sectors"
+    truncate -s 4M other.img
+    edge_conf
+    onprem_conf a "file:$stage/a.img" b "file:$stage/b.img" c "file:$stage/c.img" other "file:$stage/other.img"
+    onprem_start
+    edge_go
+    wait_for 30 "the edge to answer" edge_answers
+    ctl vm create "$vm" --disk dc1:a --disk dc1:b --disk dc1:c >/dev/null
+    cut-check run history "$target" --fill >/dev/null # the datastore, over the link, is not needed from here on
+    rounds_on_stage=0
+}
+stage_end() {
+    local name
+    for name in "${!pids[@]}"; do
+        crash "$name"
+    done
+    umount data bucket
+    rm -rf "${stage:?}"/{data,bucket,history,*.img,*.log,onprem-data,flushed}
+}
+
+# edge_go [option]...: without waiting for it.
+edge_go() {
+    start edge isthmus-edge --config edge.conf "$@"
+}
+gone() { ! alive "$1"; }
+
+# --- a load ---
+
+load_go() { start load cut-check run history "$target" --ms "$load_ms" --seed "$seed" --login 20; }
+
+# Waits until the edge has died or the load is over: 0 if the edge died.
+edge_dies() {
+    local who=""
+    wait -n -p who "${pids[edge]}" "${pids[load]}" 2>/dev/null || true
+    [ "$who" = "${pids[load]}" ] || return 0
+    unset "pids[load]"
+    sleep 0.02 # the connection goes before the process
+    ! alive edge
+}
+# It ends by itself when its connection does; but it may still be logging in.
+load_over() {
+    [ -n "${pids[load]:-}" ] || return 0
+    kill -TERM "${pids[load]}" 2>/dev/null || true
+    wait "${pids[load]}" 2>/dev/null || true
+    unset "pids[load]"
+}
+
+# The edge, killed by itself or by us.
+edge_buried() {
+    local status=0
+    [ -n "${pids[edge]:-}" ] || return 0
+    kill -KILL "${pids[edge]}" 2>/dev/null || true
+    wait "${pids[edge]}" 2>/dev/null || status=$?
+    unset "pids[edge]"
+    [ "$status" = 137 ] || trouble "the edge ended with status $status"
+}
+
+trouble() { printf 'trouble: %s\n' "$*" >>trouble.log; }
+
+# What the load and the checks have said so far: adds to lost and torn.
+take_words() {
+    local word l t
+    while read -r word l _ t _; do
+        [ "$word" = lost ] || continue
+        lost=$((lost + l)) torn=$((torn + t))
+    done < <(grep -h '^lost' load.log check.log 2>/dev/null)
+    grep -h '^cut-check' load.log check.log >>trouble.log 2>/dev/null || true
+    rm -f load.log check.log
+}
+
+# Everything acknowledged must be there.
+check_all() {
+    cut-check verify history "$target" --settle --login $((20 * slowness)) >>check.log 2>&1 ||
+        trouble "the check ended with status $?"
+}
+
+# --- what goes on beside the load ---
+
+# A VM comes and goes, with something in the store.
+others() {
+    while :; do
+        ctl vm create other --disk dc1:other || ctl vm delete other --force
+        head -c 1100000 /dev/urandom | lun-io write "iscsi://127.0.0.1:3260/$iqn:other/0" 0
+        sleep 0.3
+        ctl vm delete other --force
+    done >/dev/null 2>&1
+}
+
+# What was acknowledged before a flush to the store was asked for survives the loss of the edge's disks.
+flushes() {
+    local asked
+    while :; do
+        asked=${EPOCHREALTIME//[.,]/}
+        ! ctl vm flush "$vm" >/dev/null 2>&1 || echo "$asked" >flushed
+        sleep 0.1
+    done
+}
+
+beside() {
+    case $1 in
+    create.* | delete.*) others & ;;
+    *) flushes & ;;
+    esac
+    beside=$!
+}
+beside_end() {
+    kill "$beside" 2>/dev/null || true
+    wait "$beside" 2>/dev/null || true
+}
+
+# --- the rounds ---
+
+# The edge, armed or not, under load until it dies; a random moment is less than a second away. The load begins
+# by looking whether all is there that earlier deaths should have left.
+die_under_load() {
+    local options=()
+    [ "$1" = - ] || options=(--crash-at "$1:$2")
+    edge_buried
+    edge_go "${options[@]}"
+    load_go
+    beside "$1"
+    if [ "$1" = - ]; then
+        how=random
+        sleep "0.$(printf '%03d' $((50 + seed % 800)))"
+    elif edge_dies; then
+        how=reached
+    fi
+    beside_end
+    edge_buried
+    load_over
+}
+
+play_edge() { die_under_load "$1" "$2"; }
+
+play_store() {
+    local full
+    how=random
+    edge_buried
+    full=$(df --output=avail -B1 bucket | tail -n 1)
+    edge_go
+    load_go
+    sleep "0.$(printf '%03d' $((100 + seed % 400)))"
+    fallocate -l "$full" bucket/full 2>/dev/null || true
+    sleep "0.$(printf '%03d' $((200 + seed % 500)))"
+    edge_buried
+    load_over
+    edge_go
+    sleep "0.$(printf '%03d' $((seed % 300)))"
+    rm -f bucket/full
+    check_all
+}
+
+# A step of the start: whatever it needs is left behind by a death before it.
+play_start() {
+    if [ "$1" = commit.adopt ]; then
+        die_under_load commit.put 1
+        how="not reached"
+        die_under_load "$1" "$2"
+        return
+    fi
+    die_under_load - 1
+    how="not reached"
+    edge_go --crash-at "$1:$2"
+    wait_for 20 "the edge to start or to die" eval 'gone edge || edge_healthy'
+    ! gone edge || how=reached
+    edge_buried
+}
+
+recovered() {
+    if gone edge; then
+        edge_buried
+        edge_go
+        how=reached
+    fi
+    ctl vm recover "$vm" >>recover.log 2>&1 || tail -n 1 recover.log | grep -q "there is a VM $vm here already"
+}
+
+wiped() {
+    local must=nothing
+    [ ! -s flushed ] || must=$(cat flushed)
+    rm -rf "$edge_data" recover.log
+    edge_go "$@"
+    wait_for 20 "the VM to be recovered" recovered
+    cut-check verify history "$target" --must "$must" --settle --login $((20 * slowness)) >>check.log 2>&1 ||
+        trouble "the check ended with status $?"
+}
+
+play_wipe() {
+    rm -f flushed
+    die_under_load "$1" "$2"
+    wiped
+}
+
+play_recover() {
+    rm -f flushed
+    die_under_load - 1
+    how="not reached"
+    wiped --crash-at "$1:$2"
+}
+
+before="a new stage"
+play_round() {
+    local kind=$1 step=$2 n=$3
+    seed=$4 how="not reached" lost=0 torn=0
+    : >trouble.log
+    "play_$kind" "$step" "$n"
+    take_words
+    [ ! -s trouble.log ] || [ "$((lost + torn))" != 0 ] || torn=1
+    printf 'round %s %s %s %s: %s, lost %s torn %s\n' "$kind" "$step" "$n" "$seed" "$how" "$lost" "$torn" >&3
+    [ "$((lost + torn))" = 0 ] || keep_round "$kind-$step-$n-$seed"
+    before="$kind $step $n $seed"
+}
+
+# The stage as it is, and a new one.
+keep_round() {
+    printf '  before it: %s; the stage is kept in %s\n' "$before" "$kept/$1" >&3
+    sed 's/^/  /' trouble.log >&3
+    mkdir -p "$kept/$1"
+    cp -a --sparse=always ./*.log ./*.key history ./*.img data bucket "$kept/$1/" || true
+    stage_end
+    stage_make
+}
+
+stage_make
+while read -r kind step n seed <&4; do
+    play_round "$kind" "$step" "$n" "$seed"
+    if [ $((++rounds_on_stage)) = 40 ]; then
+        play_round edge - 1 "$seed"
+        stage_end
+        stage_make
+    fi
+done 4<"$plan"
