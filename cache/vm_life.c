@@ -19,6 +19,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Percent of a VM's objects that may be dead before live data is moved: what is written back goes anyway. */
+enum { MOVE_DEAD_PERSIST = 33, MOVE_DEAD_WRITE_BACK = 75 };
+
 /* A lone miss fetches 16 KiB; a stream is followed at most 8 MiB ahead. */
 static const struct readahead_limits readahead_limits = {.miss_blocks = 4, .max_blocks = 2048};
 
@@ -154,6 +157,7 @@ static void start_commit(struct vm *vm)
     memcpy(c.id, vm->spec.id, sizeof c.id);
     memcpy(c.writer, conf->writer, sizeof c.writer);
     vm->commit = commit_new(&c);
+    commit_set_move(vm->commit, vm->spec.storage == WB_WRITE_BACK ? MOVE_DEAD_WRITE_BACK : MOVE_DEAD_PERSIST);
     memcpy(u.id, vm->spec.id, sizeof u.id);
     u.commit = vm->commit;
     vm->upkeep = upkeep_new(&u);

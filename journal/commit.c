@@ -320,12 +320,14 @@ static void on_stopped(struct task *t)
     struct commit *c = container_of(t, struct commit, stop_task);
     void (*done)(void *arg) = c->stop_done;
     void *arg = c->stop_arg;
-    struct metric **metrics[] = {&c->m_lag,          &c->m_seconds,  &c->m_objects, &c->m_guest_bytes,
-                                 &c->m_object_bytes, &c->m_failures, &c->m_pending, &c->m_pace};
+    struct metric **metrics[] = {&c->m_lag,         &c->m_seconds,     &c->m_objects,
+                                 &c->m_guest_bytes, &c->m_moved_bytes, &c->m_object_bytes,
+                                 &c->m_failures,    &c->m_pending,     &c->m_pace};
 
     for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++)
         metric_free(metrics[i]);
     timer_free(&c->timer);
+    commit_move_free(c);
     free(c->scratch);
     free(c->vm);
     explicit_bzero(&c->conf.master, sizeof c->conf.master);
@@ -404,6 +406,10 @@ struct commit *commit_new(const struct commit_conf *conf)
     c->m_guest_bytes =
         metric_new(METRIC_COUNTER, "isthmus_commit_guest_bytes_total",
                    "Data of the guest in log objects, before compression.", "vm=\"%s\"", c->vm);
+    c->m_moved_bytes =
+        metric_new(METRIC_COUNTER, "isthmus_commit_moved_bytes_total",
+                   "Data that was moved from mostly dead log objects into new ones, before compression.",
+                   "vm=\"%s\"", c->vm);
     c->m_object_bytes = metric_new(METRIC_COUNTER, "isthmus_commit_object_bytes_total", "Log objects' size.",
                                    "vm=\"%s\"", c->vm);
     c->m_failures = metric_new(METRIC_COUNTER, "isthmus_commit_failures_total",

@@ -47,6 +47,10 @@ struct commit_conf {
 };
 struct commit *commit_new(const struct commit_conf *);
 
+/* Live data of objects of which less than half is live is moved along with the next cuts, if so much of all
+ * objects' bytes is dead (0, as at first: never). */
+void commit_set_move(struct commit *, unsigned dead_percent);
+
 /* done() when everything that was visible at the call is in the store. status 0; -ECANCELED: it is being
  * stopped; -ESTALE: fenced. Waits for as long as the store is away. */
 struct commit_wait {

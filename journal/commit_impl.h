@@ -4,10 +4,11 @@
 #define ISTHMUS_COMMIT_IMPL_H
 
 #include "commit.h"
+#include "frames.h"
 #include "metric.h"
 #include "pace.h"
 
-enum { COMMIT_OUTGOING = 3 };
+enum { COMMIT_OUTGOING = 3, COMMIT_MOVE_USES = 8192 };
 
 /* One object on its way. */
 struct outgoing {
@@ -17,6 +18,27 @@ struct outgoing {
     char key[MAP_NAME_MAX];
     struct iovec iov[2];
     struct store_req req;
+};
+
+/* commit_move.c: live data of objects that are mostly dead, for the next object to be built. */
+struct commit_move {
+    unsigned dead_percent;      /* of all objects' bytes, from which on; 0: never */
+    struct map_object *victims; /* of this cut, the emptiest first */
+    size_t nvictims, next;      /* and the next to be looked at */
+    unsigned taken;             /* for this object */
+    bool busy, ready;           /* being fetched; was, and may be built in */
+    bool getting, fetching;
+    char key[MAP_NAME_MAX];
+    struct buf *front;
+    struct store_req get;
+    struct work work;
+    struct frames frames;
+    struct frame_use *uses; /* COMMIT_MOVE_USES; a use's tag is its disk and LBA */
+    unsigned nuses;
+    uint8_t *bytes;
+    uint32_t sectors, sectors_max;
+    int status;
+    struct why why;
 };
 
 enum commit_state {
@@ -70,6 +92,8 @@ struct commit {
     int build_status;
     uint8_t *scratch;
 
+    struct commit_move move;
+
     /* the map: by the pool while `applying` */
     struct work apply;
     bool applying;
@@ -97,8 +121,8 @@ struct commit {
     void *stop_arg;
     struct task stop_task;
 
-    struct metric *m_lag, *m_seconds, *m_objects, *m_guest_bytes, *m_object_bytes, *m_failures, *m_pending,
-        *m_pace;
+    struct metric *m_lag, *m_seconds, *m_objects, *m_guest_bytes, *m_moved_bytes, *m_object_bytes,
+        *m_failures, *m_pending, *m_pace;
 };
 
 /* commit.c */
@@ -106,6 +130,14 @@ void commit_fail(struct commit *, int err, const char *what, const struct why *)
 void commit_fence(struct commit *, const struct why *);
 void commit_moved(struct commit *);                /* something ended: what can go on does */
 void commit_took(struct commit *, uint64_t bytes); /* so much more of the cut's journal is in the store */
+
+/* commit_move.c */
+void commit_move_begin(struct commit *);        /* a cut: what is to be moved along with it */
+bool commit_move_wanted(const struct commit *); /* is there more? */
+void commit_move_fetch(struct commit *);        /* for one object; commit_moved() when it is ready */
+void commit_move_build(struct commit *);        /* pool: into the builder */
+void commit_move_cancel(struct commit *);
+void commit_move_free(struct commit *);
 
 /* commit_put.c */
 void commit_put_begin(struct commit *);

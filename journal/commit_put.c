@@ -136,6 +136,7 @@ static void build_run(struct work *w)
         while (extents_left(c) && c->cut.extents[c->at].seq < c->next_first)
             c->at++; /* in objects that were adopted */
     }
+    commit_move_build(c); /* at the beginning of an object */
     while (extents_left(c) && !object_is_full(c) && bytes < SLICE_BYTES && c->build_status == 0)
         c->build_status = build_some(c, &bytes);
     if (c->build_status)
@@ -186,6 +187,7 @@ static void build_begin(struct commit *c)
     loop_random(c->conf.loop, h.salt, sizeof h.salt);
     c->builder = logobj_begin(&c->conf.master, &h, c->conf.writer);
     c->count++;
+    c->move.ready = false;
     o->commit = c;
     o->state = OUT_BUILDING;
     c->building = true;
@@ -235,27 +237,41 @@ static bool apply_end(struct commit *c)
     return true;
 }
 
-static uint64_t data_bytes(const struct logobj_built *b)
-{
-    uint64_t sectors = 0;
+/* What of an object is the guest's, and what was moved. */
+struct contents {
+    uint64_t guest_bytes, moved_bytes;
+    unsigned guest_entries;
+};
 
-    for (unsigned i = 0; i < b->nentries; i++)
-        if (b->entries[i].kind == LOGOBJ_DATA)
-            sectors += b->entries[i].nsectors;
-    return sectors * 512;
+static struct contents contents_of(const struct logobj_built *b)
+{
+    struct contents all = {0};
+
+    for (unsigned i = 0; i < b->nentries; i++) {
+        const struct logobj_entry *e = &b->entries[i];
+
+        all.guest_entries += !logobj_is_moved(e->kind);
+        if (e->kind == LOGOBJ_DATA)
+            all.guest_bytes += (uint64_t)e->nsectors * 512;
+        else if (e->kind == LOGOBJ_MOVED_DATA)
+            all.moved_bytes += (uint64_t)e->nsectors * 512;
+    }
+    return all;
 }
 
 static void on_applied(struct work *w)
 {
     struct commit *c = container_of(w, struct commit, apply);
     struct outgoing *o = out_at(c, 0);
+    struct contents has = contents_of(&o->built);
 
     if (apply_end(c)) {
         STEP("commit.map", "a log object is in the map");
         metric_add(c->m_objects, 1);
-        metric_add(c->m_guest_bytes, data_bytes(&o->built));
+        metric_add(c->m_guest_bytes, has.guest_bytes);
+        metric_add(c->m_moved_bytes, has.moved_bytes);
         metric_add(c->m_object_bytes, o->built.head.bytes);
-        commit_took(c, data_bytes(&o->built) + (uint64_t)o->built.nentries * (EXTENT_COST + RECORD_COST));
+        commit_took(c, has.guest_bytes + (uint64_t)has.guest_entries * (EXTENT_COST + RECORD_COST));
         c->first = (c->first + 1) % COMMIT_OUTGOING;
         c->count--;
         free_out(c, o);
@@ -429,6 +445,7 @@ void commit_put_begin(struct commit *c)
     c->at = 0;
     c->at_sector = 0;
     c->sorted = c->built_last = false;
+    commit_move_begin(c);
     c->build_status = 0;
     c->next_first = c->next.last + 1;
     memcpy(c->chain, c->next.tag, sizeof c->chain);
@@ -444,13 +461,17 @@ void commit_put_advance(struct commit *c)
         apply_begin(c, &o->built.head, o->built.entries, o->built.nentries, o->built.tag, on_applied);
     else if (o && o->state == OUT_TAKEN && !c->looking)
         look(c, o);
-    if (!c->building && !c->built_last && c->count < COMMIT_OUTGOING && take_slot(c))
+    if (c->building || c->built_last || c->move.busy || c->count == COMMIT_OUTGOING)
+        return;
+    if (!c->move.ready && commit_move_wanted(c))
+        commit_move_fetch(c);
+    else if (take_slot(c))
         build_begin(c);
 }
 
 bool commit_put_idle(const struct commit *c)
 {
-    if (c->building || c->applying || c->looking)
+    if (c->building || c->applying || c->looking || c->move.busy)
         return false;
     for (unsigned i = 0; i < COMMIT_OUTGOING; i++)
         if (c->out[i].state == OUT_PUTTING)
@@ -461,6 +482,7 @@ bool commit_put_idle(const struct commit *c)
 void commit_put_cancel(struct commit *c)
 {
     leave_queue(c);
+    commit_move_cancel(c);
     for (unsigned i = 0; i < COMMIT_OUTGOING; i++)
         if (c->out[i].state == OUT_PUTTING)
             store_cancel(&c->out[i].req);
@@ -473,6 +495,8 @@ void commit_put_end(struct commit *c)
         if (c->out[i].state != OUT_FREE)
             free_out(c, &c->out[i]);
     c->count = 0;
+    c->move.ready = false;
+    c->move.nuses = 0;
 }
 
 bool commit_put_complete(const struct commit *c)
