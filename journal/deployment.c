@@ -12,7 +12,7 @@ static const char magic[8] = {'I', 'S', 'T', 'H', 'D', 'E', 'P', 'L'}, label[] =
                   name[] = "deployment";
 static const uint8_t check[DEPLOYMENT_CHECK_BYTES]; /* zeros */
 
-enum { TRY_MS = 5000, PROBE_MS = 4000 };
+enum { TRY_MS = 5000, PROBE_MS = 4000, READS = 5 };
 
 void deployment_seal(const struct aead_key *master, const uint8_t salt[AEAD_SALT_BYTES],
                      const struct deployment *d, uint8_t out[DEPLOYMENT_BYTES])
@@ -52,8 +52,8 @@ int deployment_open(const struct aead_key *master, const uint8_t *p, size_t n, s
     return 0;
 }
 
-int deployment_read(struct store *s, const struct aead_key *master, const atomic_bool *stop,
-                    struct deployment *d, struct why *why)
+static int read_once(struct store *s, const struct aead_key *master, const atomic_bool *stop,
+                     struct deployment *d, struct why *why)
 {
     uint8_t bytes[2 * DEPLOYMENT_BYTES];
     struct store_req r = {.op = STORE_GET, .timeout_ms = TRY_MS, .key = name};
@@ -73,6 +73,17 @@ int deployment_read(struct store *s, const struct aead_key *master, const atomic
         return why_set(why, err, "the object store %s belongs to another deployment (%s: %s)", s->name, name,
                        reason.text);
     return 0;
+}
+
+/* What does not open is read again before it is believed: nothing but another key ends an edge. */
+int deployment_read(struct store *s, const struct aead_key *master, const atomic_bool *stop,
+                    struct deployment *d, struct why *why)
+{
+    int err = -EBADMSG;
+
+    for (int i = 0; i < READS && err == -EBADMSG; i++)
+        err = read_once(s, master, stop, d, why);
+    return err;
 }
 
 static int put(struct store *s, const struct aead_key *master, const atomic_bool *stop, struct deployment *d,

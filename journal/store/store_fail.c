@@ -15,9 +15,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum how { HOW_ERROR, HOW_LOST, HOW_LATE, HOW_HALF, HOW_FLIP, HOWS };
+enum how { HOW_ERROR, HOW_LOST, HOW_LATE, HOW_HALF, HOW_FLIP, HOW_ETAG, HOWS };
 
-static const char *const how_names[HOWS] = {"error", "lost", "late", "half", "flip"};
+static const char *const how_names[HOWS] = {"error", "lost", "late", "half", "flip", "etag"};
 
 static const struct {
     const char *name;
@@ -144,6 +144,10 @@ static void on_answer(struct store_req *inner)
     case HOW_FLIP:
         if (r->len > 0)
             ((uint8_t *)r->get.buf)[(size_t)(draw(f) * (double)r->len)] ^= 1;
+        break;
+    case HOW_ETAG:
+        if (r->etag[0])
+            r->etag[0] = r->etag[0] == 'f' ? '0' : 'f';
         break;
     case HOW_ERROR:
     case HOWS:
@@ -295,7 +299,7 @@ static int parse(struct options *o, const char *args, struct why *why)
             return why_set(
                 why, -EINVAL,
                 "store layer 'fail:%s': '%s' is not one of p=0..1, every=N, seed=N, op=OPERATION, key=PART, "
-                "file=PATH, how=error|lost|late|half|flip, error=ERRNO, after=TIME",
+                "file=PATH, how=error|lost|late|half|flip|etag, error=ERRNO, after=TIME",
                 args, whole);
         }
     }

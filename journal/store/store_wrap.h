@@ -13,6 +13,7 @@
  *              late                    done, answered after=2s later;
  *              half                    a get gives half its bytes and error=; others as error;
  *              flip                    a get gives wrong bytes, and success; others go on
+ *              etag                    done, but with a wrong etag
  *          error=EIO                   EIO, EAGAIN, ENOTCONN, ETIMEDOUT, EACCES, ENOSPC, ENOENT, EBADMSG
  *
  * They take what they wrap. Loop thread.

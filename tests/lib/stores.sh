@@ -431,10 +431,11 @@ vm_journey() {
     stop edge
     stop onprem
 }
-journey_same() { lun-io read "$(url vm1)" 0 32768 | cmp - expected.img; }
+journey_vm=vm1
+journey_same() { lun-io read "$(url "$journey_vm")" 0 32768 | cmp - expected.img; }
 journey_committed() { [ "$(metric edge isthmus_store_pending_bytes)" = 0 ] && [ "$(metric edge isthmus_journal_bytes)" = 0 ]; }
 journey_write() {
-    lun-io write "$(url vm1)" "$1" flush <"$2"
+    lun-io write "$(url "$journey_vm")" "$1" flush <"$2"
     dd if="$2" of=expected.img bs=512 seek="$1" conv=notrunc status=none
 }
 

@@ -23,7 +23,40 @@ for round in 1 2 3 4 5; do
     act "killed while putting: $(grep objects check.out)"
 done
 
-vm_journey dir
+# 503, 500, no answer, an answer that is lost, half a body, wrong bytes, a wrong etag.
+rough="fail:p=0.04,seed=3,error=EAGAIN fail:p=0.04,seed=4,error=EIO fail:p=0.02,seed=5,error=ETIMEDOUT"
+rough+=" fail:p=0.05,seed=6,op=put,how=lost fail:p=0.04,seed=7,how=half,error=EBADMSG"
+rough+=" fail:p=0.05,seed=8,key=log/,how=flip fail:p=0.2,seed=9,key=log/,how=etag"
+vm_journey dir layers="$rough"
+
+act "the store's disk is full"
+mkdir bucket.small
+mount -t tmpfs -o size=3m tmpfs bucket.small
+edge_on dir url="dir:$stage/bucket.small"
+rm -rf edge-data
+edge_start
+onprem_start
+vm_create vm2 disk1
+cp source.img expected.img
+head -c 6M /dev/urandom >much
+journey_vm=vm2
+journey_write 1000 much
+failing() { [ "$(metric edge isthmus_commit_failures_total)" -gt 0 ] && [ "$(metric edge isthmus_store_lag_seconds)" -ge 2 ]; }
+wait_for 60 "the lag to tell" failing
+expect_log edge "no space|No space left on device"
+expect "the journal to hold what the store does not" test "$(metric edge isthmus_journal_bytes)" -gt 6000000
+head -c 1M /dev/urandom >piece
+journey_write 20000 piece
+crash edge
+edge_start
+expect "nothing lost" journey_same
+mount -o remount,size=64m bucket.small
+wait_for 60 "everything to be in the store" journey_committed
+stop edge
+edge_start
+expect "the same from the store" journey_same
+expect "it to be sound" isthmusctl store verify --config "$stage/edge.conf" >verified
+stop edge
 
 mkdir small
 mount -t tmpfs -o size=256k tmpfs small
