@@ -72,6 +72,8 @@ struct wb_vm {
     struct wb_op *op;  /* the first of them, in work */
     bool pumping;
     struct wb_ops waiting; /* WB_APPLIED */
+    struct timer let_go;   /* of the disks, while it is detached */
+    unsigned let_go_tries;
 
     uint64_t pieces, bytes; /* came into the open stage since the daemon was started */
     uint64_t bytes_applied;
@@ -121,6 +123,7 @@ const char *wb_instant(uint64_t ms, char text[32]);
 /* ---- wb_vm.c: messages ---- */
 
 void wb_pump(struct wb_vm *);
+void wb_let_go(struct timer *);
 /* Answers the op in work and goes on with the next. */
 void wb_op_end(struct wb_op *, int status, const char *why, struct buf *body);
 void wb_op_state(struct wb_op *);

@@ -18,6 +18,8 @@
 
 static const char part[] = "writeback";
 
+enum { LET_GO_MS = 100, LET_GO_TRIES = 100 };
+
 /* ---- answers ---- */
 
 void wb_op_answer(struct wb_op *op, int status, const char *why, struct buf *body)
@@ -274,6 +276,36 @@ static void done_detach(struct wb_vm *vm, struct wb_change *c, int status, const
     wb_op_state(op);
 }
 
+static bool still_held(const struct wb_vm *vm)
+{
+    const struct datastore_info *info;
+
+    for (unsigned i = 0; i < vm->rec.ndisks; i++) {
+        struct datastore *ds = wb_disk(vm, i, &info);
+
+        if (ds && ds->ops->held(ds))
+            return true;
+    }
+    return false;
+}
+
+/* Who detaches a VM wants to start it on-prem: not before its disks are free, or cannot be asked. */
+void wb_let_go(struct timer *t)
+{
+    struct wb_vm *vm = container_of(t, struct wb_vm, let_go);
+    bool held = still_held(vm);
+
+    if (held && ++vm->let_go_tries < LET_GO_TRIES && !vm->wb->closing) {
+        timer_set_ms(t, LET_GO_MS);
+        return;
+    }
+    if (held)
+        log_warn(vm->rec.name, "a disk of it is still reserved: its target does not answer");
+    vm->op->change = (struct wb_change){.make = make_detach, .done = done_detach};
+    wb_change(vm, &vm->op->change);
+    wb_idle(vm->wb);
+}
+
 static void detach(struct wb_op *op)
 {
     struct wb_vm *vm = op->vm;
@@ -283,10 +315,11 @@ static void detach(struct wb_op *op)
                (unsigned long long)vm->rec.target, vm->rec.name);
         return;
     }
-    log_info(vm->rec.name, "detached at cut %llu", (unsigned long long)vm->rec.applied);
+    log_info(vm->rec.name, "is detached at cut %llu", (unsigned long long)vm->rec.applied);
     wb_hold(vm, false);
-    op->change = (struct wb_change){.make = make_detach, .done = done_detach};
-    wb_change(vm, &op->change);
+    vm->let_go_tries = 0;
+    wb_busy(vm->wb);
+    timer_set_ms(&vm->let_go, 0);
 }
 
 /* ---- one after the other ---- */

@@ -267,6 +267,7 @@ struct wb_vm *wb_vm_new(struct writeback *wb, const uint8_t id[WB_ID_BYTES])
     vm->write.run = run_write;
     vm->write.done = done_write;
     wb_apply_new(vm);
+    timer_init(&vm->let_go, wb->loop, wb_let_go);
     TAILQ_INSERT_TAIL(&wb->vms, vm, entry);
     wb->nvms++;
     return vm;
@@ -292,6 +293,7 @@ void wb_vm_forget(struct wb_vm *vm)
     vm->rec.attached = false;
     wb_metrics_show(vm);
     wb_apply_free(vm);
+    timer_free(&vm->let_go);
     free(vm);
 }
 

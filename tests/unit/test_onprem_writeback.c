@@ -323,6 +323,58 @@ static void a_disk_that_is_away_is_waited_for(void **state)
     assert_true(!now.unreachable && now.text[0] == 0);
 }
 
+static pid_t serve_second(const char *socket, const char *filter)
+{
+    char command[400], path[128];
+
+    unlink(socket);
+    image_path(path, sizeof path, 1);
+    snprintf(command, sizeof command, "nbdkit --exit-with-parent -f -U %s %s file %s", socket,
+             filter ? "--filter=delay" : "", path);
+    if (filter)
+        snprintf(command + strlen(command), sizeof command - strlen(command), " %s", filter);
+    return start_program(command);
+}
+
+/* The server of disk1 dies while it is written, and what it had not made stable is gone. */
+static void writes_that_a_datastore_loses_are_written_again(void **state)
+{
+    char socket[128], url[160], command[400], path[128];
+    struct piece pieces[24];
+    pid_t server;
+
+    (void)state;
+    if (!find_program("nbdkit"))
+        skip();
+    world_down();
+    snprintf(socket, sizeof socket, "%s/nbd.sock", dir);
+    snprintf(url, sizeof url, "nbd+unix:///?socket=%s", socket);
+    second_url = url;
+    server = serve_second(socket, "delay-write=100ms");
+    world_up();
+    assert_int_equal(attach_as(WB_WRITE_BACK), 0);
+    for (unsigned i = 0; i < 24; i++)
+        pieces[i] = (struct piece){1, WB_PIECE_DATA, i * 16, 8, (uint8_t)(i + 1)};
+    image_path(path, sizeof path, 1);
+    snprintf(command, sizeof command, "cp %s %s.old", path, path);
+    assert_int_equal(run_program(command), 0);
+    stage_cut(0, 100, pieces, 24);
+    WAIT((simple(PROTO_WB_STATE, 0), now.bytes_applied > 0));
+    assert_int_equal(now.stage, WB_STAGE_APPLYING);
+    stop_program(&server);
+    snprintf(command, sizeof command, "cp %s.old %s", path, path);
+    assert_int_equal(run_program(command), 0);
+    server = serve_second(socket, NULL);
+    assert_int_equal(simple(PROTO_WB_APPLIED, 100), 0);
+    assert_int_equal(now.applied, 100);
+    in_model(pieces, 24);
+    expect_disks();
+    stop_program(&server);
+    world_down();
+    second_url = NULL;
+    world_up();
+}
+
 /* ---- its own disk ---- */
 
 /* All but 2 MiB, by a file that is named. */
@@ -492,6 +544,7 @@ int main(void)
         CASE(a_vm_that_is_not_known_is_where_its_edge_says),
         CASE(a_disk_belongs_to_one_vm),
         CASE(a_disk_that_is_away_is_waited_for),
+        CASE(writes_that_a_datastore_loses_are_written_again),
         CASE(a_damaged_stage_is_given_up_at_its_end),
         CASE(a_staged_cut_that_is_damaged_is_an_alarm),
         CASE(a_full_disk_is_said_and_nothing_is_lost),

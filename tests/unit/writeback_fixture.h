@@ -29,6 +29,7 @@ static char data_dir[96];
 static struct aead_key rest_key = {{1, 2, 3, 4, 5, 6, 7, 8}};
 static const uint8_t vm_id[WB_ID_BYTES] = "vm of a test...";
 static uint64_t epoch = 1;
+static const char *second_url; /* of disk1, if it is not its image's file */
 
 /* ---- the world ---- */
 
@@ -118,6 +119,8 @@ static void add_disk(unsigned i)
 
     image_path(path, sizeof path, i);
     snprintf(url, sizeof url, "file:%s", path);
+    if (i == 1 && second_url)
+        snprintf(url, sizeof url, "%s", second_url);
     snprintf(name, sizeof name, "disk%u", i);
     if (serve_add(serve, &disk, &why) != 0)
         fail_msg("%s", why.text);
