@@ -95,7 +95,8 @@ struct vms_conf {
     struct loop **loops;        /* where VMs are pinned, balanced by number */
     struct ram **rams;          /* one for each of loops */
     struct store **stores;      /* one for each of loops, */
-    struct commit_slots *slots; /* and this */
+    struct commit_slots *slots; /* and this, */
+    unsigned *writeback_slots;  /* and this */
     struct worker *worker;      /* for what may wait for the store */
     const char *spool;          /* a directory: upkeep.h */
     unsigned nloops;

@@ -196,7 +196,8 @@ static void start_writeback(struct vm *vm)
                                .fenced = &vm->fenced,
                                .home = spec->home,
                                .interval_ms = conf->writeback_interval_ms,
-                               .bytes = conf->writeback_bytes};
+                               .bytes = conf->writeback_bytes,
+                               .slots = &conf->writeback_slots[loop_index(vm)]};
 
     if (!vm_at_one_place(spec))
         return;

@@ -26,6 +26,7 @@ edge_ram=256M
 edge_loops=0
 edge_journal=1G
 edge_store='' # more lines for the store section
+edge_writeback='' # and for write-back's
 
 edge_conf() {
     pki_make
@@ -54,6 +55,9 @@ journal {
 }
 store {
     $edge_store
+}
+writeback {
+    $edge_writeback
 }
 control {
     listen = "127.0.0.1:7261"

@@ -19,7 +19,7 @@
 
 static const char part[] = "writeback";
 
-enum { TICK_MS = 200, REST_MIN_MS = 500, REST_MAX_MS = 30000, ASK_MS = 15000 };
+enum { TICK_MS = 200, REST_MIN_MS = 500, REST_MAX_MS = 30000, ASK_MS = 15000, OUTAGE_MS = 600000 };
 
 static void next_step(struct writeback *wb);
 
@@ -215,7 +215,7 @@ static bool is_due(const struct writeback *wb)
     uint64_t live, objects;
     unsigned n;
 
-    if ((wb->alarm && !wb->damaged) || !wb->attached)
+    if ((wb->alarm && !wb->damaged) || !wb->attached || !peer_up(wb->conf.peer))
         return false;
     if (!TAILQ_EMPTY(&wb->waits))
         return true;
@@ -341,12 +341,27 @@ static void watch_ages(struct writeback *wb)
         wb->next_since_ns = now;
 }
 
+/* A stage holds memory and objects of the store: not for the whole of an outage. */
+static void watch_link(struct writeback *wb)
+{
+    uint64_t now = loop_now_ns(wb->conf.loop);
+
+    if (peer_up(wb->conf.peer))
+        wb->down_since_ns = 0;
+    else if (!wb->down_since_ns)
+        wb->down_since_ns = now;
+    else if (now - wb->down_since_ns >= wb->conf.outage_ms * UINT64_C(1000000) && wb->step >= WB_BEGINNING &&
+             wb->step <= WB_ENDING)
+        give_up(wb);
+}
+
 static void on_tick(struct timer *t)
 {
     struct writeback *wb = container_of(t, struct writeback, tick);
 
     timer_set_ms(&wb->tick, TICK_MS);
     watch_ages(wb);
+    watch_link(wb);
     wb_metrics_show(wb);
     if (wb->step == WB_APPLYING && !wb->giving_up && !wb->peeking && peer_up(wb->conf.peer))
         peek(wb);
@@ -475,6 +490,8 @@ struct writeback *writeback_new(const struct writeback_conf *conf)
     TAILQ_INIT(&wb->waits);
     TAILQ_INIT(&wb->detaches);
     TAILQ_INIT(&wb->clears);
+    if (!wb->conf.outage_ms)
+        wb->conf.outage_ms = OUTAGE_MS;
     wb->rest_ms = REST_MIN_MS;
     wb->overdue = vmlog_last(conf->log) > map_state(conf->map)->applied;
     wb->must_ask = true;

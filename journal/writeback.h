@@ -40,6 +40,8 @@ struct writeback_conf {
     bool home;            /* detached: on-prem is told nothing until writeback_attach() */
     unsigned interval_ms; /* at most so long between two cuts */
     uint64_t bytes;       /* committed and not applied: begins before its time */
+    unsigned outage_ms;   /* what is being sent is given up when the link was down for so long; 0: 10 min */
+    unsigned *slots;      /* the loop's: how many VMs may still begin to send (some 25 MiB each); or NULL */
     /* The source disks are at this cut now (again at start, when on-prem told). May be NULL. */
     void (*applied)(void *arg, uint64_t cut);
     void *arg;

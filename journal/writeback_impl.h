@@ -134,13 +134,15 @@ struct writeback {
     struct why why;         /* of the alarm, or of the last failure */
     uint64_t rest_until_ns; /* after a failure */
     unsigned rest_ms;
+    uint64_t down_since_ns; /* the link; 0: it is up */
 
     /* ages of what the source disks lack */
     bool overdue;                     /* since before the start */
     uint64_t since_ns, next_since_ns; /* of what is behind `applied`, behind `target`; 0: nothing */
 
     /* the stage */
-    bool holding;
+    bool holding; /* upkeep is held, */
+    bool slotted; /* and a slot taken */
     uint64_t target, instant_ms, began_ns;
     uint64_t took_ns; /* the last one, until on-prem had all of it */
     unsigned tries;

@@ -21,6 +21,13 @@ enum { TRIES = 3 };
 
 static void begin(struct writeback *wb);
 
+static void give_slot(struct writeback *wb)
+{
+    if (wb->slotted)
+        ++*wb->conf.slots;
+    wb->slotted = false;
+}
+
 void wb_stage_end(struct writeback *wb)
 {
     wb_send_end(wb);
@@ -28,6 +35,7 @@ void wb_stage_end(struct writeback *wb)
     if (wb->holding)
         upkeep_release(wb->conf.upkeep);
     wb->holding = false;
+    give_slot(wb);
     wb->target = 0;
 }
 
@@ -87,6 +95,7 @@ static void on_ended(struct writeback *wb)
     wb->took_ns = loop_now_ns(wb->conf.loop) - wb->began_ns;
     wb_send_end(wb);
     wb_plan_close(&wb->plan);
+    give_slot(wb);
     wb_stage_wait_applied(wb, wb->target);
 }
 
@@ -224,6 +233,11 @@ static uint64_t wall_clock_ms(void)
 
 void wb_stage_begin(struct writeback *wb)
 {
+    if (wb->conf.slots && !*wb->conf.slots) /* the next tick looks again */
+        return;
+    if (wb->conf.slots)
+        --*wb->conf.slots;
+    wb->slotted = wb->conf.slots != NULL;
     wb_enter(wb, WB_COMMITTING);
     wb->began_ns = loop_now_ns(wb->conf.loop);
     wb->instant_ms = wall_clock_ms();

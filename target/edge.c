@@ -28,7 +28,10 @@
 
 static const char part[] = "edge";
 
-enum { COMMIT_OBJECTS = 6 /* log objects in memory, each loop */ };
+enum {
+    COMMIT_OBJECTS = 6 /* log objects in memory, each loop */,
+    WRITEBACK_VMS = 4 /* that send at once, too */
+};
 enum { LOOPS_MAX = 64, POOL_THREADS = 4, STOP_MS = 10000 };
 #define WRITEBACK_MIN_NS UINT64_C(1000000000)
 #define WRITEBACK_MAX_NS (1800 * WRITEBACK_MIN_NS)
@@ -43,6 +46,7 @@ struct edge {
     struct ram *rams[LOOPS_MAX];
     struct store *stores[LOOPS_MAX];
     struct commit_slots slots[LOOPS_MAX];
+    unsigned writeback_slots[LOOPS_MAX];
     unsigned nloops;
     struct worker *worker;
     char *spool;
@@ -146,6 +150,7 @@ static int open_stores(struct edge *e, struct why *why)
         return why_set(why, -errno, "cannot make the directory %s: %s", e->spool, strerror(errno));
     for (unsigned i = 0; i < e->nloops; i++) {
         commit_slots_init(&e->slots[i], COMMIT_OBJECTS);
+        e->writeback_slots[i] = WRITEBACK_VMS;
         e->stores[i] = store_open(e->loops[i], &conf, why);
         if (!e->stores[i])
             return -EINVAL;
@@ -203,6 +208,7 @@ static int open_vms(struct edge *e, struct why *why)
                             .rams = e->rams,
                             .stores = e->stores,
                             .slots = e->slots,
+                            .writeback_slots = e->writeback_slots,
                             .worker = e->worker,
                             .spool = e->spool,
                             .nloops = e->nloops,

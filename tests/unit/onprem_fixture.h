@@ -405,25 +405,38 @@ static inline struct link *onprem_link(struct onprem *o, bool site)
     return link;
 }
 
-static inline void onprem_up(struct onprem *o)
+/* The WAN is cut. */
+static inline void onprem_cut(struct onprem *o)
 {
-    CLEANUP_FREE char *address = NULL;
+    pthread_mutex_lock(&o->lock);
+    for (unsigned i = 0; i < o->nmuted; i++)
+        link_reply(&o->muted[i], -ECANCELED, NULL, NULL, 0);
+    o->nmuted = o->mute = 0;
+    if (o->waiting)
+        link_reply(&o->waiting, -ECANCELED, NULL, NULL, 0);
+    pthread_mutex_unlock(&o->lock);
+    link_free(&o->site);
+}
+
+static inline void onprem_heal(struct onprem *o)
+{
+    CLEANUP_FREE char *address = xasprintf("127.0.0.1:%u", link_port(o->edge));
     struct why why;
 
-    o->edge = onprem_link(o, false);
     o->site = onprem_link(o, true);
-    o->peer = link_peer(o->edge, "dc1");
-    address = xasprintf("127.0.0.1:%u", link_port(o->edge));
     CHECK(link_dial(o->site, link_peer(o->site, "edge-a"), address, 2, &why) == 0);
+}
+
+static inline void onprem_up(struct onprem *o)
+{
+    o->edge = onprem_link(o, false);
+    o->peer = link_peer(o->edge, "dc1");
+    onprem_heal(o);
 }
 
 static inline void onprem_down(struct onprem *o)
 {
-    for (unsigned i = 0; i < o->nmuted; i++)
-        link_reply(&o->muted[i], -ECANCELED, NULL, NULL, 0);
-    if (o->waiting)
-        link_reply(&o->waiting, -ECANCELED, NULL, NULL, 0);
-    link_free(&o->site);
+    onprem_cut(o);
     link_free(&o->edge);
 }
 

@@ -19,6 +19,7 @@ struct site {
     struct writeback_conf conf;
     struct writeback_wait wait, leave;
     struct writeback_status status;
+    unsigned slots;
     sem_t done, left, down; /* of wait, of leave; the edge is down */
 };
 
@@ -118,6 +119,8 @@ static struct site *site_new(enum wb_policy policy)
     s->conf.policy = policy;
     s->conf.interval_ms = 3600000;
     s->conf.bytes = UINT64_MAX;
+    s->slots = 1;
+    s->conf.slots = &s->slots;
     edge_up(s);
     return s;
 }
@@ -125,6 +128,7 @@ static struct site *site_new(enum wb_policy policy)
 static void site_free(struct site *s)
 {
     edge_down(s);
+    assert_int_equal(s->slots, 1);
     onprem_free(s->o);
     worker_free(&s->worker);
     world_free(s->w);
@@ -480,6 +484,38 @@ static void cloud_persist_sends_nothing_unless_asked(void **state)
     site_free(s);
 }
 
+/* A short outage is waited for with what was sent; a long one is not. */
+static void an_outage_in_the_midst_of_it(void **state)
+{
+    static const uint8_t steps[] = {PROTO_WB_BEGIN, PROTO_WB_OFFER, PROTO_WB_END, PROTO_WB_APPLIED};
+    struct site *s = site_new(WB_WRITE_BACK);
+
+    (void)state;
+    for (unsigned i = 0; i < 2 * sizeof steps; i++) {
+        bool longer = i >= sizeof steps;
+        unsigned begun = s->o->calls[PROTO_WB_BEGIN];
+
+        if (i == sizeof steps) {
+            edge_down(s);
+            s->conf.outage_ms = 1;
+            edge_up(s);
+        }
+        random_puts(s->w, 150, i * 1000);
+        ONPREM_SET(s->o, s->o->mute = steps[i % sizeof steps]);
+        now_begin(s);
+        UNTIL(s, s->o->nmuted > 0);
+        onprem_do(s->o, onprem_cut);
+        if (longer && steps[i % sizeof steps] != PROTO_WB_APPLIED)
+            UNTIL_STATUS(s, st->step == WRITEBACK_IDLE && !st->link_up && *st->why.text);
+        onprem_do(s->o, onprem_heal);
+        assert_int_equal(now_end(s), 0);
+        expect_home(s);
+        if (!longer && steps[i] == PROTO_WB_OFFER)
+            assert_int_equal(s->o->calls[PROTO_WB_BEGIN], begun + 1);
+    }
+    site_free(s);
+}
+
 static void set_policy(struct fixture *f, void *arg)
 {
     struct site *s = arg;
@@ -714,6 +750,7 @@ int main(void)
         cmocka_unit_test(another_history_at_on_prem),
         cmocka_unit_test(cloud_persist_sends_nothing_unless_asked),
         cmocka_unit_test(early_enough),
+        cmocka_unit_test(an_outage_in_the_midst_of_it),
         cmocka_unit_test(when_it_is_time),
         cmocka_unit_test(a_change_of_mind),
         cmocka_unit_test(cloud_persist_from_now_on),
