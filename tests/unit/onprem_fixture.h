@@ -285,6 +285,9 @@ static inline void onprem_answer(struct onprem *o, struct link_request *r)
     } else if (type == PROTO_WB_APPLIED) {
         struct wb_head h;
 
+        if (o->waiting) /* of an edge that has been restarted */
+            link_reply(&o->waiting, -ECANCELED, NULL, NULL, 0);
+
         CHECK(wb_get_head(r->body, r->len, &h) == 0);
         if (o->state.applied >= h.target)
             onprem_reply(r, 0, NULL, onprem_state(o));
