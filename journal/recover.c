@@ -155,20 +155,27 @@ static int load_checkpoint(struct recovery *r, uint64_t cut, struct why *why)
     return err;
 }
 
+/* Without a checkpoint the log begins at its first object, or behind what was thrown away. */
+static void begin_without(struct recovery *r)
+{
+    r->result->state = (struct map_state){.committed = r->conf->floor, .last = r->conf->floor};
+}
+
 static int begin(struct recovery *r, struct why *why)
 {
     struct found f = {0};
     int err = find_checkpoints(r, &f, why);
 
+    begin_without(r);
     for (unsigned i = f.n; i-- > 0 && !err;) {
-        if (f.cuts[i] > r->conf->through)
+        if (f.cuts[i] > r->conf->through || f.cuts[i] <= r->conf->floor)
             continue;
         err = load_checkpoint(r, f.cuts[i], why);
         if (err == 0)
             break;
         if (err != -ENOENT && err != -EBADMSG && err != -ENOTSUP)
             break;
-        memset(&r->result->state, 0, sizeof r->result->state);
+        begin_without(r);
         err = map_delete(r->conf->journal, r->conf->id, why);
     }
     free(f.cuts);
@@ -397,7 +404,11 @@ int recover_vm(const struct recover_conf *conf, struct recover_result *result, s
     int err;
 
     memset(result, 0, sizeof *result);
-    err = begin(&r, why);
+    err = conf->through < conf->floor ? why_set(why, -ENOENT,
+                                                "VM %s cannot go back to record %" PRIu64
+                                                ": what it wrote up to %" PRIu64 " was discarded",
+                                                conf->vm, conf->through, conf->floor)
+                                      : begin(&r, why);
     STEP("recover.checkpoint", "the newest good checkpoint is loaded");
     if (!err)
         err = map_open(&r.map, conf->journal, conf->id, conf->vm, why);

@@ -17,6 +17,7 @@ struct recover_conf {
     uint8_t id[VMLOG_ID_BYTES];
     const char *vm;          /* for the log */
     uint64_t epoch, since;   /* vmobj.h: objects from `since` on with an older epoch do not count */
+    uint64_t floor;          /* what was written up to there was thrown away (discard.h); 0: nothing was */
     uint64_t through;        /* at most to this cut; UINT64_MAX: the newest */
     const atomic_bool *stop; /* may be NULL */
     /* A sentence for the operator, as it goes: what is missing or damaged, where it ended. May be NULL. */
@@ -33,7 +34,7 @@ struct recover_result {
     bool damaged;        /* something did not open */
 };
 
-/* 0; -ENOENT: the store has nothing of this VM; -EBADMSG, -ECANCELED, -EIO with why. */
+/* 0; -ENOENT: the store has nothing of this VM, or `through` was thrown away; -EBADMSG, -ECANCELED, -EIO with why. */
 int recover_vm(const struct recover_conf *, struct recover_result *, struct why *);
 /* After -ENOENT of a recovery to the newest cut: is it a VM whose first commit was never finished, if it was
  * begun? Then its source disks are its only cut, and recover_clear_beyond makes room for the log to begin

@@ -15,6 +15,7 @@ struct history {
     struct world *w;
     uint8_t *model[CUTS + 1]; /* as of cut i */
     uint64_t seq[CUTS + 1];
+    uint64_t floor; /* thrown away up to there */
 };
 
 static inline void play(struct history *h, unsigned i)

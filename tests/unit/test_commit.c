@@ -85,6 +85,31 @@ static void an_edge_that_has_the_entry_ends_it(void **state)
     world_free(w);
 }
 
+static void take_back(struct fixture *f, void *arg)
+{
+    struct world *w = arg;
+
+    (void)f;
+    w->wait.done = on_committed;
+    commit_now(w->commit, &w->wait);
+    commit_cancel(w->commit, &w->wait);
+    commit_cancel(w->commit, &w->wait);
+}
+
+static void who_waits_can_be_taken_back(void **state)
+{
+    struct world *w = world_new();
+
+    (void)state;
+    random_puts(w, 10, 0);
+    on_loop(w->f, take_back, w);
+    wait_done(w);
+    assert_int_equal(w->status, -ECANCELED);
+    assert_int_equal(commit_and_wait(w), 0);
+    expect_store(w);
+    world_free(w);
+}
+
 static void at_its_age(void **state)
 {
     struct world *w = world_new();
@@ -124,6 +149,7 @@ int main(void)
         cmocka_unit_test(what_the_store_has_already_is_adopted),
         cmocka_unit_test(another_edge_ends_it),
         cmocka_unit_test(an_edge_that_has_the_entry_ends_it),
+        cmocka_unit_test(who_waits_can_be_taken_back),
         cmocka_unit_test(at_its_age),
         cmocka_unit_test(at_its_size),
     };

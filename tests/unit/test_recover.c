@@ -4,6 +4,7 @@
  */
 #include "recover_fixture.h"
 
+#include "discard.h"
 #include "upkeep.h"
 
 /* An edge whose disks are gone, and the store as it is. */
@@ -13,7 +14,8 @@ static struct recover_result recover(struct history *h, uint64_t through, int ex
     struct fixture *f = w->f;
     struct recover_result result;
     struct aead_key master;
-    struct recover_conf conf = {.store = NULL, .master = &master, .vm = "vm", .through = through};
+    struct recover_conf conf = {
+        .store = NULL, .master = &master, .vm = "vm", .floor = h->floor, .through = through};
 
     memset(master.bytes, 9, sizeof master.bytes);
     memcpy(conf.id, f->id, sizeof conf.id);
@@ -159,6 +161,58 @@ static void an_old_object_put_back_is_noticed(void **state)
     r = recover(h, UINT64_MAX, 0);
     assert_true(r.state.committed <= h->seq[2]);
     assert_true(r.beyond > 0);
+    history_free(h);
+}
+
+static void what_was_discarded_stays_away(void **state)
+{
+    struct history *h = history_new(4, 2);
+    struct world *w = h->w;
+    struct recover_result r;
+    struct why why;
+
+    (void)state;
+    h->floor = h->seq[4];
+    r = recover(h, UINT64_MAX, 0); /* with all its objects and a checkpoint still there */
+    assert_int_equal(r.state.committed, h->floor);
+    assert_int_equal(r.objects, 0);
+    memset(w->f->model, 0, AREA * 512);
+    expect_store(w);
+    recover(h, h->seq[3], -ENOENT);
+
+    r = recover(h, UINT64_MAX, 0);
+    random_puts(w, 60, 90000);
+    assert_int_equal(commit_and_wait(w), 0);
+    expect_store(w);
+    CLEANUP_FREE char *count =
+        xasprintf("test $(find '%s' -type f -path '*/map/*' | wc -l) -ge 2", w->store_dir);
+    assert_int_equal(system(count), 0);
+    assert_int_equal(discard_objects(w->store, w->f->id, h->floor, NULL, &why), 0);
+    CLEANUP_FREE char *none =
+        xasprintf("test $(find '%s' -type f -path '*/map/*' | wc -l) = 0", w->store_dir);
+    assert_int_equal(system(none), 0);
+    expect_store(w); /* what was written afterwards is there */
+    r = recover(h, UINT64_MAX, 0);
+    assert_true(r.objects > 0);
+    expect_store(w);
+    history_free(h);
+}
+
+static void an_edge_that_stays_forgets_what_is_discarded(void **state)
+{
+    struct history *h = history_new(3, 2);
+    struct world *w = h->w;
+    uint64_t live, bytes;
+    unsigned objects;
+    struct why why;
+
+    (void)state;
+    for (int again = 0; again < 2; again++) {
+        assert_int_equal(discard_map(w->map, h->seq[3], &why), 0);
+        map_sums(w->map, &live, &bytes, &objects);
+        assert_int_equal(live + bytes + objects, 0);
+        assert_int_equal(map_state(w->map)->last, h->seq[3]);
+    }
     history_free(h);
 }
 
@@ -409,6 +463,8 @@ int main(void)
         cmocka_unit_test(a_damaged_object_ends_it_there),
         cmocka_unit_test(a_damaged_checkpoint_is_passed_over),
         cmocka_unit_test(an_old_object_put_back_is_noticed),
+        cmocka_unit_test(what_was_discarded_stays_away),
+        cmocka_unit_test(an_edge_that_stays_forgets_what_is_discarded),
         cmocka_unit_test(nothing_is_said_to_be_nothing),
         cmocka_unit_test(a_first_cut_that_never_ended_is_nothing),
         cmocka_unit_test(a_log_without_its_beginning_is_not_nothing),
