@@ -12,9 +12,11 @@
 #include "link.h"
 #include "proto.h"
 #include "upkeep.h"
+#include "vm_status.h"
 #include "volume.h"
 #include "writeback.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
@@ -42,6 +44,21 @@ struct vm_spec {
     enum wb_policy storage; /* write-back or cloud-persist */
     bool paused;            /* write-back is */
     bool home;              /* it runs on-prem: nobody may log in here, nothing is held there */
+    uint64_t floor;         /* what was written up to this SEQ and is not on-prem was thrown away */
+    uint64_t task;          /* vm_verb.h: the last that changed this; 0: none did */
+};
+
+/* Who may log in. */
+enum vm_shut {
+    VM_OPEN,
+    VM_HOME, /* nobody: it runs on-prem; nothing of it is open here */
+    VM_BUSY  /* nobody for now: it is on its way home or here, or what it wrote is being thrown away */
+};
+/* What is said to its initiators. */
+enum vm_going {
+    VM_GONE,   /* it is being deleted: log out; the connection is closed soon */
+    VM_ASKED,  /* log out, please */
+    VM_DROPPED /* log out; the connection is closed soon */
 };
 
 struct vm {
@@ -59,14 +76,23 @@ struct vm {
     atomic_uint sessions; /* for status and placing */
     atomic_uint refs;     /* the catalog's and one for each session */
     atomic_bool deleting; /* sessions must close, new logins are refused */
+    atomic_int shut;      /* enum vm_shut; set on the main loop */
     atomic_uint capacity_generation; /* raised when a disk grew: sessions raise a unit attention */
 
-    struct { /* private to vm.c */
+    struct { /* private to vm*.c */
         TAILQ_ENTRY(vm) entry;
         struct vms *vms;
+        struct vm_verb *verb; /* main loop: what is being done with it, or NULL */
+        struct {              /* vm_status.c */
+            pthread_mutex_t lock;
+            struct timer timer; /* of vm->loop */
+            struct vm_status last;
+        } seen;
         struct task task;
         unsigned volumes_left;
         void (*closed)(struct vm *);
+        void (*emptied)(void *arg); /* set by vm_empty() */
+        void *emptied_arg;
         void (*deleted)(void *arg, int status, const struct why *);
         void *deleted_arg;
         struct work work;
@@ -107,8 +133,8 @@ struct vms_conf {
     unsigned writeback_interval_ms;
     uint64_t writeback_bytes;
     const char *iqn_prefix; /* "iqn.2026-11.org.isthmus" : IQN of a VM is prefix:name */
-    /* On vm->loop, when a VM is being deleted or was fenced: log its sessions out (target). May be NULL. */
-    void (*going)(struct vm *);
+    /* On vm->loop: log its sessions out (target). May be NULL. */
+    void (*going)(struct vm *, enum vm_going);
     const char *tiers; /* "" or extra tiers between journal and onprem, as "delay:50ms" */
 };
 
@@ -138,7 +164,8 @@ void vms_create(struct vms *, const struct vm_spec *,
 void vms_recover(struct vms *, const char *name, uint64_t through,
                  void (*tell)(void *arg, const char *sentence),
                  void (*done)(void *arg, int status, unsigned recovered, const struct why *), void *arg);
-/* Main loop. -EBUSY with why while an initiator is logged in and !force. Deletes its log too. */
+/* Main loop. -EBUSY with why while an initiator is logged in and !force, or while something is being done with
+ * the VM (vm_verb.h). Deletes its log too. */
 void vms_delete(struct vms *, const char *name, bool force,
                 void (*done)(void *arg, int status, const struct why *), void *arg);
 /* Main loop. */

@@ -5,6 +5,7 @@
  */
 #include "vm_life.h"
 #include "check.h"
+#include "discard.h"
 #include "mem.h"
 #include "onprem.h"
 #include "ram.h"
@@ -25,23 +26,6 @@ enum { MOVE_DEAD_PERSIST = 33, MOVE_DEAD_WRITE_BACK = 75 };
 /* A lone miss fetches 16 KiB; a stream is followed at most 8 MiB ahead. */
 static const struct readahead_limits readahead_limits = {.miss_blocks = 4, .max_blocks = 2048};
 
-struct vm *vm_new(struct vms *vms, const struct vm_spec *spec)
-{
-    struct vm *vm = xcalloc(1, sizeof *vm);
-    unsigned least = 0;
-
-    for (unsigned i = 1; i < vms->conf.nloops; i++)
-        if (vms->pinned[i] < vms->pinned[least])
-            least = i;
-    vms->pinned[least]++;
-    vms_begin(vms);
-    vm->spec = *spec;
-    vm->loop = vms->conf.loops[least];
-    vm->in.vms = vms;
-    atomic_init(&vm->refs, 1);
-    return vm;
-}
-
 static unsigned loop_index(const struct vm *vm)
 {
     unsigned i = 0;
@@ -51,12 +35,32 @@ static unsigned loop_index(const struct vm *vm)
     return i;
 }
 
+struct vm *vm_new(struct vms *vms, const struct vm_spec *spec, const struct vm *like)
+{
+    struct vm *vm = xcalloc(1, sizeof *vm);
+    unsigned least = like ? loop_index(like) : 0;
+
+    for (unsigned i = 1; i < vms->conf.nloops && !like; i++)
+        if (vms->pinned[i] < vms->pinned[least])
+            least = i;
+    vms->pinned[least]++;
+    vms_begin(vms);
+    vm->spec = *spec;
+    vm->loop = vms->conf.loops[least];
+    vm->in.vms = vms;
+    atomic_init(&vm->refs, 1);
+    atomic_init(&vm->shut, spec->home ? VM_HOME : VM_OPEN);
+    pthread_mutex_init(&vm->in.seen.lock, NULL);
+    return vm;
+}
+
 void vm_free(struct vm *vm)
 {
     struct vms *vms = vm->in.vms;
 
     vms->pinned[loop_index(vm)]--;
     vm_spec_wipe(&vm->spec);
+    pthread_mutex_destroy(&vm->in.seen.lock);
     free(vm);
     vms_end(vms);
 }
@@ -68,6 +72,8 @@ int vm_open_log(struct vm *vm, struct why *why)
 
     if (rc == 0)
         rc = map_open(&vm->map, journal, vm->spec.id, vm->spec.name, why);
+    if (rc == 0 && map_state(vm->map)->committed < vm->spec.floor)
+        rc = discard_map(vm->map, vm->spec.floor, why);
     if (rc == 0)
         cut_resume(vm->log, map_state(vm->map)->committed);
     return rc;
@@ -117,7 +123,7 @@ static void on_fenced(void *arg, const struct why *why)
     (void)why;
     atomic_store(&vm->fenced, true);
     if (vm->in.vms->conf.going)
-        vm->in.vms->conf.going(vm);
+        vm->in.vms->conf.going(vm, VM_GONE);
 }
 
 static void on_committed(void *arg, uint64_t cut)
@@ -127,6 +133,7 @@ static void on_committed(void *arg, uint64_t cut)
     (void)cut;
     if (vm->upkeep)
         upkeep_look(vm->upkeep);
+    vm_status_look(vm);
 }
 
 static void start_commit(struct vm *vm)
@@ -218,6 +225,7 @@ int vm_open_volumes(struct vm *vm, struct why *why)
     if (rc == 0) {
         start_commit(vm);
         start_writeback(vm);
+        vm_status_start(vm);
     }
     return rc;
 }
@@ -276,6 +284,7 @@ static void on_close(struct task *t)
 {
     struct vm *vm = container_of(t, struct vm, in.task);
 
+    vm_status_stop(vm);
     vm->in.volumes_left = 1;
     for (unsigned lun = 0; lun < vm->spec.ndisks; lun++)
         if (vm->volumes[lun]) {

@@ -40,8 +40,8 @@ void vms_admission_end(struct vms *);
 /* Main loop: gives up on every creation under way. */
 void vms_cancel_creations(struct vms *);
 
-/* A VM in memory, one reference, pinned to a loop; nothing opened. */
-struct vm *vm_new(struct vms *, const struct vm_spec *);
+/* A VM in memory, one reference, pinned to a loop (that of `like`, if not NULL); nothing opened. */
+struct vm *vm_new(struct vms *, const struct vm_spec *, const struct vm *like);
 void vm_free(struct vm *); /* closed or never opened */
 
 /* All disks are at one on-prem daemon: only then can a cut be written back. */
@@ -67,5 +67,9 @@ struct vm_store vm_store_of(struct vms *);
 
 /* Main loop: a VM is open; from now on it is found. */
 void vms_insert(struct vm *);
+/* Main loop: asks for the disks' sizes again. */
+void vms_refresh(struct vm *);
+/* Main loop: another takes its place, and its catalog's reference is the caller's to drop. */
+void vms_replace(struct vm *, struct vm *by);
 
 #endif

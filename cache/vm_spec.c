@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FORMAT = 1, SECRET_MIN = 12 };
+enum { FORMAT = 2, SECRET_MIN = 12 };
 
 /* RFC 3722 leaves few characters; upper case is folded by initiators, so it is refused here. */
 static bool iqn_ok(const char *iqn)
@@ -84,11 +84,12 @@ char *vm_spec_to_json(const struct vm_spec *s, bool deleting)
                                                      "sectors", (json_int_t)d->sectors, "block_bytes",
                                                      (int)d->block_bytes)) == 0);
     }
-    o = json_pack("{si ss ss ss ss ss ss ss sb sI sI si sb sb so}", "format", FORMAT, "name", s->name, "iqn",
-                  s->iqn, "id", id, "chap_user", s->chap_user, "chap_secret", s->chap_secret, "mutual_user",
-                  s->mutual_user, "mutual_secret", s->mutual_secret, "deleting", deleting, "epoch",
-                  (json_int_t)s->epoch, "since", (json_int_t)s->since, "storage", (int)s->storage, "paused",
-                  s->paused, "home", s->home, "disks", disks);
+    o = json_pack("{si ss ss ss ss ss ss ss sb sI sI sI sI si sb sb so}", "format", FORMAT, "name", s->name,
+                  "iqn", s->iqn, "id", id, "chap_user", s->chap_user, "chap_secret", s->chap_secret,
+                  "mutual_user", s->mutual_user, "mutual_secret", s->mutual_secret, "deleting", deleting,
+                  "epoch", (json_int_t)s->epoch, "since", (json_int_t)s->since, "floor", (json_int_t)s->floor,
+                  "task", (json_int_t)s->task, "storage", (int)s->storage, "paused", s->paused, "home",
+                  s->home, "disks", disks);
     CHECK(o);
     text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS);
     CHECK(text);
@@ -148,19 +149,20 @@ int vm_spec_from_json(const char *text, size_t n, struct vm_spec *s, bool *delet
     const char *name = "?", *iqn, *id, *cu, *cs, *mu, *ms;
     json_t *o = json_loadb(text, n, 0, NULL), *disks;
     int format = 0, gone, storage, paused, home, rc = -EBADMSG;
-    json_int_t epoch, since;
+    json_int_t epoch, since, floor = 0, task = 0;
 
     memset(s, 0, sizeof *s);
     if (json_unpack(o, "{si ss}", "format", &format, "name", &name) == 0 && format > FORMAT)
         rc = why_set(why, -EBADMSG, "VM %s is described in format %d, this isthmus-edge knows up to %d", name,
                      format, FORMAT);
-    else if (json_unpack(o, "{ss ss ss ss ss ss ss sb sI sI si sb sb so}", "name", &name, "iqn", &iqn, "id",
-                         &id, "chap_user", &cu, "chap_secret", &cs, "mutual_user", &mu, "mutual_secret", &ms,
-                         "deleting", &gone, "epoch", &epoch, "since", &since, "storage", &storage, "paused",
-                         &paused, "home", &home, "disks", &disks) < 0 ||
+    else if (json_unpack(o, "{ss ss ss ss ss ss ss sb sI sI s?I s?I si sb sb so}", "name", &name, "iqn", &iqn,
+                         "id", &id, "chap_user", &cu, "chap_secret", &cs, "mutual_user", &mu, "mutual_secret",
+                         &ms, "deleting", &gone, "epoch", &epoch, "since", &since, "floor", &floor, "task",
+                         &task, "storage", &storage, "paused", &paused, "home", &home, "disks", &disks) < 0 ||
              (storage != WB_WRITE_BACK && storage != WB_CLOUD_PERSIST) || epoch < 0 || since < 0 ||
-             take_id(id, s->id) < 0 || take_disks(disks, s) < 0 || !take(s->name, sizeof s->name, name) ||
-             !take(s->iqn, sizeof s->iqn, iqn) || !take(s->chap_user, sizeof s->chap_user, cu) ||
+             floor < 0 || take_id(id, s->id) < 0 || take_disks(disks, s) < 0 ||
+             !take(s->name, sizeof s->name, name) || !take(s->iqn, sizeof s->iqn, iqn) ||
+             !take(s->chap_user, sizeof s->chap_user, cu) ||
              !take(s->chap_secret, sizeof s->chap_secret, cs) ||
              !take(s->mutual_user, sizeof s->mutual_user, mu) ||
              !take(s->mutual_secret, sizeof s->mutual_secret, ms))
@@ -169,6 +171,8 @@ int vm_spec_from_json(const char *text, size_t n, struct vm_spec *s, bool *delet
         *deleting = gone;
         s->epoch = (uint64_t)epoch;
         s->since = (uint64_t)since;
+        s->floor = (uint64_t)floor;
+        s->task = (uint64_t)task;
         s->storage = storage == WB_WRITE_BACK ? WB_WRITE_BACK : WB_CLOUD_PERSIST;
         s->paused = paused;
         s->home = home;

@@ -100,7 +100,8 @@ int vm_store_change(const struct vm_store *s, const struct vm_spec *spec, struct
     free(found);
     if (err)
         return err;
-    if (v.epoch != spec->epoch || memcmp(v.writer, s->writer, sizeof v.writer) != 0)
+    if ((v.epoch != spec->epoch && v.epoch + 1 != spec->epoch) ||
+        memcmp(v.writer, s->writer, sizeof v.writer) != 0)
         return why_set(why, -ESTALE, "another edge has taken VM %s over", spec->name);
     return put(s, spec, STORE_IF_MATCH, etag, why);
 }

@@ -19,7 +19,8 @@ struct vm_store {
 
 /* Puts the entry of a new VM. -EEXIST: there is one. */
 int vm_store_create(const struct vm_store *, const struct vm_spec *, struct why *);
-/* Changes it, if it is still this edge's: -ESTALE with why when another edge has taken the VM over. */
+/* Changes it (to the next epoch, too), if it is still this edge's: -ESTALE with why when another edge has
+ * taken the VM over. */
 int vm_store_change(const struct vm_store *, const struct vm_spec *, struct why *);
 /* Takes the VM over: epoch one higher than what was found (`since` is the caller's). -ESTALE: somebody else
  * did so meanwhile. etag: of what vm_store_get found. */

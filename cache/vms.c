@@ -68,6 +68,16 @@ void vms_insert(struct vm *vm)
     pthread_mutex_unlock(&vms->lock);
 }
 
+void vms_replace(struct vm *vm, struct vm *by)
+{
+    struct vms *vms = vm->in.vms;
+
+    pthread_mutex_lock(&vms->lock);
+    TAILQ_INSERT_AFTER(&vms->list, vm, by, in.entry);
+    TAILQ_REMOVE(&vms->list, vm, in.entry);
+    pthread_mutex_unlock(&vms->lock);
+}
+
 static void vms_remove(struct vm *vm)
 {
     struct vms *vms = vm->in.vms;
@@ -106,7 +116,12 @@ static void on_closed_for_deletion(struct vm *vm)
 
 static void on_closed(struct vm *vm)
 {
-    vm_free(vm);
+    void (*emptied)(void *arg) = vm->in.emptied;
+    void *arg = vm->in.emptied_arg;
+
+    if (emptied)
+        emptied(arg);
+    vm_free(vm); /* last: whoever waits for the catalog's end waits for this */
 }
 
 static void on_last_reference(struct task *t)
@@ -129,7 +144,7 @@ static void on_going(struct task *t)
     struct vm *vm = container_of(t, struct vm, in.task);
 
     if (vm->in.vms->conf.going)
-        vm->in.vms->conf.going(vm);
+        vm->in.vms->conf.going(vm, VM_GONE);
     vm_unref(vm); /* the catalog's reference */
 }
 
@@ -178,7 +193,7 @@ void vms_delete(struct vms *vms, const char *name, bool force,
     struct vm *vm = vms_find(vms, name);
     unsigned sessions = vm ? atomic_load(&vm->sessions) : 0;
 
-    if (!vm || (sessions && !force)) {
+    if (!vm || vm->in.verb || (sessions && !force)) {
         struct refusal *r = xcalloc(1, sizeof *r);
 
         r->task.run = on_refusal;
@@ -186,6 +201,9 @@ void vms_delete(struct vms *vms, const char *name, bool force,
         r->arg = arg;
         if (!vm)
             r->status = why_set(&r->why, -ENOENT, "there is no VM %s", name);
+        else if (vm->in.verb)
+            r->status =
+                why_set(&r->why, -EBUSY, "a task works on VM %s: cancel it or wait for its end", name);
         else
             r->status = why_set(&r->why, -EBUSY, "VM %s has %u session(s): log its initiator out, or force",
                                 name, sessions);
@@ -217,7 +235,7 @@ static void on_finished_off(void *arg, int status, const struct why *why)
 /* It was being deleted when the process ended: goes on once the loops run. */
 static void finish_off(struct vms *vms, const struct vm_spec *spec)
 {
-    struct vm *vm = vm_new(vms, spec);
+    struct vm *vm = vm_new(vms, spec, NULL);
 
     atomic_store(&vm->deleting, true);
     vm->in.deleted = on_finished_off;
@@ -243,12 +261,17 @@ static int open_entry(void *arg, const char *key, const void *value, size_t n)
         rc = vm_spec_check(&spec, o->why);
     if (rc)
         return rc;
-    vm = vm_new(o->vms, &spec);
-    rc = vm_open_log(vm, o->why);
-    if (rc == 0)
+    vm = vm_new(o->vms, &spec, NULL);
+    if (!spec.home)
+        rc = vm_open_log(vm, o->why);
+    if (rc == 0 && !spec.home)
         rc = vm_open_volumes(vm, o->why);
     if (rc == 0) {
-        log_info(spec.name, "open: %u disk(s), log at %lu, %s", spec.ndisks, vmlog_last(vm->log), spec.iqn);
+        if (spec.home)
+            log_info(spec.name, "runs on-prem: %u disk(s), %s", spec.ndisks, spec.iqn);
+        else
+            log_info(spec.name, "open: %u disk(s), log at %lu, %s", spec.ndisks, vmlog_last(vm->log),
+                     spec.iqn);
         vms_insert(vm);
     }
     vm_spec_wipe(&spec);

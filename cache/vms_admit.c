@@ -57,6 +57,10 @@ static void ask(struct admission_round *r, struct asked *a, uint8_t *bytes)
     store_wait(conf->stores[0], &q, &r->vms->stop);
     a->why = q.why;
     a->status = vmobj_judge(&conf->master, &mine, q.status, bytes, q.len, &a->why);
+    if (a->status == -ESTALE && a->vm->spec.floor && a->vm->spec.since == a->vm->spec.floor + 1) {
+        mine.epoch--; /* a discard was noted here, and not there any more: its task goes on with that */
+        a->status = vmobj_judge(&conf->master, &mine, q.status, bytes, q.len, &a->why);
+    }
 }
 
 static void round_run(struct work *w)

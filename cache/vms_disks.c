@@ -1,15 +1,15 @@
 /* cache/vms_disks.c - what the on-prem daemons say about the VMs' disks: at creation, and when one grows.
  *
- * A creation asks for each disk's size (DISK_STAT), writes the catalog, reads the (empty) log, builds the
+ * A creation asks for each disk's size, writes the catalog, reads the (empty) log, builds the
  * volumes on the VM's loop, and answers. It gives up when the on-prem daemon does not answer in time: nobody
  * is using the VM yet, and the person who asked is waiting.
  */
 #include "check.h"
 #include "log.h"
 #include "mem.h"
-#include "ram.h"
 #include "step.h"
 #include "vm_life.h"
+#include "vm_sizes.h"
 #include "vm_spec.h"
 
 #include <errno.h>
@@ -26,9 +26,7 @@ struct vms_creation {
     struct vms *vms;
     struct vm_spec spec;
     struct vm *vm;
-    unsigned disk; /* being asked for */
-    bool asking;   /* the call is out */
-    struct link_call call;
+    struct vm_sizes sizes;
     struct timer timeout;
     struct work work;
     struct task task;
@@ -105,75 +103,30 @@ static void saved(struct work *w)
     loop_post(c->vm->loop, &c->task);
 }
 
-static void ask_next(struct vms_creation *c);
-
-/* Larger blocks than the source's can be served, smaller ones cannot. */
-static int check_blocks(const struct vm_disk *d, const struct proto_stat *stat, struct why *why)
+/* It gives up when the daemon does not answer in time. */
+static void on_sizes(struct vm_sizes *s)
 {
-    if (d->block_bytes && d->block_bytes < stat->block_bytes)
-        return why_set(why, -EINVAL, "disk %s:%s has blocks of %u bytes, which cannot be served as %u",
-                       d->onprem, d->disk, stat->block_bytes, d->block_bytes);
-    if (d->block_bytes && stat->bytes % d->block_bytes)
-        return why_set(why, -EINVAL, "disk %s:%s is not a whole number of blocks of %u bytes", d->onprem,
-                       d->disk, d->block_bytes);
-    return 0;
-}
+    struct vms_creation *c = container_of(s, struct vms_creation, sizes);
+    const struct vm_disk *d = &c->spec.disks[s->disk];
 
-static void on_stat(struct link_call *call)
-{
-    struct vms_creation *c = container_of(call, struct vms_creation, call);
-    struct vm_disk *d = &c->spec.disks[c->disk];
-    struct proto_stat stat;
-
-    c->asking = false;
     timer_stop(&c->timeout);
-    buf_unref(&call->body);
-    c->status = call->status;
-    if (call->status == -ECANCELED)
+    c->status = s->status;
+    c->why = s->why;
+    if (c->status == -ECANCELED)
         why_set(&c->why, 0, "disk %s:%s: no answer from an on-prem daemon named %s within %d s", d->onprem,
                 d->disk, d->onprem, STAT_TIMEOUT_MS / 1000);
-    else if (call->status)
-        c->why = call->why;
-    else if (proto_get_stat(call->reply->data, call->reply->len, &stat) < 0 || stat.bytes < SECTOR_BYTES ||
-             stat.bytes / BLOCK_BYTES >= RAM_DISK_BLOCKS_MAX)
-        c->status = why_set(&c->why, -EPROTO, "disk %s:%s: %s gave no usable description of it", d->onprem,
-                            d->disk, d->onprem);
-    else
-        c->status = check_blocks(d, &stat, &c->why);
-    buf_unref(&call->reply);
     if (c->status) {
         finish(c);
         return;
     }
-    if (!d->block_bytes)
-        d->block_bytes = stat.block_bytes;
-    d->sectors = stat.bytes / SECTOR_BYTES;
-    c->disk++;
-    ask_next(c);
-}
-
-static void ask_next(struct vms_creation *c)
-{
-    if (c->disk < c->spec.ndisks) {
-        const struct vm_disk *d = &c->spec.disks[c->disk];
-
-        c->call = (struct link_call){.type = PROTO_DISK_STAT,
-                                     .class = LINK_CONTROL,
-                                     .body = proto_put_stat_call(d->disk),
-                                     .done = on_stat};
-        timer_set_ms(&c->timeout, STAT_TIMEOUT_MS);
-        c->asking = true;
-        link_call(link_peer(c->vms->conf.link, d->onprem), &c->call);
-        return;
-    }
-    c->vm = vm_new(c->vms, &c->spec);
+    c->vm = vm_new(c->vms, &c->spec, NULL);
     c->work = (struct work){.run = save, .done = saved};
     worker_do(c->vms->conf.worker, c->vms->conf.main, &c->work);
 }
 
 static void on_timeout(struct timer *t)
 {
-    link_call_cancel(&container_of(t, struct vms_creation, timeout)->call);
+    vm_sizes_cancel(&container_of(t, struct vms_creation, timeout)->sizes);
 }
 
 void vms_cancel_creations(struct vms *vms)
@@ -181,8 +134,7 @@ void vms_cancel_creations(struct vms *vms)
     struct vms_creation *c;
 
     TAILQ_FOREACH (c, &vms->creating, entry)
-        if (c->asking)
-            link_call_cancel(&c->call);
+        vm_sizes_cancel(&c->sizes);
 }
 
 static int check_unique(struct vms *vms, const struct vm_spec *spec, struct why *why)
@@ -232,7 +184,9 @@ void vms_create(struct vms *vms, const struct vm_spec *spec,
         loop_post(vms->conf.main, &c->task);
         return;
     }
-    ask_next(c);
+    c->sizes = (struct vm_sizes){.spec = &c->spec, .done = on_sizes};
+    timer_set_ms(&c->timeout, STAT_TIMEOUT_MS);
+    vm_sizes_ask(&c->sizes, vms->conf.link);
 }
 
 /* --- a disk of another size --- */
@@ -301,7 +255,7 @@ void vms_disk_changed(struct vms *vms, struct peer *peer, const struct proto_sta
     struct vm *vm;
 
     TAILQ_FOREACH (vm, &vms->list, in.entry)
-        for (unsigned lun = 0; lun < vm->spec.ndisks; lun++) {
+        for (unsigned lun = 0; lun < vm->spec.ndisks && vm->volumes[lun]; lun++) {
             const struct vm_disk *d = &vm->spec.disks[lun];
             uint64_t sectors = stat->bytes / d->block_bytes * (d->block_bytes / SECTOR_BYTES);
 
@@ -339,24 +293,33 @@ static void on_refreshed(struct link_call *call)
     free(r);
 }
 
+static void refresh(struct vms *vms, const struct vm *vm, unsigned lun)
+{
+    struct refresh *r = xcalloc(1, sizeof *r);
+
+    r->vms = vms;
+    r->peer = link_peer(vms->conf.link, vm->spec.disks[lun].onprem);
+    r->vm = xstrdup(vm->spec.name);
+    r->call = (struct link_call){.type = PROTO_DISK_STAT,
+                                 .class = LINK_CONTROL,
+                                 .body = proto_put_stat_call(vm->spec.disks[lun].disk),
+                                 .done = on_refreshed};
+    link_call(r->peer, &r->call);
+}
+
 void vms_peer_up(struct vms *vms, struct peer *peer)
 {
     struct vm *vm;
 
     TAILQ_FOREACH (vm, &vms->list, in.entry)
-        for (unsigned lun = 0; lun < vm->spec.ndisks; lun++) {
-            struct refresh *r;
+        for (unsigned lun = 0; lun < vm->spec.ndisks && vm->volumes[lun]; lun++)
+            if (strcmp(vm->spec.disks[lun].onprem, peer_name(peer)) == 0)
+                refresh(vms, vm, lun);
+}
 
-            if (strcmp(vm->spec.disks[lun].onprem, peer_name(peer)) != 0)
-                continue;
-            r = xcalloc(1, sizeof *r);
-            r->vms = vms;
-            r->peer = peer;
-            r->vm = xstrdup(vm->spec.name);
-            r->call = (struct link_call){.type = PROTO_DISK_STAT,
-                                         .class = LINK_CONTROL,
-                                         .body = proto_put_stat_call(vm->spec.disks[lun].disk),
-                                         .done = on_refreshed};
-            link_call(peer, &r->call);
-        }
+void vms_refresh(struct vm *vm)
+{
+    for (unsigned lun = 0; lun < vm->spec.ndisks; lun++)
+        if (peer_up(link_peer(vm->in.vms->conf.link, vm->spec.disks[lun].onprem)))
+            refresh(vm->in.vms, vm, lun);
 }

@@ -7,6 +7,7 @@
  * part is not in the catalog: its rows are removed when it is recovered again.
  */
 #include "check.h"
+#include "discard.h"
 #include "log.h"
 #include "mem.h"
 #include "recover.h"
@@ -103,6 +104,7 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
                              .vm = spec->name,
                              .epoch = spec->epoch,
                              .since = spec->since,
+                             .floor = spec->floor,
                              .through = r->through,
                              .stop = s->stop,
                              .tell = on_tell,
@@ -121,6 +123,7 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
         err = 0;
     if (!err) {
         spec->epoch++;
+        spec->task = 0; /* another edge counted its tasks */
         spec->since = result.state.committed + 1;
         STEP("recover.map", "the map is rebuilt");
         err = vm_store_take(s, spec, etag, why);
@@ -129,6 +132,8 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
     if (!err)
         err = recover_clear_beyond(&c, &result, why);
     STEP("recover.beyond", "objects behind the cut are gone");
+    if (!err && spec->floor)
+        err = discard_objects(s->store, spec->id, spec->floor, s->stop, why);
     if (!err)
         err = vm_save(vms, spec, false, why);
     STEP("recover.catalog", "the VM is in the catalog");
@@ -276,7 +281,12 @@ static void open_next(struct vms_recovery *r)
         end(r);
         return;
     }
-    r->vm = vm_new(r->vms, &r->specs[r->next]);
+    r->vm = vm_new(r->vms, &r->specs[r->next], NULL);
+    if (r->vm->spec.home) {
+        r->task.run = on_opened;
+        loop_post(r->vms->conf.main, &r->task);
+        return;
+    }
     r->work = (struct work){.run = open_run, .done = open_done};
     loop_work(r->vms->conf.main, &r->work);
 }

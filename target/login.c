@@ -208,6 +208,42 @@ static bool handle_ok(struct conn *c)
     return false;
 }
 
+/* Until the object store has said whose the VM is. */
+static void await(struct conn *c, const struct vm *vm)
+{
+    struct login *l = c->login;
+
+    if (!l->waiting)
+        log_peer(c->ctx, "login of %s to %s from %s waits for the object store", l->initiator, vm->spec.name,
+                 c->peer);
+    l->waiting = true;
+}
+
+/* Initiators give up a target that is not found, and try one again that cannot serve now: who starts the
+ * cloud VM while it runs on-prem shall see that at once, and a run-on-prem that is called off lets the
+ * initiator come back by itself. */
+static bool vm_admits(struct conn *c, struct vm *vm)
+{
+    enum vm_shut shut = (enum vm_shut)atomic_load(&vm->shut);
+
+    if (atomic_load(&vm->deleting))
+        login_fail(c, LOGIN_TARGET_REMOVED, "the VM is being deleted");
+    else if (atomic_load(&vm->fenced))
+        login_fail(c, LOGIN_TARGET_REMOVED, "another edge has taken the VM over");
+    else if (!atomic_load(&vm->admitted))
+        await(c, vm);
+    else if (shut == VM_HOME)
+        login_fail(c, LOGIN_NOT_FOUND, "the VM runs on-prem: isthmusctl run-in-cloud brings it here");
+    else if (shut == VM_BUSY)
+        login_fail(c, LOGIN_SERVICE_UNAVAILABLE, "a task keeps initiators out for now");
+    else if (session_count(c->shard, vm) >= c->target->conf.max_sessions_per_vm)
+        login_fail(c, LOGIN_OUT_OF_RESOURCES, "it has %u sessions, the most allowed",
+                   c->target->conf.max_sessions_per_vm);
+    else
+        return true;
+    return false;
+}
+
 /* On the loop where the session will be, with initiator and target known. */
 static void admit(struct conn *c)
 {
@@ -218,27 +254,9 @@ static void admit(struct conn *c)
     if (l->vm) {
         const struct vm_spec *spec = &l->vm->spec;
 
-        if (atomic_load(&l->vm->deleting)) {
-            login_fail(c, LOGIN_TARGET_REMOVED, "the VM is being deleted");
+        if (!vm_admits(c, l->vm))
             return;
-        }
-        if (atomic_load(&l->vm->fenced)) {
-            login_fail(c, LOGIN_TARGET_REMOVED, "another edge has taken the VM over");
-            return;
-        }
-        if (!atomic_load(&l->vm->admitted)) {
-            if (!l->waiting)
-                log_peer(c->ctx, "login of %s to %s from %s waits for the object store", l->initiator,
-                         spec->name, c->peer);
-            l->waiting = true;
-            return;
-        }
         l->waiting = false;
-        if (session_count(c->shard, l->vm) >= conf->max_sessions_per_vm) {
-            login_fail(c, LOGIN_OUT_OF_RESOURCES, "it has %u sessions, the most allowed",
-                       conf->max_sessions_per_vm);
-            return;
-        }
         a->user = spec->chap_user;
         a->secret = spec->chap_secret;
         a->mutual_user = spec->mutual_user;

@@ -464,7 +464,7 @@ void target_stop(struct target *t, void (*done)(void *arg), void *arg)
 
 /* The rest of target.h that looks at all of it. */
 
-void target_vm_going(struct vm *vm)
+void target_vm_going(struct vm *vm, enum vm_going how)
 {
     struct target *t;
 
@@ -472,7 +472,7 @@ void target_vm_going(struct vm *vm)
     LIST_FOREACH(t, &targets, entry)
     for (unsigned i = 0; t->conf.vms == vm->in.vms && i < t->conf.nloops; i++)
         if (t->shards[i].loop == vm->loop)
-            session_vm_going(&t->shards[i], vm);
+            session_vm_going(&t->shards[i], vm, how);
     pthread_mutex_unlock(&targets_lock);
 }
 

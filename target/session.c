@@ -102,11 +102,11 @@ static void on_going_timer(struct timer *t)
 
     while ((s = TAILQ_FIRST(&d->sessions))) {
         drop_tell(s->conn);
-        conn_close(s->conn, "VM %s is being deleted", d->name);
+        conn_close(s->conn, "VM %s %s", d->name, d->going ? "is being deleted" : "is not served now");
     }
 }
 
-void session_vm_going(struct shard *sh, struct vm *vm)
+void session_vm_going(struct shard *sh, struct vm *vm, enum vm_going how)
 {
     struct device *d;
     struct session *s, *next;
@@ -116,14 +116,16 @@ void session_vm_going(struct shard *sh, struct vm *vm)
             break;
     if (!d)
         return;
-    d->going = true;
-    if (!d->nsessions) {
+    d->going = how == VM_GONE;
+    if (d->going && !d->nsessions) {
         TAILQ_REMOVE(&sh->devices, d, entry);
         device_free(&d);
         return;
     }
-    timer_init(&d->going_timer, sh->loop, on_going_timer);
-    timer_set_ms(&d->going_timer, GOING_MS);
+    if (!d->going_timer.loop)
+        timer_init(&d->going_timer, sh->loop, on_going_timer);
+    if (how != VM_ASKED)
+        timer_set_ms(&d->going_timer, GOING_MS);
     for (s = TAILQ_FIRST(&d->sessions); s; s = next) {
         next = TAILQ_NEXT(s, peer);
         logout_ask(s->conn);

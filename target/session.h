@@ -106,7 +106,7 @@ void session_free(struct session **);
 struct session *session_find(struct shard *, struct vm *, uint16_t tsih);
 unsigned session_count(struct shard *, struct vm *);
 /* The VM is being deleted: asks its initiators to log out, and closes what is left after 2 seconds. */
-void session_vm_going(struct shard *, struct vm *);
+void session_vm_going(struct shard *, struct vm *, enum vm_going);
 
 /* A complete PDU in full feature phase: in order, held or dropped by CmdSN. */
 void session_pdu(struct conn *);

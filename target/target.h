@@ -50,8 +50,8 @@ void target_stop(struct target *, void (*done)(void *arg), void *arg);
 /* The port of portal number i, for "ADDR:0". */
 uint16_t target_port(const struct target *, unsigned i);
 
-/* On vm->loop: logs out the sessions of a VM that is being deleted (vms_conf.going). */
-void target_vm_going(struct vm *);
+/* On vm->loop: logs out the sessions of a VM (vms_conf.going); may come again. */
+void target_vm_going(struct vm *, enum vm_going);
 
 struct target_session {
     const char *initiator; /* its iSCSI name */

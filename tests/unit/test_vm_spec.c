@@ -17,7 +17,9 @@ static struct vm_spec good(void)
                         .iqn = "iqn.2026-11.org.isthmus:web-1",
                         .ndisks = 2,
                         .storage = WB_WRITE_BACK,
-                        .home = true};
+                        .home = true,
+                        .floor = 77,
+                        .task = 3};
 
     for (int i = 0; i < VMLOG_ID_BYTES; i++)
         s.id[i] = (uint8_t)(i * 16);
@@ -56,6 +58,8 @@ static void a_spec_comes_back_from_json(void **state)
     assert_int_equal(back.ndisks, 2);
     assert_int_equal(back.storage, WB_WRITE_BACK);
     assert_true(back.home);
+    assert_int_equal(back.floor, 77);
+    assert_int_equal(back.task, 3);
     assert_false(back.paused);
     assert_string_equal(back.disks[1].disk, "web-1-1");
     assert_int_equal(back.disks[1].sectors, (5ull << 40) + 1);
@@ -64,7 +68,7 @@ static void a_spec_comes_back_from_json(void **state)
 
 static void a_newer_or_damaged_entry_is_refused(void **state)
 {
-    static const char newer[] = "{\"format\":2,\"name\":\"web-1\"}",
+    static const char newer[] = "{\"format\":3,\"name\":\"web-1\"}",
                       damaged[] = "{\"format\":1,\"name\":\"web-1\"}";
     struct vm_spec s;
     struct why why;
@@ -72,7 +76,7 @@ static void a_newer_or_damaged_entry_is_refused(void **state)
 
     (void)state;
     assert_int_equal(vm_spec_from_json(newer, strlen(newer), &s, &deleting, &why), -EBADMSG);
-    assert_non_null(strstr(why.text, "format 2"));
+    assert_non_null(strstr(why.text, "format 3"));
     assert_int_equal(vm_spec_from_json(damaged, strlen(damaged), &s, &deleting, &why), -EBADMSG);
     assert_int_equal(vm_spec_from_json("[", 1, &s, &deleting, &why), -EBADMSG);
 }

@@ -1,0 +1,89 @@
+/* cache/vm_verb_impl.h - what the files of the verbs share. Not for others.
+ *
+ * A verb is a plan: steps one after the other. Up to its final step, which is the one that makes it so, it
+ * can be called off, or fail: then its `undo` is done. From the final step on what fails is tried again.
+ */
+#ifndef ISTHMUS_VM_VERB_IMPL_H
+#define ISTHMUS_VM_VERB_IMPL_H
+
+#include "vm_life.h"
+#include "vm_sizes.h"
+#include "vm_verb.h"
+
+struct verb_step {
+    const char *what; /* for people */
+    /* Ends with vm_verb_next(), now or later. */
+    void (*run)(struct vm_verb *);
+    void (*poll)(struct vm_verb *);      /* every VERB_TICK_MS; may be NULL */
+    void (*interrupt)(struct vm_verb *); /* it was called off, or the edge stops: end soon. May be NULL */
+};
+enum { VERB_TICK_MS = 200, VERB_STEPS_MAX = 12 };
+
+struct verb_plan {
+    void (*change)(struct vm_verb *, struct vm_spec *); /* what the final step, a save, changes */
+    const struct verb_plan *undo;
+    unsigned final;
+    struct verb_step steps[VERB_STEPS_MAX];
+};
+
+struct vm_verb {
+    struct vms *vms;
+    struct vm *vm; /* of the catalog; not to be touched once the edge stops */
+    struct vm_verb_ask ask;
+    const struct verb_plan *plan;
+    unsigned at;
+    bool cancelled, undoing, interrupted;
+    bool emptied;      /* nothing of the VM is open now */
+    uint64_t written;  /* the VM's last SEQ, with nobody writing any more */
+    uint64_t asked_ns; /* when initiators were last asked to log out */
+    uint64_t retry_ns; /* when the step is tried again; 0: it runs */
+    atomic_bool stop;  /* what waits for the store on the worker shall end */
+    struct vm_verb_report report;
+    struct vm_spec spec;     /* being saved */
+    struct vm_sizes sizes;   /* fills spec */
+    struct commit_wait wait; /* of vm->loop, as is */
+    bool waits;              /* this */
+    struct work work;
+    struct task task, going, interruption;
+    struct timer timer;
+    bool going_out, interruption_out; /* on vm->loop; the step's end waits for them */
+    bool ended;                       /* it has ended, with */
+    int ended_status;                 /* this */
+    int result;                       /* of the step's work, on whatever thread */
+    int status;
+    struct why why;
+    void (*done)(void *arg, int status, const struct why *);
+    void *arg;
+};
+
+/* The step has ended: 0, or -errno with v->why. */
+void vm_verb_next(struct vm_verb *, int status);
+/* It goes on waiting, for what the sentence says. */
+void vm_verb_wait(struct vm_verb *, const char *format, ...) __attribute__((format(printf, 2, 3)));
+bool vm_verb_stopping(const struct vm_verb *);
+/* Shall the step end before its time? */
+bool vm_verb_called_off(const struct vm_verb *);
+
+/* What a VM's verb does, as the VM is now. NULL: nothing is left to do. */
+const struct verb_plan *vm_verb_plan(const struct vm *, const struct vm_verb_ask *);
+
+/* The steps (vm_verb_steps.c). */
+void verb_shut_run(struct vm_verb *);  /* logins are refused, initiators asked to log out */
+void verb_quiet_run(struct vm_verb *); /* until nobody uses the VM */
+void verb_quiet_poll(struct vm_verb *);
+void verb_look_run(struct vm_verb *);  /* v->written */
+void verb_empty_run(struct vm_verb *); /* closes what is open */
+void verb_fill_run(struct vm_verb *);  /* opens it again */
+void verb_open_run(struct vm_verb *);  /* logins are allowed */
+void verb_stay_run(struct vm_verb *);  /* it is home as before */
+void verb_sizes_run(struct vm_verb *); /* on-prem is asked for the disks' sizes */
+void verb_sizes_interrupt(struct vm_verb *);
+void verb_save_run(struct vm_verb *);  /* the catalog, here and in the store */
+void verb_wipe_run(struct vm_verb *);  /* what was discarded leaves the journal */
+void verb_sweep_run(struct vm_verb *); /* and the store */
+void verb_flush_run(struct vm_verb *);
+void verb_flush_poll(struct vm_verb *);
+void verb_flush_interrupt(struct vm_verb *);
+void verb_store_interrupt(struct vm_verb *);
+
+#endif

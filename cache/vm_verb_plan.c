@@ -1,0 +1,153 @@
+/* cache/vm_verb_plan.c - the plans of the verbs: which steps, in which order.
+ *
+ * What holds a crash at any step together: the catalog's entry changes in one step, the final one. Before it
+ * a start finds the VM as it was, after it as it will be; the verb is asked for again and does what is left.
+ */
+#include "vm_verb_impl.h"
+
+static const struct verb_plan back_to_the_cloud = {
+    .steps = {{"opens the VM again", verb_fill_run, NULL, NULL},
+              {"lets initiators in", verb_open_run, NULL, NULL}},
+};
+
+static const struct verb_plan stays_home = {
+    .steps = {{"closes the VM", verb_empty_run, NULL, NULL}, {"stays on-prem", verb_stay_run, NULL, NULL}},
+};
+
+/* The log begins anew above everything that was ever written, with one number left out: a map whose cut is below
+ * the floor has still to be emptied. A new epoch, so that no late object of before counts. Nothing was written
+ * since the last time: nothing to do. */
+static void throw_away(struct vm_verb *v, struct vm_spec *spec)
+{
+    if (spec->floor == v->written)
+        return;
+    spec->floor = v->written + 1;
+    spec->since = spec->floor + 1;
+    spec->epoch++;
+}
+
+static const struct verb_plan discard = {
+    .change = throw_away,
+    .undo = &back_to_the_cloud,
+    .final = 4,
+    .steps = {{"asks initiators to log out", verb_shut_run, NULL, NULL},
+              {"waits for initiators", verb_quiet_run, verb_quiet_poll, NULL},
+              {"looks how far the log has come", verb_look_run, NULL, NULL},
+              {"closes the VM", verb_empty_run, NULL, NULL},
+              {"notes in the catalog what counts no more", verb_save_run, NULL, verb_store_interrupt},
+              {"opens the VM without it", verb_fill_run, NULL, NULL},
+              {"removes it from the object store", verb_sweep_run, NULL, verb_store_interrupt},
+              {"lets initiators in", verb_open_run, NULL, NULL}},
+};
+
+/* It was noted here before a crash: what is left. Initiators are kept out until the store has it, too. */
+static const struct verb_plan discarded = {
+    .final = 0,
+    .steps = {{"keeps initiators out", verb_shut_run, NULL, NULL},
+              {"notes in the catalog what counts no more", verb_save_run, NULL, verb_store_interrupt},
+              {"removes it from the object store", verb_sweep_run, NULL, verb_store_interrupt},
+              {"lets initiators in", verb_open_run, NULL, NULL}},
+};
+
+static void go_home(struct vm_verb *v, struct vm_spec *spec)
+{
+    if (v->ask.discard)
+        throw_away(v, spec);
+    spec->home = true;
+}
+
+static const struct verb_plan home_without = {
+    .change = go_home,
+    .undo = &back_to_the_cloud,
+    .final = 4,
+    .steps = {{"asks initiators to log out", verb_shut_run, NULL, NULL},
+              {"waits for initiators", verb_quiet_run, verb_quiet_poll, NULL},
+              {"looks how far the log has come", verb_look_run, NULL, NULL},
+              {"closes the VM", verb_empty_run, NULL, NULL},
+              {"notes in the catalog that it runs on-prem", verb_save_run, NULL, verb_store_interrupt},
+              {"removes what it wrote from the journal", verb_wipe_run, NULL, NULL},
+              {"removes what it wrote from the object store", verb_sweep_run, NULL, verb_store_interrupt}},
+};
+
+/* What was asked of the on-prem daemon meanwhile is in v->spec, and by now in the VM's. */
+static void come_here(struct vm_verb *v, struct vm_spec *spec)
+{
+    if (v->ask.storage)
+        spec->storage = v->ask.storage;
+    spec->paused = false;
+    spec->home = false;
+}
+
+static const struct verb_plan from_home = {
+    .change = come_here,
+    .undo = &stays_home,
+    .final = 2,
+    .steps = {{"asks on-prem how large the disks are", verb_sizes_run, NULL, verb_sizes_interrupt},
+              {"opens the VM", verb_fill_run, NULL, NULL},
+              {"notes in the catalog that it runs in the cloud", verb_save_run, NULL, verb_store_interrupt},
+              {"lets initiators in", verb_open_run, NULL, NULL}},
+};
+
+static void change_policy(struct vm_verb *v, struct vm_spec *spec)
+{
+    if (v->ask.kind == VERB_PAUSE || v->ask.kind == VERB_RESUME)
+        spec->paused = v->ask.kind == VERB_PAUSE;
+    else if (v->ask.storage)
+        spec->storage = v->ask.storage;
+}
+
+static const struct verb_plan policy = {
+    .change = change_policy,
+    .final = 0,
+    .steps = {{"notes in the catalog what is to be written back", verb_save_run, NULL, verb_store_interrupt}},
+};
+
+/* A run-in-cloud that a crash ended after its final step; or one of a VM that is here. */
+static const struct verb_plan already_here = {
+    .change = change_policy,
+    .final = 0,
+    .steps = {{"notes in the catalog what is to be written back", verb_save_run, NULL, verb_store_interrupt},
+              {"lets initiators in", verb_open_run, NULL, NULL}},
+};
+
+/* The same of a run-on-prem. */
+static const struct verb_plan already_home = {
+    .final = 0,
+    .steps = {{"notes in the catalog that it runs on-prem", verb_save_run, NULL, verb_store_interrupt},
+              {"removes what it wrote from the journal", verb_wipe_run, NULL, NULL},
+              {"removes what it wrote from the object store", verb_sweep_run, NULL, verb_store_interrupt}},
+};
+
+static const struct verb_plan flush = {
+    .final = 1,
+    .steps = {{"writes what the object store lacks", verb_flush_run, verb_flush_poll, verb_flush_interrupt}},
+};
+
+/* Its final step was done before a crash. What was written since is not its business. */
+static bool done_before(const struct vm *vm, const struct vm_verb_ask *ask)
+{
+    return ask->task && vm->spec.task == ask->task;
+}
+
+const struct verb_plan *vm_verb_plan(const struct vm *vm, const struct vm_verb_ask *ask)
+{
+    switch (ask->kind) {
+    case VERB_RUN_IN_CLOUD:
+        return vm->spec.home ? &from_home : &already_here;
+    case VERB_RUN_ON_PREM:
+        if (vm->spec.home)
+            return done_before(vm, ask) ? &already_home : NULL;
+        return &home_without;
+    case VERB_DISCARD:
+        return done_before(vm, ask) ? &discarded : &discard;
+    case VERB_FLUSH:
+        return &flush;
+    case VERB_STORAGE:
+    case VERB_PAUSE:
+    case VERB_RESUME:
+        return &policy;
+    case VERB_KINDS:
+        break;
+    }
+    return NULL;
+}
