@@ -8,19 +8,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define WAIT_HELP "  --no-wait                 do not wait for the task's end\n"
+#define STORAGE_HELP                                                                                         \
+    "  --storage write-back|cloud-persist   whether what it writes goes home (default: as it was)\n"
+
 static const struct command {
-    const char *words, *argument;
-    const char *options; /* letters of the option table that it takes besides the common ones */
+    const char *words, *argument; /* one word or two */
+    const char *options;          /* letters of the option table that it takes besides the common ones */
     int (*run)(const struct ctl *, struct why *);
     const char *summary, *help;
 } commands[] = {
-    {"vm create", "NAME", "dabcmB", ctl_vm_create, "make a VM from disks that stay on-prem",
+    {"vm create", "NAME", "dabcmBo", ctl_vm_create, "make a VM from disks that stay on-prem",
      "  --disk ONPREM:DISK        a disk of the on-prem daemon ONPREM; the first is LUN 0; may be repeated\n"
      "  --chap-user USER          the initiator must log in as USER\n"
      "  --chap-secret-file FILE   ... with the secret (12 to 255 bytes) in FILE, of mode 0600\n"
      "  --mutual-user USER        the target proves itself as USER (mutual CHAP)\n"
      "  --mutual-secret-file FILE\n"
-     "  --block-bytes 512|4096    logical blocks of the disks (default: as their sources have them)\n"},
+     "  --block-bytes 512|4096    logical blocks of the disks (default: as their sources have them)\n"
+     "  --storage write-back|cloud-persist   whether what it writes goes home (default: cloud-persist)\n"},
     {"vm list", NULL, "", ctl_vm_list, "list the VMs of the edge", ""},
     {"vm show", "NAME", "", ctl_vm_show, "show one VM: disks, sessions, hits by tier", ""},
     {"vm delete", "NAME", "f", ctl_vm_delete,
@@ -29,6 +34,24 @@ static const struct command {
     {"vm recover", "NAME", "u", ctl_vm_recover,
      "take a VM over from the object store ('*': all that are not here)",
      "  --cut N                   go back to the last cut at or before record N (default: the newest)\n"},
+    {"run-in-cloud", "NAME", "ow", ctl_run_in_cloud, "bring a VM that runs on-prem here",
+     STORAGE_HELP WAIT_HELP},
+    {"run-on-prem", "NAME", "fXw", ctl_run_on_prem, "send a VM home: nothing of it stays here",
+     "  --force                   initiators that do not log out are dropped\n"
+     "  --discard                 of a cloud-persist VM: throw away what it wrote in the cloud\n" WAIT_HELP},
+    {"vm storage", "NAME write-back|cloud-persist", "w", ctl_vm_storage,
+     "change whether what a VM writes goes home", WAIT_HELP},
+    {"vm flush", "NAME", "w", ctl_vm_flush, "bring what a VM wrote into the object store now", WAIT_HELP},
+    {"vm discard", "NAME", "fyw", ctl_vm_discard,
+     "throw away what a VM wrote in the cloud and is not on-prem",
+     "  --yes                     really\n"
+     "  --force                   initiators that do not log out are dropped\n" WAIT_HELP},
+    {"vm pause-writeback", "NAME", "w", ctl_vm_pause, "send nothing home until resume-writeback", WAIT_HELP},
+    {"vm resume-writeback", "NAME", "w", ctl_vm_resume, "send home again what the VM writes", WAIT_HELP},
+    {"task list", NULL, "", ctl_task_list, "list the tasks, the newest first", ""},
+    {"task show", "ID", "", ctl_task_show, "show one task", ""},
+    {"task cancel", "ID", "", ctl_task_cancel, "call a task off: its VM is as it was before", ""},
+    {"task wait", "ID", "", ctl_task_wait, "wait for the end of a task", ""},
     {"status", NULL, "", ctl_status, "show the edge: VMs, on-prem daemons, journal, memory", ""},
     {"store list", "[VM]", "g", ctl_store_list, "what the object store has of the VMs; no edge is asked",
      "  --config FILE             the edge's, for its store and key (default: /etc/isthmus/edge.conf)\n"},
@@ -78,6 +101,10 @@ static const struct option options[] = {
     {"block-bytes", required_argument, NULL, 'B'},
     {"force", no_argument, NULL, 'f'},
     {"cut", required_argument, NULL, 'u'},
+    {"storage", required_argument, NULL, 'o'},
+    {"discard", no_argument, NULL, 'X'},
+    {"yes", no_argument, NULL, 'y'},
+    {"no-wait", no_argument, NULL, 'w'},
     {"name", required_argument, NULL, 'n'},
     {"role", required_argument, NULL, 'r'},
     {"san", required_argument, NULL, 's'},
@@ -91,7 +118,7 @@ static void help_all(FILE *f)
 {
     fputs("usage: isthmusctl COMMAND [OPTIONS]\n\n", f);
     for (size_t i = 0; i < COMMANDS; i++)
-        fprintf(f, "  %-12s %-7s  %s\n", commands[i].words, commands[i].argument ? commands[i].argument : "",
+        fprintf(f, "  %-19s %-5s  %s\n", commands[i].words, commands[i].argument ? commands[i].argument : "",
                 commands[i].summary);
     fputs("\nisthmusctl COMMAND --help says more. Everywhere:\n", f);
     fputs(common_help, f);
@@ -175,8 +202,22 @@ static void take_option(struct ctl *ctl, const struct command *c, int letter, co
             misused(c, "'%s' is not the number of a record", value);
         ctl->cut = value;
         break;
+    case 'o':
+        if (strcmp(value, "write-back") != 0 && strcmp(value, "cloud-persist") != 0)
+            misused(c, "'%s' is not write-back or cloud-persist", value);
+        ctl->storage = value;
+        break;
     case 'f':
         ctl->force = true;
+        break;
+    case 'X':
+        ctl->discard = true;
+        break;
+    case 'y':
+        ctl->yes = true;
+        break;
+    case 'w':
+        ctl->no_wait = true;
         break;
     case 'n':
         ctl->name = value;
@@ -253,7 +294,7 @@ static const struct command *parse(int argc, char **argv, struct ctl *ctl)
             misused(NULL, "the option %s wants a value", argv[optind - 1]);
         } else if (n < 256) {
             values[n] = optarg;
-            letters[n++] = strchr("jSTCdabcmBfunrsDgx", letter);
+            letters[n++] = strchr("jSTCdabcmBfunrsDgxoXyw", letter);
         }
     }
     c = find(argv + optind, argc - optind, &used);

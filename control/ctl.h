@@ -15,14 +15,15 @@ enum { CTL_LIST_MAX = 64 };
 
 /* What the command line said; NULL, 0 or false where it said nothing. */
 struct ctl {
-    bool json, force;
+    bool json, force, discard, yes, no_wait;
     const char *server, *token_file, *cacert;
     const char *disks[CTL_LIST_MAX], *sans[CTL_LIST_MAX];
     unsigned ndisks, nsans;
     const char *chap_user, *chap_secret_file, *mutual_user, *mutual_secret_file;
     const char *name, *role;
     unsigned days, block_bytes;
-    const char *cut; /* digits */
+    const char *cut;     /* digits */
+    const char *storage; /* write-back or cloud-persist */
     const char *config, *base;
     const char *argument; /* the word after the command's own, if it takes one */
     const char *file;     /* and the second */
@@ -37,6 +38,17 @@ int ctl_vm_list(const struct ctl *, struct why *);
 int ctl_vm_show(const struct ctl *, struct why *);
 int ctl_vm_recover(const struct ctl *, struct why *);
 int ctl_vm_delete(const struct ctl *, struct why *);
+int ctl_run_in_cloud(const struct ctl *, struct why *);
+int ctl_run_on_prem(const struct ctl *, struct why *);
+int ctl_vm_discard(const struct ctl *, struct why *);
+int ctl_vm_flush(const struct ctl *, struct why *);
+int ctl_vm_pause(const struct ctl *, struct why *);
+int ctl_vm_resume(const struct ctl *, struct why *);
+int ctl_vm_storage(const struct ctl *, struct why *);
+int ctl_task_list(const struct ctl *, struct why *);
+int ctl_task_show(const struct ctl *, struct why *);
+int ctl_task_cancel(const struct ctl *, struct why *);
+int ctl_task_wait(const struct ctl *, struct why *);
 int ctl_status(const struct ctl *, struct why *);
 int ctl_store_list(const struct ctl *, struct why *);
 int ctl_store_verify(const struct ctl *, struct why *);

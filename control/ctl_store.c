@@ -190,6 +190,7 @@ static struct recover_conf recover_conf_of(struct opened *o, const struct vm_spe
                              .vm = spec->name,
                              .epoch = spec->epoch,
                              .since = spec->since,
+                             .floor = spec->floor,
                              .through = UINT64_MAX};
 
     memcpy(c.id, spec->id, sizeof c.id);

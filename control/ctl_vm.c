@@ -1,6 +1,7 @@
 /* control/ctl_vm.c - the commands that ask the edge, and their tables for people.
  */
 #include "ctl.h"
+#include "ctl_print.h"
 
 #include "conf.h"
 #include "mem.h"
@@ -13,19 +14,19 @@
 
 enum { SECRET_MAX = 256 };
 
-static const char *text_of(json_t *json, const char *key)
+const char *ctl_text(json_t *json, const char *key)
 {
     const char *text = json_string_value(json_object_get(json, key));
     return text ? text : "";
 }
 
-static json_int_t int_of(json_t *json, const char *key)
+json_int_t ctl_int(json_t *json, const char *key)
 {
     return json_integer_value(json_object_get(json, key));
 }
 
 /* "1.5G" */
-static const char *size_text(json_int_t bytes, char text[16])
+const char *ctl_size(json_int_t bytes, char text[16])
 {
     static const char units[] = " KMGTP";
     double n = (double)bytes;
@@ -41,7 +42,7 @@ static const char *size_text(json_int_t bytes, char text[16])
     return text;
 }
 
-static int dump(json_t *json)
+int ctl_dump(json_t *json)
 {
     json_dumpf(json, stdout, JSON_INDENT(2));
     putchar('\n');
@@ -49,7 +50,7 @@ static int dump(json_t *json)
     return 0;
 }
 
-static char *vm_path(const char *name, const char *more)
+char *ctl_vm_path(const char *name, const char *more)
 {
     char *quoted = curl_easy_escape(NULL, name, 0);
     char *path = xasprintf("/v1/vms/%s%s", quoted ? quoted : "", more);
@@ -89,6 +90,8 @@ int ctl_vm_create(const struct ctl *ctl, struct why *why)
     body = json_pack("{ss so}", "name", ctl->argument, "disks", disks);
     if (!body)
         return why_set(why, -EINVAL, "the name is not UTF-8");
+    if (ctl->storage)
+        json_object_set_new(body, "storage", json_string(ctl->storage));
     if (ctl->block_bytes)
         json_object_set_new(body, "block_bytes", json_integer(ctl->block_bytes));
     err = add_secret(body, "chap", ctl->chap_user, ctl->chap_secret_file, why);
@@ -100,8 +103,8 @@ int ctl_vm_create(const struct ctl *ctl, struct why *why)
     if (err)
         return err;
     if (ctl->json)
-        return dump(answer);
-    printf("VM %s is ready: %s\n", text_of(answer, "name"), text_of(answer, "iqn"));
+        return ctl_dump(answer);
+    printf("VM %s is ready: %s\n", ctl_text(answer, "name"), ctl_text(answer, "iqn"));
     json_decref(answer);
     return 0;
 }
@@ -116,11 +119,11 @@ static void print_vms(json_t *vms)
     json_array_foreach(vms, i, vm)
     {
         json_int_t bytes = 0;
-        json_array_foreach(json_object_get(vm, "disks"), j, disk) bytes += int_of(disk, "bytes");
-        printf("%-20s %5zu %7s %8zu %8s %6.1f ms  %s\n", text_of(vm, "name"),
-               json_array_size(json_object_get(vm, "disks")), size_text(bytes, size),
-               json_array_size(json_object_get(vm, "sessions")), size_text(int_of(vm, "wan_bytes"), wan),
-               json_number_value(json_object_get(vm, "read_p99_us")) / 1e3, text_of(vm, "iqn"));
+        json_array_foreach(json_object_get(vm, "disks"), j, disk) bytes += ctl_int(disk, "bytes");
+        printf("%-20s %5zu %7s %8zu %8s %6.1f ms  %s\n", ctl_text(vm, "name"),
+               json_array_size(json_object_get(vm, "disks")), ctl_size(bytes, size),
+               json_array_size(json_object_get(vm, "sessions")), ctl_size(ctl_int(vm, "wan_bytes"), wan),
+               json_number_value(json_object_get(vm, "read_p99_us")) / 1e3, ctl_text(vm, "iqn"));
     }
 }
 
@@ -132,10 +135,29 @@ int ctl_vm_list(const struct ctl *ctl, struct why *why)
     if (err)
         return err;
     if (ctl->json)
-        return dump(answer);
+        return ctl_dump(answer);
     print_vms(json_object_get(answer, "vms"));
     json_decref(answer);
     return 0;
+}
+
+/* How far what it wrote has come. */
+static void print_log(json_t *vm)
+{
+    json_t *log = json_object_get(vm, "log");
+    char size[16];
+
+    printf("  runs      %s\n  storage   %s%s\n",
+           json_is_true(json_object_get(vm, "home")) ? "on-prem" : "in the cloud", ctl_text(vm, "storage"),
+           json_is_true(json_object_get(vm, "paused")) ? ", write-back is paused" : "");
+    printf("  log       record %lld; in the object store to %lld, the rest %.1f s old, %s\n",
+           (long long)ctl_int(log, "written"), (long long)ctl_int(log, "committed"),
+           json_number_value(json_object_get(log, "store_lag_s")),
+           ctl_size(ctl_int(log, "pending_bytes"), size));
+    printf("  on-prem   to record %lld, lacks %s\n", (long long)ctl_int(log, "applied"),
+           ctl_size(ctl_int(log, "unapplied_bytes"), size));
+    if (*ctl_text(log, "trouble"))
+        printf("  TROUBLE   %s\n", ctl_text(log, "trouble"));
 }
 
 static void print_vm(json_t *vm)
@@ -145,39 +167,40 @@ static void print_vm(json_t *vm)
     size_t i;
     char size[16];
 
-    printf("VM %s\n  iqn       %s\n  loop      %s\n", text_of(vm, "name"), text_of(vm, "iqn"),
-           text_of(vm, "loop"));
-    if (strcmp(text_of(vm, "ownership"), "ours") != 0)
-        printf("  not served: %s\n", strcmp(text_of(vm, "ownership"), "lost") == 0
+    printf("VM %s\n  iqn       %s\n  loop      %s\n", ctl_text(vm, "name"), ctl_text(vm, "iqn"),
+           ctl_text(vm, "loop"));
+    if (strcmp(ctl_text(vm, "ownership"), "ours") != 0)
+        printf("  not served: %s\n", strcmp(ctl_text(vm, "ownership"), "lost") == 0
                                          ? "another edge has taken it over"
                                          : "the object store is waited for");
-    if (*text_of(vm, "chap_user"))
-        printf("  CHAP      user %s%s%s\n", text_of(vm, "chap_user"),
-               *text_of(vm, "mutual_user") ? ", mutual user " : "", text_of(vm, "mutual_user"));
+    print_log(vm);
+    if (*ctl_text(vm, "chap_user"))
+        printf("  CHAP      user %s%s%s\n", ctl_text(vm, "chap_user"),
+               *ctl_text(vm, "mutual_user") ? ", mutual user " : "", ctl_text(vm, "mutual_user"));
     json_array_foreach(json_object_get(vm, "disks"), i, item)
-        printf("  LUN %-4lld  %s  %s  naa.%s\n", (long long)int_of(item, "lun"), text_of(item, "source"),
-               size_text(int_of(item, "bytes"), size), text_of(item, "naa"));
+        printf("  LUN %-4lld  %s  %s  naa.%s\n", (long long)ctl_int(item, "lun"), ctl_text(item, "source"),
+               ctl_size(ctl_int(item, "bytes"), size), ctl_text(item, "naa"));
     json_array_foreach(json_object_get(vm, "sessions"), i, item) printf(
-        "  session   %s from %s, %lld s, %lld commands\n", text_of(item, "initiator"),
-        text_of(item, "address"), (long long)int_of(item, "age_s"), (long long)int_of(item, "commands"));
+        "  session   %s from %s, %lld s, %lld commands\n", ctl_text(item, "initiator"),
+        ctl_text(item, "address"), (long long)ctl_int(item, "age_s"), (long long)ctl_int(item, "commands"));
     json_object_foreach(json_object_get(vm, "tiers"), tier, item)
-        printf("  %-8s  %lld blocks hit, %lld missed\n", tier, (long long)int_of(item, "hit_blocks"),
-               (long long)int_of(item, "miss_blocks"));
-    printf("  WAN       %s\n  reads     p50 %.2f ms, p99 %.2f ms\n", size_text(int_of(vm, "wan_bytes"), size),
+        printf("  %-8s  %lld blocks hit, %lld missed\n", tier, (long long)ctl_int(item, "hit_blocks"),
+               (long long)ctl_int(item, "miss_blocks"));
+    printf("  WAN       %s\n  reads     p50 %.2f ms, p99 %.2f ms\n", ctl_size(ctl_int(vm, "wan_bytes"), size),
            json_number_value(json_object_get(vm, "read_p50_us")) / 1e3,
            json_number_value(json_object_get(vm, "read_p99_us")) / 1e3);
 }
 
 int ctl_vm_show(const struct ctl *ctl, struct why *why)
 {
-    CLEANUP_FREE char *path = vm_path(ctl->argument, "");
+    CLEANUP_FREE char *path = ctl_vm_path(ctl->argument, "");
     json_t *answer;
     int err = ctl_ask(ctl, "GET", path, NULL, &answer, why);
 
     if (err)
         return err;
     if (ctl->json)
-        return dump(answer);
+        return ctl_dump(answer);
     print_vm(answer);
     json_decref(answer);
     return 0;
@@ -185,15 +208,15 @@ int ctl_vm_show(const struct ctl *ctl, struct why *why)
 
 int ctl_vm_delete(const struct ctl *ctl, struct why *why)
 {
-    CLEANUP_FREE char *path = vm_path(ctl->argument, ctl->force ? "?force=1" : "");
+    CLEANUP_FREE char *path = ctl_vm_path(ctl->argument, ctl->force ? "?force=1" : "");
     json_t *answer;
     int err = ctl_ask(ctl, "DELETE", path, NULL, &answer, why);
 
     if (err)
         return err;
     if (ctl->json)
-        return dump(answer);
-    printf("VM %s is deleted\n", text_of(answer, "deleted"));
+        return ctl_dump(answer);
+    printf("VM %s is deleted\n", ctl_text(answer, "deleted"));
     json_decref(answer);
     return 0;
 }
@@ -213,10 +236,10 @@ int ctl_vm_recover(const struct ctl *ctl, struct why *why)
     if (err)
         return err;
     if (ctl->json)
-        return dump(answer);
+        return ctl_dump(answer);
     json_array_foreach(json_object_get(answer, "log"), i, sentence)
         printf("%s\n", json_string_value(sentence));
-    printf("%lld VM(s) recovered\n", (long long)int_of(answer, "recovered"));
+    printf("%lld VM(s) recovered\n", (long long)ctl_int(answer, "recovered"));
     json_decref(answer);
     return 0;
 }
@@ -231,20 +254,21 @@ int ctl_status(const struct ctl *ctl, struct why *why)
     if (err)
         return err;
     if (ctl->json)
-        return dump(answer);
+        return ctl_dump(answer);
     journal = json_object_get(answer, "journal");
     ram = json_object_get(answer, "ram");
-    printf("isthmus-edge %s, up %lld s\n", text_of(answer, "version"), (long long)int_of(answer, "uptime_s"));
-    printf("journal  %s of %s%s%s\n", size_text(int_of(journal, "bytes"), used),
-           size_text(int_of(journal, "max_bytes"), max),
+    printf("isthmus-edge %s, up %lld s\n", ctl_text(answer, "version"),
+           (long long)ctl_int(answer, "uptime_s"));
+    printf("journal  %s of %s%s%s\n", ctl_size(ctl_int(journal, "bytes"), used),
+           ctl_size(ctl_int(journal, "max_bytes"), max),
            json_is_true(json_object_get(journal, "throttled")) ? ", filling: writes are slowed down" : "",
            json_is_true(json_object_get(journal, "failed")) ? ", its disk refuses: writes wait" : "");
-    printf("memory   %s of %s\n", size_text(int_of(ram, "used_bytes"), used),
-           size_text(int_of(ram, "max_bytes"), max));
+    printf("memory   %s of %s\n", ctl_size(ctl_int(ram, "used_bytes"), used),
+           ctl_size(ctl_int(ram, "max_bytes"), max));
     json_array_foreach(json_object_get(answer, "peers"), i, peer) printf(
-        "on-prem  %s %s, round trip %.1f ms, %s received\n", text_of(peer, "name"),
+        "on-prem  %s %s, round trip %.1f ms, %s received\n", ctl_text(peer, "name"),
         json_is_true(json_object_get(peer, "up")) ? "up" : "DOWN",
-        json_number_value(json_object_get(peer, "rtt_ms")), size_text(int_of(peer, "bytes_received"), used));
+        json_number_value(json_object_get(peer, "rtt_ms")), ctl_size(ctl_int(peer, "bytes_received"), used));
     print_vms(json_object_get(answer, "vms"));
     json_decref(answer);
     return 0;

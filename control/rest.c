@@ -21,9 +21,11 @@ static struct {
     const char *path;
     void (*handler)(struct rest *, struct http_request *);
 } const control_routes[] = {
-    {HTTP_GET, "/v1/status", rest_status},      {HTTP_GET, "/v1/vms", rest_vms_list},
-    {HTTP_POST, "/v1/vms", rest_vm_create},     {HTTP_GET, "/v1/vms/*", rest_vm_show},
-    {HTTP_DELETE, "/v1/vms/*", rest_vm_delete}, {HTTP_POST, "/v1/recover", rest_recover},
+    {HTTP_GET, "/v1/status", rest_status},          {HTTP_GET, "/v1/vms", rest_vms_list},
+    {HTTP_POST, "/v1/vms", rest_vm_create},         {HTTP_GET, "/v1/vms/*", rest_vm_show},
+    {HTTP_DELETE, "/v1/vms/*", rest_vm_delete},     {HTTP_POST, "/v1/vms/*", rest_vm_verb},
+    {HTTP_GET, "/v1/tasks", rest_tasks_list},       {HTTP_GET, "/v1/tasks/*", rest_task_show},
+    {HTTP_DELETE, "/v1/tasks/*", rest_task_cancel}, {HTTP_POST, "/v1/recover", rest_recover},
 };
 
 enum { CONTROL_ROUTES = sizeof(control_routes) / sizeof(control_routes[0]) };
@@ -119,6 +121,11 @@ void rest_stop(struct rest **rest)
     free((*rest)->portal);
     free(*rest);
     *rest = NULL;
+}
+
+bool rest_stopped(void)
+{
+    return !gates[0].rest;
 }
 
 void rest_reply(struct http_request *r, int code, json_t *json)

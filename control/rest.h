@@ -10,11 +10,13 @@
 #include "http.h"
 #include "ram.h"
 #include "target.h"
+#include "tasks.h"
 
 struct rest;
 
 struct rest_conf { /* strings are copied */
     struct vms *vms;
+    struct tasks *tasks;
     struct link *link;
     struct journal *journal;
     struct target *target;

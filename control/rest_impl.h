@@ -27,8 +27,18 @@ void rest_vms_list(struct rest *, struct http_request *);
 void rest_vm_create(struct rest *, struct http_request *);
 void rest_vm_show(struct rest *, struct http_request *);
 void rest_vm_delete(struct rest *, struct http_request *);
+void rest_vm_verb(struct rest *, struct http_request *);
+void rest_tasks_list(struct rest *, struct http_request *);
+void rest_task_show(struct rest *, struct http_request *);
+void rest_task_cancel(struct rest *, struct http_request *);
 void rest_status(struct rest *, struct http_request *);
 void rest_boot(struct rest *, struct http_request *);
+
+/* "write-back", "cloud-persist"; false: it is neither. */
+bool rest_storage_of(const char *name, enum wb_policy *);
+const char *rest_storage_name(enum wb_policy);
+/* For an answer that comes when struct rest may be gone. */
+bool rest_stopped(void);
 
 /* Everything about a VM that may be shown. */
 json_t *rest_vm_json(struct rest *, struct vm *);

@@ -85,23 +85,42 @@ static const char *ownership(const struct vm *vm)
     return atomic_load(&vm->admitted) ? "ours" : "unknown";
 }
 
+/* How far what it wrote has come. */
+static void add_state(json_t *json, struct vm *vm)
+{
+    struct vm_status s;
+    json_t *state;
+
+    vm_status(vm, &s);
+    state = json_pack("{sI sI sI sI sf sI ss}", "written", (json_int_t)s.written, "committed",
+                      (json_int_t)s.committed, "applied", (json_int_t)s.applied, "pending_bytes",
+                      (json_int_t)s.pending_bytes, "store_lag_s", (double)s.store_lag_ns / 1e9,
+                      "unapplied_bytes", (json_int_t)s.unapplied_bytes, "trouble", s.store_why.text);
+    json_object_set_new(json, "storage", json_string(rest_storage_name(vm->spec.storage)));
+    json_object_set_new(json, "home", json_boolean(vm->spec.home));
+    json_object_set_new(json, "paused", json_boolean(vm->spec.paused));
+    json_object_set_new(json, "log", state);
+}
+
 json_t *rest_vm_json(struct rest *rest, struct vm *vm)
 {
     const struct vm_spec *spec = &vm->spec;
     struct session_list sessions = {spec->name, json_array()};
-    json_t *disks = json_array();
+    json_t *disks = json_array(), *json;
 
     for (unsigned i = 0; i < spec->ndisks; i++)
         json_array_append_new(disks, disk_json(vm, i));
     if (rest->conf.target)
         target_each_session(rest->conf.target, add_session, &sessions);
-    return json_pack("{ss ss ss so so ss ss ss sb so sI sf sf}", "name", spec->name, "iqn", spec->iqn,
-                     "ownership", ownership(vm), "disks", disks, "sessions", sessions.list, "chap_user",
-                     spec->chap_user, "mutual_user", spec->mutual_user, "loop",
-                     vm->loop ? vm->loop->name : "", "deleting", (int)atomic_load(&vm->deleting), "tiers",
-                     tiers_json(spec->name), "wan_bytes",
-                     (json_int_t)sum_of("isthmus_onprem_reply_bytes_total", "vm", spec->name), "read_p50_us",
-                     read_us(spec->name, 0.5), "read_p99_us", read_us(spec->name, 0.99));
+    json =
+        json_pack("{ss ss ss so so ss ss ss sb so sI sf sf}", "name", spec->name, "iqn", spec->iqn,
+                  "ownership", ownership(vm), "disks", disks, "sessions", sessions.list, "chap_user",
+                  spec->chap_user, "mutual_user", spec->mutual_user, "loop", vm->loop ? vm->loop->name : "",
+                  "deleting", (int)atomic_load(&vm->deleting), "tiers", tiers_json(spec->name), "wan_bytes",
+                  (json_int_t)sum_of("isthmus_onprem_reply_bytes_total", "vm", spec->name), "read_p50_us",
+                  read_us(spec->name, 0.5), "read_p99_us", read_us(spec->name, 0.99));
+    add_state(json, vm);
+    return json;
 }
 
 struct vm_list {

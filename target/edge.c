@@ -1,9 +1,9 @@
 /* target/edge.c - who starts whom:
  *
- *   pool ► journal ► loops, rams, stores ► link ► VMs (catalog) ► loops run ► target ► http, rest
+ *   pool ► journal ► loops, rams, stores ► link ► VMs (catalog) ► tasks ► loops run ► target ► http, rest
  *   and then the store is asked whose the VMs are
  *
- * and edge_stop() goes back: target (initiators logged out), VMs, link, http, then the main loop ends.
+ * and edge_stop() goes back: target (initiators logged out), VMs, tasks, link, http, then the main loop ends.
  */
 #include "edge.h"
 #include "check.h"
@@ -16,6 +16,7 @@
 #include "rest.h"
 #include "store_conf.h"
 #include "target.h"
+#include "tasks.h"
 #include "tier_wrap.h"
 #include "vm.h"
 
@@ -54,6 +55,7 @@ struct edge {
     uint8_t writer[LOGOBJ_WRITER_BYTES];
     struct link *link;
     struct vms *vms;
+    struct tasks *tasks;
     struct target *target;
     struct http *http, *control;
     struct rest *rest;
@@ -236,6 +238,14 @@ static int open_vms(struct edge *e, struct why *why)
     return rc ? rc : vms_open(&e->vms, &conf, why);
 }
 
+/* Before initiators come: what had not ended may keep them out. */
+static int open_tasks(struct edge *e, struct why *why)
+{
+    struct tasks_conf conf = {.vms = e->vms, .journal = e->journal, .main = e->main};
+
+    return tasks_open(&e->tasks, &conf, why);
+}
+
 static int start_target(struct edge *e, struct why *why)
 {
     struct target_conf conf = {
@@ -260,6 +270,7 @@ static bool healthy(void *arg, struct why *why)
 static int start_http(struct edge *e, struct why *why)
 {
     struct rest_conf conf = {.vms = e->vms,
+                             .tasks = e->tasks,
                              .link = e->link,
                              .journal = e->journal,
                              .target = e->target,
@@ -315,6 +326,8 @@ int edge_start(struct edge **out, struct loop *main, cfg_t *cfg, struct why *why
         rc = open_link(e, why);
     if (rc == 0)
         rc = open_vms(e, why);
+    if (rc == 0)
+        rc = open_tasks(e, why);
     if (rc)
         return rc;
     for (unsigned i = 0; i < e->nloops; i++)
@@ -331,7 +344,7 @@ int edge_start(struct edge **out, struct loop *main, cfg_t *cfg, struct why *why
     return rc;
 }
 
-static void on_vms_closed(void *arg)
+static void on_tasks_closed(void *arg)
 {
     struct edge *e = arg;
 
@@ -342,6 +355,13 @@ static void on_vms_closed(void *arg)
     for (unsigned i = 0; i < e->nloops; i++)
         loop_stop(e->loops[i]);
     loop_stop(e->main);
+}
+
+static void on_vms_closed(void *arg)
+{
+    struct edge *e = arg;
+
+    tasks_close(e->tasks, on_tasks_closed, e);
 }
 
 static void on_target_stopped(void *arg)

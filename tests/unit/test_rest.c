@@ -3,6 +3,7 @@
  * stand-ins here, so that each answer of theirs can be had at will. */
 #include "check.h"
 #include "conf.h"
+#include "fake_verbs.h"
 #include "mem.h"
 #include "metric.h"
 #include "rest.h"
@@ -141,6 +142,12 @@ void vms_delete(struct vms *vms, const char *name, bool force, void (*done)(void
     *a = (struct answer){.task.run = on_delete, .vms = vms, .force = force, .deleted = done, .arg = arg};
     snprintf(a->name, sizeof(a->name), "%s", name);
     loop_post(loop, &a->task);
+}
+
+void vm_status(struct vm *vm, struct vm_status *s)
+{
+    (void)vm;
+    *s = (struct vm_status){.open = true, .written = 7, .committed = 5, .store_why = {"the bucket is gone"}};
 }
 
 uint64_t volume_sectors(const struct volume *v)
@@ -365,6 +372,90 @@ static void test_recovery(void **state)
     assert_int_equal(api("POST", "/v1/recover", "[1"), 400);
 }
 
+static void end_done(void)
+{
+    fake_end(0, "");
+}
+
+static void end_cancelled(void)
+{
+    fake_end(-ECANCELED, "");
+}
+
+static void test_verbs_are_tasks(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        api("POST", "/v1/vms", "{\"name\":\"v\",\"disks\":[\"dc1:d\"],\"storage\":\"write-back\"}"), 201);
+    assert_int_equal(last_spec.storage, WB_WRITE_BACK);
+    assert_int_equal(api("GET", "/v1/vms/v", ""), 200);
+    assert_says("\"storage\": \"write-back\"");
+    assert_says("\"trouble\": \"the bucket is gone\"");
+    assert_int_equal(api("POST", "/v1/vms/v/flush", ""), 202);
+    assert_says("\"id\": 1,");
+    assert_says("\"kind\": \"flush\"");
+    assert_says("\"eta_s\": null");
+    assert_int_equal(api("POST", "/v1/vms/v/flush", "{}"), 202);
+    assert_says("\"id\": 1,");
+    assert_int_equal(api("POST", "/v1/vms/v/storage", "{\"storage\":\"cloud-persist\"}"), 409);
+    assert_says("task 1 (flush) works on VM v");
+    on_loop(end_done);
+    assert_int_equal(api("GET", "/v1/tasks/1", ""), 200);
+    assert_says("\"state\": \"done\"");
+    assert_int_equal(api("DELETE", "/v1/tasks/1", ""), 409);
+
+    assert_int_equal(api("POST", "/v1/vms/v/discard", "{\"sure\":true,\"force\":true}"), 202);
+    assert_true(fake_verbs[1].ask.force);
+    assert_int_equal(api("DELETE", "/v1/tasks/2", ""), 202);
+    assert_true(fake_verbs[1].cancelled);
+    on_loop(end_cancelled);
+    assert_int_equal(api("GET", "/v1/tasks", ""), 200);
+    assert_says("\"state\": \"cancelled\"");
+    fake_refusal = -EINVAL;
+    assert_int_equal(api("POST", "/v1/vms/v/run-on-prem", ""), 422);
+    assert_says("VM v will not");
+    fake_refusal = 0;
+    assert_int_equal(api("DELETE", "/v1/vms/v", ""), 200);
+}
+
+static void test_malformed_verbs_are_refused(void **state)
+{
+    static const struct {
+        const char *method, *path, *body;
+        int code;
+    } bad[] = {
+        {"POST", "/v1/vms/w/", "", 404},
+        {"POST", "/v1/vms/w", "", 404},
+        {"POST", "/v1/vms//flush", "", 404},
+        {"POST", "/v1/vms/w/dance", "", 404},
+        {"POST", "/v1/vms/w/flush/flush", "", 404},
+        {"POST", "/v1/vms/absent/flush", "", 404},
+        {"POST", "/v1/vms/w/flush", "[", 400},
+        {"POST", "/v1/vms/w/flush", "{\"colour\":1}", 400},
+        {"POST", "/v1/vms/w/flush", "{\"force\":1}", 400},
+        {"POST", "/v1/vms/w/storage", "", 400},
+        {"POST", "/v1/vms/w/storage", "{\"storage\":\"tape\"}", 400},
+        {"POST", "/v1/vms/w/discard", "", 400},
+        {"POST", "/v1/vms/w/run-on-prem", "{\"discard\":true}", 400},
+        {"GET", "/v1/tasks/", "", 404},
+        {"GET", "/v1/tasks/0", "", 404},
+        {"GET", "/v1/tasks/-1", "", 404},
+        {"GET", "/v1/tasks/1x", "", 404},
+        {"GET", "/v1/tasks/99999999999999999999999", "", 404},
+        {"DELETE", "/v1/tasks/77", "", 404},
+        {"PUT", "/v1/tasks/1", "", 405},
+    };
+    unsigned begun = fake_begun;
+
+    (void)state;
+    assert_int_equal(api("POST", "/v1/vms", "{\"name\":\"w\",\"disks\":[\"dc1:d\"]}"), 201);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (api(bad[i].method, bad[i].path, bad[i].body) != bad[i].code)
+            fail_msg("%s %s %s: %.200s", bad[i].method, bad[i].path, bad[i].body, answer_text);
+    assert_int_equal(fake_begun, begun);
+    assert_int_equal(api("DELETE", "/v1/vms/w", ""), 200);
+}
+
 static void test_malformed_vms_are_refused(void **state)
 {
     static const struct {
@@ -383,6 +474,7 @@ static void test_malformed_vms_are_refused(void **state)
         {"{\"name\":\"a\",\"disks\":[\"nocolon\"]}", "a disk is ONPREM:DISK"},
         {"{\"name\":\"a\",\"disks\":[\"a:b:c\"]}", "a disk is ONPREM:DISK"},
         {"{\"name\":\"a\",\"disks\":[\"d:d\"],\"colour\":\"red\"}", "no property"},
+        {"{\"name\":\"a\",\"disks\":[\"d:d\"],\"storage\":\"tape\"}", "or \\\"cloud-persist"},
         {"{\"name\":\"a\",\"disks\":[\"d:d\"],\"block_bytes\":1024}", "512 or 4096"},
         {"{\"name\":\"a\",\"disks\":[\"d:d\"],\"block_bytes\":\"4096\"}", "512 or 4096"},
         {"{\"name\":\"a\",\"disks\":[\"d:d\"],\"chap_user\":\"u\"}", "come together"},
@@ -488,20 +580,33 @@ static void test_after_the_end_and_with_bad_token_files(void **state)
     on_loop(try_bad_token_files);
 }
 
+static struct tasks *tasks;
+
 static void start(void)
 {
+    struct tasks_conf with = {.vms = &catalog, .main = loop};
     struct rest_conf conf = {
         .vms = &catalog, .main = loop, .iqn_prefix = "iqn.2026-11.test", .token_file = token_file};
     struct why why = {""};
 
     conf.target = (struct target *)&conf;
+    CHECK(tasks_open(&tasks, &with, &why) == 0);
+    conf.tasks = tasks;
     CHECK(http_start(&control, loop, "127.0.0.1:0", &why) == 0);
     CHECK(http_start(&open_http, loop, "127.0.0.1:0", &why) == 0);
     CHECK(rest_start(&rest, control, open_http, &conf, &why) == 0);
 }
 
+static void on_tasks_closed(void *arg)
+{
+    sem_post(arg);
+}
+
+static sem_t tasks_closed;
+
 static void stop(void)
 {
+    tasks_close(tasks, on_tasks_closed, &tasks_closed);
     http_stop(&control);
     http_stop(&open_http);
 }
@@ -518,6 +623,7 @@ static int set_up(void **state)
     fprintf(f, "%s\n", token);
     fclose(f);
     chmod(token_file, 0600);
+    pool_start(1);
     loop = loop_new("test");
     loop_start(loop);
     on_loop(start);
@@ -527,7 +633,12 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
+    sem_init(&tasks_closed, 0, 0);
     on_loop(stop);
+    sem_wait(&tasks_closed);
+    sem_destroy(&tasks_closed);
+    pool_stop();
+    fake_rows_clear();
     loop_stop(loop);
     loop_join(loop);
     loop_free(&loop);
@@ -543,6 +654,8 @@ int main(void)
         cmocka_unit_test(test_a_vm_from_creation_to_deletion),
         cmocka_unit_test(test_a_busy_vm_wants_force),
         cmocka_unit_test(test_recovery),
+        cmocka_unit_test(test_verbs_are_tasks),
+        cmocka_unit_test(test_malformed_verbs_are_refused),
         cmocka_unit_test(test_malformed_vms_are_refused),
         cmocka_unit_test(test_status),
         cmocka_unit_test(test_boot_scripts),
