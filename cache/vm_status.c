@@ -11,16 +11,14 @@ enum { TICK_MS = 200 };
 void vm_status_look(struct vm *vm)
 {
     struct vm_status s = {.open = true, .written = vmlog_last(vm->log)};
-    uint64_t live, object_bytes;
-    unsigned objects;
 
     s.committed = map_state(vm->map)->committed;
-    s.applied = map_state(vm->map)->applied;
     s.pending_bytes = cut_pending_bytes(vm->log);
     s.store_lag_ns = commit_lag_ns(vm->commit);
     commit_failing(vm->commit, &s.store_why);
-    map_sums(vm->map, &live, &object_bytes, &objects);
-    s.unapplied_bytes = live + s.pending_bytes;
+    s.has_wb = vm->writeback != NULL;
+    if (vm->writeback)
+        writeback_status(vm->writeback, &s.wb);
     pthread_mutex_lock(&vm->in.seen.lock);
     vm->in.seen.last = s;
     pthread_mutex_unlock(&vm->in.seen.lock);

@@ -4,6 +4,7 @@
 #define ISTHMUS_VM_STATUS_H
 
 #include "why.h"
+#include "writeback.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,13 +14,13 @@ struct vm;
 /* All 0 while nothing of the VM is open. */
 struct vm_status {
     bool open;
-    uint64_t written;         /* the newest record */
-    uint64_t committed;       /* the newest cut that the store holds */
-    uint64_t pending_bytes;   /* of journal, that the store lacks */
-    uint64_t store_lag_ns;    /* age of the oldest write that the store lacks */
-    struct why store_why;     /* why putting fails now, or empty */
-    uint64_t applied;         /* the newest cut that the source disks hold */
-    uint64_t unapplied_bytes; /* of data that the source disks lack */
+    uint64_t written;       /* the newest record */
+    uint64_t committed;     /* the newest cut that the store holds */
+    uint64_t pending_bytes; /* of journal, that the store lacks */
+    uint64_t store_lag_ns;  /* age of the oldest write that the store lacks */
+    struct why store_why;   /* why putting fails now, or empty */
+    bool has_wb;            /* its disks are at one on-prem daemon: they can be written back */
+    struct writeback_status wb;
 };
 
 /* Any thread. */

@@ -13,13 +13,18 @@
 
 static const char part[] = "verb";
 
-enum { RETRY_MS = 5000 };
+enum { RETRY_MS = 5000, LATER_MS = 1000 };
 
 static const char *const names[VERB_KINDS] = {
-    [VERB_RUN_IN_CLOUD] = "run-in-cloud", [VERB_RUN_ON_PREM] = "run-on-prem",
-    [VERB_DISCARD] = "discard",           [VERB_FLUSH] = "flush",
-    [VERB_STORAGE] = "storage",           [VERB_PAUSE] = "pause-writeback",
+    [VERB_RUN_IN_CLOUD] = "run-in-cloud",
+    [VERB_RUN_ON_PREM] = "run-on-prem",
+    [VERB_DISCARD] = "discard",
+    [VERB_FLUSH] = "flush",
+    [VERB_COMMIT] = "commit",
+    [VERB_STORAGE] = "storage",
+    [VERB_PAUSE] = "pause-writeback",
     [VERB_RESUME] = "resume-writeback",
+    [VERB_CLEAR_ALARM] = "clear-alarm",
 };
 
 const char *vm_verb_name(enum vm_verb_kind kind)
@@ -47,6 +52,15 @@ static int check_home(const struct vm *vm, const struct vm_verb_ask *ask, struct
                    vm->spec.name, vm->spec.name);
 }
 
+static int check_place(const struct vm *vm, struct why *why)
+{
+    if (vm_at_one_place(&vm->spec))
+        return 0;
+    return why_set(why, -EINVAL,
+                   "the disks of VM %s are at more than one on-prem daemon: it can only be cloud-persist",
+                   vm->spec.name);
+}
+
 static int check_run_on_prem(const struct vm *vm, const struct vm_verb_ask *ask, struct why *why)
 {
     const char *name = vm->spec.name;
@@ -54,11 +68,14 @@ static int check_run_on_prem(const struct vm *vm, const struct vm_verb_ask *ask,
     if (vm->spec.storage == WB_WRITE_BACK && ask->discard)
         return why_set(why, -EINVAL,
                        "VM %s is write-back: what it wrote goes home with it (discard it first)", name);
-    if (vm->spec.storage == WB_CLOUD_PERSIST && !ask->discard)
+    if (ask->commit && ask->discard)
+        return why_set(why, -EINVAL, "what VM %s wrote is either committed or discarded", name);
+    if (vm->spec.storage == WB_CLOUD_PERSIST && !ask->discard && !ask->commit)
         return why_set(why, -EINVAL,
-                       "VM %s is cloud-persist: say --discard to throw away what it wrote in the cloud",
+                       "VM %s is cloud-persist: say --commit to take what it wrote in the cloud home, or "
+                       "--discard to throw it away",
                        name);
-    return 0;
+    return ask->discard ? 0 : check_place(vm, why);
 }
 
 int vm_verb_check(struct vms *vms, const struct vm_verb_ask *ask, struct why *why)
@@ -73,13 +90,10 @@ int vm_verb_check(struct vms *vms, const struct vm_verb_ask *ask, struct why *wh
                        vm_verb_name(vm->in.verb->ask.kind), ask->vm);
     if (atomic_load(&vm->fenced))
         return why_set(why, -EINVAL, "another edge has taken VM %s over", ask->vm);
-    if (vm->spec.home)
+    if (vm->spec.home && (ask->kind != VERB_RUN_IN_CLOUD || ask->storage != WB_WRITE_BACK))
         return check_home(vm, ask, why);
-    if ((ask->kind == VERB_RUN_IN_CLOUD || ask->kind == VERB_STORAGE) && ask->storage == WB_WRITE_BACK &&
-        !vm_at_one_place(&vm->spec))
-        return why_set(why, -EINVAL,
-                       "the disks of VM %s are at more than one on-prem daemon: it can only be cloud-persist",
-                       ask->vm);
+    if (ask->storage == WB_WRITE_BACK || ask->kind == VERB_COMMIT || ask->kind == VERB_CLEAR_ALARM)
+        return check_place(vm, why);
     if (ask->kind == VERB_RUN_ON_PREM)
         return check_run_on_prem(vm, ask, why);
     if (ask->kind == VERB_DISCARD && sessions && !ask->force)
@@ -178,6 +192,11 @@ static void try_again(struct vm_verb *v)
     log_warn(v->ask.vm, "%s: %s: trying again", vm_verb_name(v->ask.kind), reason.text);
     vm_verb_wait(v, "%s: %.300s; it is tried again", step(v)->what, reason.text);
     v->retry_ns = loop_now_ns(v->vms->conf.main) + RETRY_MS * UINT64_C(1000000);
+}
+
+void vm_verb_later(struct vm_verb *v)
+{
+    v->retry_ns = loop_now_ns(v->vms->conf.main) + LATER_MS * UINT64_C(1000000);
 }
 
 void vm_verb_next(struct vm_verb *v, int status)

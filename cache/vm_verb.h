@@ -14,9 +14,11 @@ enum vm_verb_kind {
     VERB_RUN_ON_PREM,
     VERB_DISCARD,
     VERB_FLUSH,
+    VERB_COMMIT,
     VERB_STORAGE,
     VERB_PAUSE,
     VERB_RESUME,
+    VERB_CLEAR_ALARM,
     VERB_KINDS
 };
 
@@ -26,7 +28,8 @@ struct vm_verb_ask {
     uint64_t task;          /* its number, never used for another; 0: it has none */
     enum wb_policy storage; /* RUN_IN_CLOUD (0: as it was), STORAGE */
     bool force;             /* RUN_ON_PREM, DISCARD: initiators that do not log out are dropped */
-    bool discard;           /* RUN_ON_PREM of a cloud-persist VM: what it wrote is thrown away */
+    bool commit;            /* RUN_ON_PREM of a cloud-persist VM: what it wrote goes home with it, */
+    bool discard;           /* or is thrown away */
 };
 
 /* As in the REST API: "run-in-cloud". */

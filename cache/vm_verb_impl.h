@@ -39,10 +39,11 @@ struct vm_verb {
     uint64_t retry_ns; /* when the step is tried again; 0: it runs */
     atomic_bool stop;  /* what waits for the store on the worker shall end */
     struct vm_verb_report report;
-    struct vm_spec spec;     /* being saved */
-    struct vm_sizes sizes;   /* fills spec */
-    struct commit_wait wait; /* of vm->loop, as is */
-    bool waits;              /* this */
+    struct vm_spec spec;       /* being saved */
+    struct vm_sizes sizes;     /* fills spec */
+    struct commit_wait commit; /* of vm->loop, as are */
+    struct writeback_wait home;
+    enum { VERB_NO_WAIT, VERB_COMMIT_WAIT, VERB_HOME_WAIT } waits; /* which of them is under way */
     struct work work;
     struct task task, going, interruption;
     struct timer timer;
@@ -58,6 +59,8 @@ struct vm_verb {
 
 /* The step has ended: 0, or -errno with v->why. */
 void vm_verb_next(struct vm_verb *, int status);
+/* What the step waits for is not there yet: it is run again in a while. */
+void vm_verb_later(struct vm_verb *);
 /* It goes on waiting, for what the sentence says. */
 void vm_verb_wait(struct vm_verb *, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool vm_verb_stopping(const struct vm_verb *);
@@ -81,9 +84,26 @@ void verb_sizes_interrupt(struct vm_verb *);
 void verb_save_run(struct vm_verb *);  /* the catalog, here and in the store */
 void verb_wipe_run(struct vm_verb *);  /* what was discarded leaves the journal */
 void verb_sweep_run(struct vm_verb *); /* and the store */
-void verb_flush_run(struct vm_verb *);
+void verb_flush_run(struct vm_verb *); /* everything is in the store */
 void verb_flush_poll(struct vm_verb *);
-void verb_flush_interrupt(struct vm_verb *);
+void verb_interrupt(struct vm_verb *); /* a wait on vm->loop */
 void verb_store_interrupt(struct vm_verb *);
+
+/* And those that have to do with the source disks (vm_verb_home.c). */
+void verb_commit_run(struct vm_verb *); /* everything is on the source disks */
+void verb_commit_poll(struct vm_verb *);
+void verb_whole_run(struct vm_verb *);    /* is it? */
+void verb_settle_run(struct vm_verb *);   /* nothing new goes to on-prem */
+void verb_settled_poll(struct vm_verb *); /* nor is anything on its way any more */
+void verb_detach_run(struct vm_verb *);   /* on-prem lets go of the source disks */
+void verb_attach_run(struct vm_verb *);   /* on-prem shall hold them for us */
+void verb_attached_poll(struct vm_verb *);
+void verb_less_run(struct vm_verb *);  /* what shall not be written back is not, from now on */
+void verb_tell_run(struct vm_verb *);  /* write-back is as the catalog says, and attached */
+void verb_clear_run(struct vm_verb *); /* the cloud's history counts */
+
+/* To vm->loop, and back from there: vm_verb_next() with v->result. */
+void verb_to_vm(struct vm_verb *, void (*run)(struct task *));
+void verb_back(struct vm_verb *);
 
 #endif

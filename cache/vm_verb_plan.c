@@ -5,18 +5,62 @@
  */
 #include "vm_verb_impl.h"
 
-static const struct verb_plan back_to_the_cloud = {
-    .steps = {{"opens the VM again", verb_fill_run, NULL, NULL},
-              {"lets initiators in", verb_open_run, NULL, NULL}},
-};
+#define SHUT                                                                                                 \
+    {"asks initiators to log out", verb_shut_run, NULL, NULL},                                               \
+    {                                                                                                        \
+        "waits for initiators", verb_quiet_run, verb_quiet_poll, NULL                                        \
+    }
+#define SETTLE                                                                                               \
+    {"stops what is on its way to on-prem", verb_settle_run, NULL, NULL},                                    \
+    {                                                                                                        \
+        "waits for on-prem", verb_settled_poll, verb_settled_poll, NULL                                      \
+    }
+#define DETACH                                                                                               \
+    {                                                                                                        \
+        "lets go of the source disks", verb_detach_run, NULL, verb_interrupt                                 \
+    }
+#define LOOK                                                                                                 \
+    {                                                                                                        \
+        "looks how far the log has come", verb_look_run, NULL, NULL                                          \
+    }
+#define CLOSE                                                                                                \
+    {                                                                                                        \
+        "closes the VM", verb_empty_run, NULL, NULL                                                          \
+    }
+#define SAVE                                                                                                 \
+    {                                                                                                        \
+        "notes it in the catalog", verb_save_run, NULL, verb_store_interrupt                                 \
+    }
+#define FILL                                                                                                 \
+    {                                                                                                        \
+        "opens the VM", verb_fill_run, NULL, NULL                                                            \
+    }
+#define TELL                                                                                                 \
+    {                                                                                                        \
+        "tells on-prem", verb_tell_run, NULL, NULL                                                           \
+    }
+#define WIPE                                                                                                 \
+    {                                                                                                        \
+        "removes what it wrote from the journal", verb_wipe_run, NULL, NULL                                  \
+    }
+#define SWEEP                                                                                                \
+    {                                                                                                        \
+        "removes what it wrote from the object store", verb_sweep_run, NULL, verb_store_interrupt            \
+    }
+#define OPEN                                                                                                 \
+    {                                                                                                        \
+        "lets initiators in", verb_open_run, NULL, NULL                                                      \
+    }
+
+static const struct verb_plan back_to_the_cloud = {.steps = {FILL, TELL, OPEN}};
 
 static const struct verb_plan stays_home = {
-    .steps = {{"closes the VM", verb_empty_run, NULL, NULL}, {"stays on-prem", verb_stay_run, NULL, NULL}},
+    .steps = {DETACH, CLOSE, {"stays on-prem", verb_stay_run, NULL, NULL}},
 };
 
-/* The log begins anew above everything that was ever written, with one number left out: a map whose cut is below
- * the floor has still to be emptied. A new epoch, so that no late object of before counts. Nothing was written
- * since the last time: nothing to do. */
+/* The log begins anew above everything that was ever written, with one number left out: a map whose cut is
+ * below the floor has still to be emptied. A new epoch, so that no late object of before counts. Nothing was
+ * written since the last time: nothing to do. */
 static void throw_away(struct vm_verb *v, struct vm_spec *spec)
 {
     if (spec->floor == v->written)
@@ -29,24 +73,14 @@ static void throw_away(struct vm_verb *v, struct vm_spec *spec)
 static const struct verb_plan discard = {
     .change = throw_away,
     .undo = &back_to_the_cloud,
-    .final = 4,
-    .steps = {{"asks initiators to log out", verb_shut_run, NULL, NULL},
-              {"waits for initiators", verb_quiet_run, verb_quiet_poll, NULL},
-              {"looks how far the log has come", verb_look_run, NULL, NULL},
-              {"closes the VM", verb_empty_run, NULL, NULL},
-              {"notes in the catalog what counts no more", verb_save_run, NULL, verb_store_interrupt},
-              {"opens the VM without it", verb_fill_run, NULL, NULL},
-              {"removes it from the object store", verb_sweep_run, NULL, verb_store_interrupt},
-              {"lets initiators in", verb_open_run, NULL, NULL}},
+    .final = 6,
+    .steps = {SHUT, SETTLE, LOOK, CLOSE, SAVE, FILL, SWEEP, OPEN},
 };
 
 /* It was noted here before a crash: what is left. Initiators are kept out until the store has it, too. */
 static const struct verb_plan discarded = {
     .final = 0,
-    .steps = {{"keeps initiators out", verb_shut_run, NULL, NULL},
-              {"notes in the catalog what counts no more", verb_save_run, NULL, verb_store_interrupt},
-              {"removes it from the object store", verb_sweep_run, NULL, verb_store_interrupt},
-              {"lets initiators in", verb_open_run, NULL, NULL}},
+    .steps = {{"keeps initiators out", verb_shut_run, NULL, NULL}, SAVE, SWEEP, OPEN},
 };
 
 static void go_home(struct vm_verb *v, struct vm_spec *spec)
@@ -59,14 +93,20 @@ static void go_home(struct vm_verb *v, struct vm_spec *spec)
 static const struct verb_plan home_without = {
     .change = go_home,
     .undo = &back_to_the_cloud,
-    .final = 4,
-    .steps = {{"asks initiators to log out", verb_shut_run, NULL, NULL},
-              {"waits for initiators", verb_quiet_run, verb_quiet_poll, NULL},
-              {"looks how far the log has come", verb_look_run, NULL, NULL},
-              {"closes the VM", verb_empty_run, NULL, NULL},
-              {"notes in the catalog that it runs on-prem", verb_save_run, NULL, verb_store_interrupt},
-              {"removes what it wrote from the journal", verb_wipe_run, NULL, NULL},
-              {"removes what it wrote from the object store", verb_sweep_run, NULL, verb_store_interrupt}},
+    .final = 7,
+    .steps = {SHUT, SETTLE, DETACH, LOOK, CLOSE, SAVE, WIPE, SWEEP},
+};
+
+static const struct verb_plan home_with = {
+    .change = go_home,
+    .undo = &back_to_the_cloud,
+    .final = 6,
+    .steps = {SHUT,
+              {"writes back", verb_commit_run, verb_commit_poll, verb_interrupt},
+              {"looks whether on-prem has everything", verb_whole_run, NULL, NULL},
+              DETACH,
+              CLOSE,
+              SAVE},
 };
 
 /* What was asked of the on-prem daemon meanwhile is in v->spec, and by now in the VM's. */
@@ -81,11 +121,14 @@ static void come_here(struct vm_verb *v, struct vm_spec *spec)
 static const struct verb_plan from_home = {
     .change = come_here,
     .undo = &stays_home,
-    .final = 2,
+    .final = 4,
     .steps = {{"asks on-prem how large the disks are", verb_sizes_run, NULL, verb_sizes_interrupt},
-              {"opens the VM", verb_fill_run, NULL, NULL},
-              {"notes in the catalog that it runs in the cloud", verb_save_run, NULL, verb_store_interrupt},
-              {"lets initiators in", verb_open_run, NULL, NULL}},
+              FILL,
+              {"asks on-prem to hold the source disks", verb_attach_run, NULL, NULL},
+              {"waits for on-prem to hold the source disks", verb_attached_poll, verb_attached_poll, NULL},
+              SAVE,
+              TELL,
+              OPEN},
 };
 
 static void change_policy(struct vm_verb *v, struct vm_spec *spec)
@@ -96,31 +139,39 @@ static void change_policy(struct vm_verb *v, struct vm_spec *spec)
         spec->storage = v->ask.storage;
 }
 
+static const struct verb_plan as_it_was = {.steps = {TELL}};
+
 static const struct verb_plan policy = {
     .change = change_policy,
-    .final = 0,
-    .steps = {{"notes in the catalog what is to be written back", verb_save_run, NULL, verb_store_interrupt}},
+    .undo = &as_it_was,
+    .final = 1,
+    .steps = {{"stops what shall not be written back", verb_less_run, NULL, NULL}, SAVE, TELL},
 };
 
 /* A run-in-cloud that a crash ended after its final step; or one of a VM that is here. */
 static const struct verb_plan already_here = {
     .change = change_policy,
-    .final = 0,
-    .steps = {{"notes in the catalog what is to be written back", verb_save_run, NULL, verb_store_interrupt},
-              {"lets initiators in", verb_open_run, NULL, NULL}},
+    .undo = &as_it_was,
+    .final = 1,
+    .steps = {{"stops what shall not be written back", verb_less_run, NULL, NULL}, SAVE, TELL, OPEN},
 };
 
 /* The same of a run-on-prem. */
-static const struct verb_plan already_home = {
-    .final = 0,
-    .steps = {{"notes in the catalog that it runs on-prem", verb_save_run, NULL, verb_store_interrupt},
-              {"removes what it wrote from the journal", verb_wipe_run, NULL, NULL},
-              {"removes what it wrote from the object store", verb_sweep_run, NULL, verb_store_interrupt}},
-};
+static const struct verb_plan already_home = {.final = 0, .steps = {SAVE, WIPE, SWEEP}};
 
 static const struct verb_plan flush = {
     .final = 1,
-    .steps = {{"writes what the object store lacks", verb_flush_run, verb_flush_poll, verb_flush_interrupt}},
+    .steps = {{"writes what the object store lacks", verb_flush_run, verb_flush_poll, verb_interrupt}},
+};
+
+static const struct verb_plan commit = {
+    .final = 1,
+    .steps = {{"writes back", verb_commit_run, verb_commit_poll, verb_interrupt}},
+};
+
+static const struct verb_plan clear_alarm = {
+    .final = 1,
+    .steps = {{"asks on-prem to go on", verb_clear_run, NULL, verb_interrupt}},
 };
 
 /* Its final step was done before a crash. What was written since is not its business. */
@@ -137,11 +188,15 @@ const struct verb_plan *vm_verb_plan(const struct vm *vm, const struct vm_verb_a
     case VERB_RUN_ON_PREM:
         if (vm->spec.home)
             return done_before(vm, ask) ? &already_home : NULL;
-        return &home_without;
+        return ask->discard ? &home_without : &home_with;
     case VERB_DISCARD:
         return done_before(vm, ask) ? &discarded : &discard;
     case VERB_FLUSH:
         return &flush;
+    case VERB_COMMIT:
+        return &commit;
+    case VERB_CLEAR_ALARM:
+        return &clear_alarm;
     case VERB_STORAGE:
     case VERB_PAUSE:
     case VERB_RESUME:

@@ -23,14 +23,14 @@ static void on_back(struct task *t)
     vm_verb_next(v, v->result);
 }
 
-static void to_vm(struct vm_verb *v, void (*run)(struct task *))
+void verb_to_vm(struct vm_verb *v, void (*run)(struct task *))
 {
     v->result = 0;
     v->task.run = run;
     loop_post(v->vm->loop, &v->task);
 }
 
-static void back(struct vm_verb *v)
+void verb_back(struct vm_verb *v)
 {
     v->task.run = on_back;
     loop_post(v->vms->conf.main, &v->task);
@@ -82,8 +82,11 @@ void verb_quiet_poll(struct vm_verb *v)
         vm_verb_next(v, 0);
         return;
     }
-    vm_verb_wait(v, "waits for %u initiator(s) to log out%s", atomic_load(&v->vm->sessions),
-                 v->ask.force ? "" : ": shut the VM down, or force");
+    if (atomic_load(&v->vm->sessions))
+        vm_verb_wait(v, "waits for %u initiator(s) to log out%s", atomic_load(&v->vm->sessions),
+                     v->ask.force ? "" : ": shut the VM down, or force");
+    else
+        vm_verb_wait(v, "waits until nobody is about to log in any more");
     if (!v->going_out && (!v->asked_ns || now - v->asked_ns >= ASK_MS * UINT64_C(1000000)))
         ask(v);
 }
@@ -115,12 +118,12 @@ static void on_look(struct task *t)
     v->written = vmlog_last(v->vm->log);
     if (last > v->written)
         v->written = last; /* the journal lost its end with its machine; the store had it */
-    back(v);
+    verb_back(v);
 }
 
 void verb_look_run(struct vm_verb *v)
 {
-    to_vm(v, on_look);
+    verb_to_vm(v, on_look);
 }
 
 static void on_emptied(void *arg)
@@ -273,27 +276,27 @@ void verb_sweep_run(struct vm_verb *v)
 
 static void on_committed(struct commit_wait *w)
 {
-    struct vm_verb *v = container_of(w, struct vm_verb, wait);
+    struct vm_verb *v = container_of(w, struct vm_verb, commit);
 
-    v->waits = false;
+    v->waits = VERB_NO_WAIT;
     if (w->status == -ESTALE)
         why_set(&v->why, 0, "another edge has taken VM %s over", v->ask.vm);
     v->result = w->status;
-    back(v);
+    verb_back(v);
 }
 
 static void on_flush(struct task *t)
 {
     struct vm_verb *v = container_of(t, struct vm_verb, task);
 
-    v->waits = true;
-    v->wait.done = on_committed;
-    commit_now(v->vm->commit, &v->wait);
+    v->waits = VERB_COMMIT_WAIT;
+    v->commit.done = on_committed;
+    commit_now(v->vm->commit, &v->commit);
 }
 
 void verb_flush_run(struct vm_verb *v)
 {
-    to_vm(v, on_flush);
+    verb_to_vm(v, on_flush);
 }
 
 void verb_flush_poll(struct vm_verb *v)
@@ -306,6 +309,7 @@ void verb_flush_poll(struct vm_verb *v)
     if (s.pending_bytes > v->report.bytes)
         v->report.bytes = s.pending_bytes;
     v->report.bytes_done = v->report.bytes - s.pending_bytes;
+    v->report.waiting = false;
     if (*s.store_why.text)
         vm_verb_wait(v, "waits for the object store: %s", s.store_why.text);
 }
@@ -323,14 +327,16 @@ static void on_interrupt(struct task *t)
 {
     struct vm_verb *v = container_of(t, struct vm_verb, interruption);
 
-    if (v->waits)
-        commit_cancel(v->vm->commit, &v->wait);
+    if (v->waits == VERB_COMMIT_WAIT)
+        commit_cancel(v->vm->commit, &v->commit);
+    else if (v->waits == VERB_HOME_WAIT)
+        writeback_cancel(v->vm->writeback, &v->home);
     v->interruption.run = on_interrupted;
     loop_post(v->vms->conf.main, &v->interruption);
 }
 
 /* When the edge stops, closing the VM ends the wait. */
-void verb_flush_interrupt(struct vm_verb *v)
+void verb_interrupt(struct vm_verb *v)
 {
     if (vm_verb_stopping(v))
         return;

@@ -36,18 +36,24 @@ static const struct command {
      "  --cut N                   go back to the last cut at or before record N (default: the newest)\n"},
     {"run-in-cloud", "NAME", "ow", ctl_run_in_cloud, "bring a VM that runs on-prem here",
      STORAGE_HELP WAIT_HELP},
-    {"run-on-prem", "NAME", "fXw", ctl_run_on_prem, "send a VM home: nothing of it stays here",
+    {"run-on-prem", "NAME", "fkXw", ctl_run_on_prem, "send a VM home: nothing of it stays here",
      "  --force                   initiators that do not log out are dropped\n"
+     "  --commit                  of a cloud-persist VM: what it wrote in the cloud goes home with it\n"
      "  --discard                 of a cloud-persist VM: throw away what it wrote in the cloud\n" WAIT_HELP},
     {"vm storage", "NAME write-back|cloud-persist", "w", ctl_vm_storage,
      "change whether what a VM writes goes home", WAIT_HELP},
-    {"vm flush", "NAME", "w", ctl_vm_flush, "bring what a VM wrote into the object store now", WAIT_HELP},
+    {"vm flush", "NAME", "pw", ctl_vm_flush, "bring what a VM wrote into the object store now",
+     "  --on-prem                 and on to the source disks\n" WAIT_HELP},
+    {"vm commit", "NAME", "w", ctl_vm_commit,
+     "bring what a VM wrote to the source disks now, whatever its storage policy", WAIT_HELP},
     {"vm discard", "NAME", "fyw", ctl_vm_discard,
      "throw away what a VM wrote in the cloud and is not on-prem",
      "  --yes                     really\n"
      "  --force                   initiators that do not log out are dropped\n" WAIT_HELP},
     {"vm pause-writeback", "NAME", "w", ctl_vm_pause, "send nothing home until resume-writeback", WAIT_HELP},
     {"vm resume-writeback", "NAME", "w", ctl_vm_resume, "send home again what the VM writes", WAIT_HELP},
+    {"vm clear-alarm", "NAME", "w", ctl_vm_clear_alarm,
+     "the cloud's history counts: write-back goes on over what was changed on-prem", WAIT_HELP},
     {"task list", NULL, "", ctl_task_list, "list the tasks, the newest first", ""},
     {"task show", "ID", "", ctl_task_show, "show one task", ""},
     {"task cancel", "ID", "", ctl_task_cancel, "call a task off: its VM is as it was before", ""},
@@ -102,7 +108,9 @@ static const struct option options[] = {
     {"force", no_argument, NULL, 'f'},
     {"cut", required_argument, NULL, 'u'},
     {"storage", required_argument, NULL, 'o'},
+    {"commit", no_argument, NULL, 'k'},
     {"discard", no_argument, NULL, 'X'},
+    {"on-prem", no_argument, NULL, 'p'},
     {"yes", no_argument, NULL, 'y'},
     {"no-wait", no_argument, NULL, 'w'},
     {"name", required_argument, NULL, 'n'},
@@ -210,6 +218,12 @@ static void take_option(struct ctl *ctl, const struct command *c, int letter, co
     case 'f':
         ctl->force = true;
         break;
+    case 'k':
+        ctl->commit = true;
+        break;
+    case 'p':
+        ctl->onprem = true;
+        break;
     case 'X':
         ctl->discard = true;
         break;
@@ -294,7 +308,7 @@ static const struct command *parse(int argc, char **argv, struct ctl *ctl)
             misused(NULL, "the option %s wants a value", argv[optind - 1]);
         } else if (n < 256) {
             values[n] = optarg;
-            letters[n++] = strchr("jSTCdabcmBfunrsDgxoXyw", letter);
+            letters[n++] = strchr("jSTCdabcmBfunrsDgxokXpyw", letter);
         }
     }
     c = find(argv + optind, argc - optind, &used);

@@ -15,7 +15,7 @@ enum { CTL_LIST_MAX = 64 };
 
 /* What the command line said; NULL, 0 or false where it said nothing. */
 struct ctl {
-    bool json, force, discard, yes, no_wait;
+    bool json, force, commit, discard, onprem, yes, no_wait;
     const char *server, *token_file, *cacert;
     const char *disks[CTL_LIST_MAX], *sans[CTL_LIST_MAX];
     unsigned ndisks, nsans;
@@ -41,6 +41,8 @@ int ctl_vm_delete(const struct ctl *, struct why *);
 int ctl_run_in_cloud(const struct ctl *, struct why *);
 int ctl_run_on_prem(const struct ctl *, struct why *);
 int ctl_vm_discard(const struct ctl *, struct why *);
+int ctl_vm_commit(const struct ctl *, struct why *);
+int ctl_vm_clear_alarm(const struct ctl *, struct why *);
 int ctl_vm_flush(const struct ctl *, struct why *);
 int ctl_vm_pause(const struct ctl *, struct why *);
 int ctl_vm_resume(const struct ctl *, struct why *);

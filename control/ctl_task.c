@@ -157,7 +157,8 @@ int ctl_run_in_cloud(const struct ctl *ctl, struct why *why)
 int ctl_run_on_prem(const struct ctl *ctl, struct why *why)
 {
     return verb(ctl, "run-on-prem",
-                json_pack("{sb sb sb}", "force", ctl->force, "discard", ctl->discard, "sure", ctl->discard),
+                json_pack("{sb sb sb sb}", "force", ctl->force, "commit", ctl->commit, "discard",
+                          ctl->discard, "sure", ctl->discard),
                 why);
 }
 
@@ -172,7 +173,17 @@ int ctl_vm_discard(const struct ctl *ctl, struct why *why)
 
 int ctl_vm_flush(const struct ctl *ctl, struct why *why)
 {
-    return verb(ctl, "flush", json_object(), why);
+    return verb(ctl, ctl->onprem ? "commit" : "flush", json_object(), why);
+}
+
+int ctl_vm_commit(const struct ctl *ctl, struct why *why)
+{
+    return verb(ctl, "commit", json_object(), why);
+}
+
+int ctl_vm_clear_alarm(const struct ctl *ctl, struct why *why)
+{
+    return verb(ctl, "clear-alarm", json_object(), why);
 }
 
 int ctl_vm_pause(const struct ctl *ctl, struct why *why)

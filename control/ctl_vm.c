@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 enum { SECRET_MAX = 256 };
 
@@ -109,18 +110,26 @@ int ctl_vm_create(const struct ctl *ctl, struct why *why)
     return 0;
 }
 
+static const char *where(json_t *vm)
+{
+    if (json_is_true(json_object_get(json_object_get(vm, "onprem"), "alarm")))
+        return "ALARM";
+    return json_is_true(json_object_get(vm, "home")) ? "on-prem" : "cloud";
+}
+
 static void print_vms(json_t *vms)
 {
     json_t *vm, *disk;
     size_t i, j;
     char size[16], wan[16];
 
-    printf("%-20s %5s %7s %8s %8s %9s  %s\n", "VM", "DISKS", "SIZE", "SESSIONS", "WAN", "READ P99", "IQN");
+    printf("%-20s %-8s %5s %7s %8s %8s %9s  %s\n", "VM", "RUNS", "DISKS", "SIZE", "SESSIONS", "WAN",
+           "READ P99", "IQN");
     json_array_foreach(vms, i, vm)
     {
         json_int_t bytes = 0;
         json_array_foreach(json_object_get(vm, "disks"), j, disk) bytes += ctl_int(disk, "bytes");
-        printf("%-20s %5zu %7s %8zu %8s %6.1f ms  %s\n", ctl_text(vm, "name"),
+        printf("%-20s %-8s %5zu %7s %8zu %8s %6.1f ms  %s\n", ctl_text(vm, "name"), where(vm),
                json_array_size(json_object_get(vm, "disks")), ctl_size(bytes, size),
                json_array_size(json_object_get(vm, "sessions")), ctl_size(ctl_int(vm, "wan_bytes"), wan),
                json_number_value(json_object_get(vm, "read_p99_us")) / 1e3, ctl_text(vm, "iqn"));
@@ -141,10 +150,29 @@ int ctl_vm_list(const struct ctl *ctl, struct why *why)
     return 0;
 }
 
+static void print_onprem(json_t *o)
+{
+    time_t instant = (time_t)json_number_value(json_object_get(o, "applied_instant"));
+    char size[16], when[32] = "";
+    struct tm tm;
+
+    if (instant && gmtime_r(&instant, &tm))
+        strftime(when, sizeof when, " of %Y-%m-%d %H:%M:%S UTC", &tm);
+    printf("  on-prem   record %lld%s; lacks %s, the oldest %.0f s old; %s%s\n",
+           (long long)ctl_int(o, "applied"), when, ctl_size(ctl_int(o, "unapplied_bytes"), size),
+           json_number_value(json_object_get(o, "unapplied_s")), ctl_text(o, "step"),
+           !json_is_true(json_object_get(o, "attached")) ? ", not attached"
+           : json_is_true(json_object_get(o, "held"))    ? ", disks reserved"
+                                                         : "");
+    if (*ctl_text(o, "trouble"))
+        printf("  %s   %s\n", json_is_true(json_object_get(o, "alarm")) ? "ALARM  " : "TROUBLE",
+               ctl_text(o, "trouble"));
+}
+
 /* How far what it wrote has come. */
 static void print_log(json_t *vm)
 {
-    json_t *log = json_object_get(vm, "log");
+    json_t *log = json_object_get(vm, "log"), *onprem = json_object_get(vm, "onprem");
     char size[16];
 
     printf("  runs      %s\n  storage   %s%s\n",
@@ -154,10 +182,10 @@ static void print_log(json_t *vm)
            (long long)ctl_int(log, "written"), (long long)ctl_int(log, "committed"),
            json_number_value(json_object_get(log, "store_lag_s")),
            ctl_size(ctl_int(log, "pending_bytes"), size));
-    printf("  on-prem   to record %lld, lacks %s\n", (long long)ctl_int(log, "applied"),
-           ctl_size(ctl_int(log, "unapplied_bytes"), size));
     if (*ctl_text(log, "trouble"))
         printf("  TROUBLE   %s\n", ctl_text(log, "trouble"));
+    if (onprem)
+        print_onprem(onprem);
 }
 
 static void print_vm(json_t *vm)

@@ -85,6 +85,21 @@ static const char *ownership(const struct vm *vm)
     return atomic_load(&vm->admitted) ? "ours" : "unknown";
 }
 
+static json_t *onprem_json(const struct writeback_status *s)
+{
+    static const char *const steps[] = {[WRITEBACK_IDLE] = "idle",
+                                        [WRITEBACK_COMMITTING] = "committing",
+                                        [WRITEBACK_SENDING] = "sending",
+                                        [WRITEBACK_APPLYING] = "applying",
+                                        [WRITEBACK_CONFIRMING] = "confirming"};
+
+    return json_pack("{sb sb sb ss sI sf sI sf sI sI ss}", "attached", (int)s->attached, "held", (int)s->held,
+                     "alarm", (int)s->alarm, "step", steps[s->step], "applied", (json_int_t)s->applied,
+                     "applied_instant", (double)s->applied_instant_ms / 1e3, "unapplied_bytes",
+                     (json_int_t)s->unapplied_bytes, "unapplied_s", (double)s->unapplied_ns / 1e9, "bytes",
+                     (json_int_t)s->bytes, "bytes_done", (json_int_t)s->bytes_done, "trouble", s->why.text);
+}
+
 /* How far what it wrote has come. */
 static void add_state(json_t *json, struct vm *vm)
 {
@@ -92,10 +107,11 @@ static void add_state(json_t *json, struct vm *vm)
     json_t *state;
 
     vm_status(vm, &s);
-    state = json_pack("{sI sI sI sI sf sI ss}", "written", (json_int_t)s.written, "committed",
-                      (json_int_t)s.committed, "applied", (json_int_t)s.applied, "pending_bytes",
-                      (json_int_t)s.pending_bytes, "store_lag_s", (double)s.store_lag_ns / 1e9,
-                      "unapplied_bytes", (json_int_t)s.unapplied_bytes, "trouble", s.store_why.text);
+    state = json_pack("{sI sI sI sf ss}", "written", (json_int_t)s.written, "committed",
+                      (json_int_t)s.committed, "pending_bytes", (json_int_t)s.pending_bytes, "store_lag_s",
+                      (double)s.store_lag_ns / 1e9, "trouble", s.store_why.text);
+    if (s.has_wb)
+        json_object_set_new(json, "onprem", onprem_json(&s.wb));
     json_object_set_new(json, "storage", json_string(rest_storage_name(vm->spec.storage)));
     json_object_set_new(json, "home", json_boolean(vm->spec.home));
     json_object_set_new(json, "paused", json_boolean(vm->spec.paused));

@@ -79,15 +79,15 @@ static int take_body(struct http_request *r, struct vm_verb_ask *ask, struct why
                        ? json_loadb((const char *)r->body, r->body_len, JSON_REJECT_DUPLICATES, &error)
                        : json_object();
     const char *storage = NULL;
-    int force = 0, discard = 0, sure = 0, err = 0;
+    int force = 0, commit = 0, discard = 0, sure = 0, err = 0;
 
-    if (!json || json_unpack_ex(json, &error, JSON_STRICT, "{s?s s?b s?b s?b}", "storage", &storage, "force",
-                                &force, "discard", &discard, "sure", &sure) < 0)
-        err = why_set(
-            why, -EINVAL,
-            "this is not {\"storage\": POLICY, \"force\": BOOL, \"discard\": BOOL, \"sure\": BOOL}, all "
-            "optional: %.100s",
-            error.text);
+    if (!json || json_unpack_ex(json, &error, JSON_STRICT, "{s?s s?b s?b s?b s?b}", "storage", &storage,
+                                "force", &force, "commit", &commit, "discard", &discard, "sure", &sure) < 0)
+        err =
+            why_set(why, -EINVAL,
+                    "this is not {\"storage\": POLICY, \"force\": BOOL, \"commit\": BOOL, \"discard\": BOOL, "
+                    "\"sure\": BOOL}, all optional: %.100s",
+                    error.text);
     else if (storage && !rest_storage_of(storage, &ask->storage))
         err = why_set(why, -EINVAL, "\"storage\" is \"write-back\" or \"cloud-persist\"");
     else if (ask->kind == VERB_STORAGE && !storage)
@@ -97,6 +97,7 @@ static int take_body(struct http_request *r, struct vm_verb_ask *ask, struct why
                       "what VM %s wrote in the cloud and is not on-prem would be lost: say \"sure\": true",
                       ask->vm);
     ask->force = force;
+    ask->commit = commit;
     ask->discard = discard;
     json_decref(json);
     return err;

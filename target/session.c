@@ -98,9 +98,12 @@ unsigned session_count(struct shard *sh, struct vm *vm)
 static void on_going_timer(struct timer *t)
 {
     struct device *d = container_of(t, struct device, going_timer);
-    struct session *s;
+    struct session *s, *next;
 
-    while ((s = TAILQ_FIRST(&d->sessions))) {
+    for (s = TAILQ_FIRST(&d->sessions); s; s = next) {
+        next = TAILQ_NEXT(s, peer);
+        if (s->since_ns > d->asked_ns)
+            continue; /* the VM has come back meanwhile */
         drop_tell(s->conn);
         conn_close(s->conn, "VM %s %s", d->name, d->going ? "is being deleted" : "is not served now");
     }
@@ -124,8 +127,10 @@ void session_vm_going(struct shard *sh, struct vm *vm, enum vm_going how)
     }
     if (!d->going_timer.loop)
         timer_init(&d->going_timer, sh->loop, on_going_timer);
-    if (how != VM_ASKED)
+    if (how != VM_ASKED) {
+        d->asked_ns = loop_now_ns(sh->loop);
         timer_set_ms(&d->going_timer, GOING_MS);
+    }
     for (s = TAILQ_FIRST(&d->sessions); s; s = next) {
         next = TAILQ_NEXT(s, peer);
         logout_ask(s->conn);

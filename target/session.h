@@ -50,7 +50,8 @@ struct device {
     struct session *reserved_by[VM_DISKS_MAX]; /* RESERVE(6) and (10) */
     struct reserved *reserved[VM_DISKS_MAX];   /* scsi_reserve.c; NULL: no registration was ever made */
     bool going;                                /* its VM is being deleted */
-    struct timer going_timer;                  /* what has not logged out by then is closed */
+    struct timer going_timer;                  /* what has not logged out by then is closed, */
+    uint64_t asked_ns;                         /* if it was there when it was asked to */
     struct range_table ranges;
     struct fence_list fences;
     uint64_t aborts; /* of commands in the volume, so far */

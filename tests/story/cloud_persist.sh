@@ -53,9 +53,22 @@ edge_start
 ctl vm recover vm1
 expect "nothing of what was discarded" disk_is source.img
 
+act "commit: it goes home after all, once"
+scribble
+ctl vm commit vm1
+expect "what was written, on-prem" disk_is source.img
+sum=$(sha256sum <source.img)
+expect "cloud-persist as before" test "$(state .storage)" = cloud-persist
+lun-io zero "$(url vm1)" 0 64
+lun-io read "$(url vm1)" 0 32768 >after.img
+ctl vm storage vm1 write-back
+ctl vm storage vm1 cloud-persist
+untouched
+scribble
+
 act "an initiator that stays keeps a task waiting; cancelled, it leaves all as it was"
 scribble
-start soak lun-io soak "$(url vm1)" 0 32768 5
+start soak lun-io soak "$(url vm1)" 0 32768 200
 wait_for 20 "a session" test "$(state '.sessions | length')" = 1
 kill -STOP "${pids[soak]}"
 refuse "a discard under a session" ctl vm discard vm1 --yes 2>/dev/null
@@ -78,7 +91,7 @@ crash soak
 
 act "killed while it waits, the edge goes on with it"
 scribble
-start soak lun-io soak "$(url vm1)" 0 32768 5
+start soak lun-io soak "$(url vm1)" 0 32768 200
 wait_for 20 "a session" test "$(state '.sessions | length')" = 1
 kill -STOP "${pids[soak]}"
 ctl run-on-prem vm1 --discard --no-wait >/dev/null

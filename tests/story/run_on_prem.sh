@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# run-on-prem: the source disk gets everything that was written in the cloud, block for block, and nobody can log in any
+# more; run-in-cloud: the VM sees what was changed on-prem meanwhile. Cancelled, the VM goes on in the cloud; killed in
+# the middle, the edge goes on; under load and with force, no acknowledged write is missing on-prem.
+. "$(dirname "$0")/../lib/story.sh"
+needs jq
+
+sectors=16384
+edge_store="commit_age = 1"
+verify-load prepare source.img "$sectors"
+onprem_conf disk1 "file:$stage/source.img"
+edge_start
+onprem_start
+vm_create vm1 disk1 --storage write-back
+state() { ctl vm show vm1 --json | jq -r "$1"; }
+disk() { lun-io read "$(url vm1)" 0 "$sectors"; }
+task_of() { ctl task list --json | jq -r "[.tasks[] | select(.kind == \"$1\")][0].id"; }
+attached() { [ "$(state .onprem.attached)" = true ]; }
+wait_for 20 "on-prem to hold the source disk" attached
+
+act "everything goes home"
+disk_make some.img 2
+lun-io write "$(url vm1)" 1000 <some.img
+lun-io zero "$(url vm1)" 3000 500
+lun-io write "$(url vm1)" 9001 flush <some.img
+disk >expected.img
+ctl run-on-prem vm1
+cmp source.img expected.img
+expect "home" test "$(state .home)" = true
+refuse "a login to a VM that is home" lun-io size "$(url vm1)" 2>/dev/null
+ctl run-on-prem vm1
+stop edge
+edge_start
+refuse "a login after a restart" lun-io size "$(url vm1)" 2>/dev/null
+
+act "changed on-prem, it comes back"
+dd if=some.img of=source.img bs=512 seek=5000 conv=notrunc status=none
+cp source.img expected.img
+ctl run-in-cloud vm1
+disk | cmp - expected.img
+expect "write-back as before" test "$(state .storage)" = write-back
+expect "held by on-prem" attached
+
+act "called off while on-prem does not answer, it stays in the cloud"
+lun-io write "$(url vm1)" 7 flush <some.img
+disk >expected.img
+kill -STOP "${pids[onprem]}"
+ctl run-on-prem vm1 --no-wait >/dev/null
+refuse "a login while it goes home" lun-io size "$(url vm1)" 2>/dev/null
+id=$(task_of run-on-prem)
+ctl task cancel "$id"
+refuse "a task that was cancelled" ctl task wait "$id" 2>said
+grep -q "was cancelled" said || failed "it ends with: $(cat said)"
+kill -CONT "${pids[onprem]}"
+disk | cmp - expected.img
+expect "still in the cloud" test "$(state .home)" = false
+
+act "killed in the middle, the edge goes on with it"
+kill -STOP "${pids[onprem]}"
+ctl run-on-prem vm1 --no-wait >/dev/null
+id=$(task_of run-on-prem)
+crash edge
+edge_start
+refuse "a login after the crash" lun-io size "$(url vm1)" 2>/dev/null
+kill -CONT "${pids[onprem]}"
+ctl task wait "$id"
+cmp source.img expected.img
+
+act "paused, nothing goes home, unless somebody asks for it"
+ctl run-in-cloud vm1
+ctl vm pause-writeback vm1
+lun-io write "$(url vm1)" 12000 flush <some.img
+ctl vm flush vm1
+cmp source.img expected.img
+expect "paused" test "$(state .paused)" = true
+ctl vm resume-writeback vm1
+ctl vm flush vm1 --on-prem
+disk >expected.img
+cmp source.img expected.img
+
+act "somebody else writes to the source disk: nothing is mixed, until somebody says whose history counts"
+lun-io write "$(url vm1)" 2000 flush <some.img
+disk >expected.img
+dd if=some.img of=source.img bs=512 seek=14000 count=1 conv=notrunc status=none
+refuse "to write back over it" ctl run-on-prem vm1 2>said
+grep -q "written" said || failed "the refusal says: $(cat said)"
+disk | cmp - expected.img
+expect "an alarm" test "$(state .onprem.alarm)" = true
+ctl vm clear-alarm vm1
+expect "no alarm" test "$(state .onprem.alarm)" = false
+ctl vm commit vm1
+expect "what the cloud wrote" cmp -n $((14000 * 512)) source.img expected.img
+
+act "discarded, what was not written back is gone; what was, stays"
+lun-io write "$(url vm1)" 5 flush <some.img
+ctl vm discard vm1 --yes
+disk | cmp - source.img
+expect "write-back as before" test "$(state .storage)" = write-back
+
+act "under load and with force: no acknowledged write is missing"
+verify-load prepare fresh.img "$sectors"
+lun-io write "$(url vm1)" 0 flush <fresh.img
+start load verify-load run "$(url vm1)" "$stage/state" "$sectors" 7
+wait_log load "^loading" 60
+sleep 1
+ctl run-on-prem vm1 --force
+ended load 60
+ctl run-in-cloud vm1 --storage cloud-persist
+expect "nothing lost" verify-load check "$(url vm1)" "$stage/state" "$sectors"
+disk | cmp - source.img
+stop edge
+stop onprem
