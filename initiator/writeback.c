@@ -180,6 +180,7 @@ static void done_write(struct work *w)
     struct wb_vm *vm = container_of(w, struct wb_vm, write);
     struct writeback *wb = vm->wb;
     struct wb_change *c = vm->change;
+    bool more = !TAILQ_EMPTY(&vm->changes);
 
     if (vm->write_status == 0 && vm->write_needed)
         vm->rec = vm->next;
@@ -188,8 +189,9 @@ static void done_write(struct work *w)
     vm->change = NULL;
     metric_set(wb->stage_bytes, stage_bytes(wb->stage));
     wb_metrics_show(vm);
-    c->done(vm, c, vm->write_status, &vm->write_why);
-    start_change(vm);
+    c->done(vm, c, vm->write_status, &vm->write_why); /* without more, it may be the end of the VM */
+    if (more)
+        start_change(vm);
     wb_idle(wb);
 }
 
