@@ -14,6 +14,8 @@ untouched() { [ "$(sha256sum <source.img)" = "$sum" ] || failed "the source disk
 state() { ctl vm show vm1 --json | jq -r "$1"; }
 # The VM's disk holds what file FILE holds.
 disk_is() { lun-io read "$(url vm1)" 0 32768 | cmp - "$1"; }
+logged_in() { [ "$(state '.sessions | length')" = 1 ]; }
+task_waits() { ctl task list | grep -q waiting; }
 disk_make other.img 8
 scribble() { lun-io write "$(url vm1)" 100 flush <other.img; }
 expect "cloud-persist by default" test "$(state .storage)" = cloud-persist
@@ -69,11 +71,11 @@ scribble
 act "an initiator that stays keeps a task waiting; cancelled, it leaves all as it was"
 scribble
 start soak lun-io soak "$(url vm1)" 0 32768 200
-wait_for 20 "a session" test "$(state '.sessions | length')" = 1
+wait_for 20 "a session" logged_in
 kill -STOP "${pids[soak]}"
 refuse "a discard under a session" ctl vm discard vm1 --yes 2>/dev/null
 ctl run-on-prem vm1 --discard --no-wait
-wait_for 10 "the task to wait" grep -q waiting <(ctl task list)
+wait_for 10 "the task to wait" task_waits
 refuse "a login meanwhile" lun-io size "$(url vm1)" 2>/dev/null
 refuse "another verb" ctl vm flush vm1 2>said
 grep -q "run-on-prem" said || failed "the refusal says: $(cat said)"
@@ -92,10 +94,10 @@ crash soak
 act "killed while it waits, the edge goes on with it"
 scribble
 start soak lun-io soak "$(url vm1)" 0 32768 200
-wait_for 20 "a session" test "$(state '.sessions | length')" = 1
+wait_for 20 "a session" logged_in
 kill -STOP "${pids[soak]}"
 ctl run-on-prem vm1 --discard --no-wait >/dev/null
-wait_for 10 "the task to wait" grep -q waiting <(ctl task list)
+wait_for 10 "the task to wait" task_waits
 id=$(ctl task list --json | jq -r '.tasks[0].id')
 crash edge
 edge_start
