@@ -13,11 +13,15 @@
 #            everything that was flushed to the store
 #   recover  it dies at a random moment, its disks are lost, and it dies again at its step while it recovers; the same
 #   store    the object store takes nothing for a while, and the edge dies meanwhile; as with edge
+#   home     the edge or the on-prem daemon, whose step it is, dies under load (-: at a random moment), and the other with
+#            it; the on-prem daemon alone brings the source disks to a cut, with everything up to its instant
+#
+# In a lane with STORAGE=write-back cuts go on to the source disks every second; else those never change.
 . "$(dirname "$0")/story.sh"
 
 lane=$1 plan=$2 kept=$CRASH_KEPT
 story_name=crash-$lane
-vm=vm1 sectors=8192 load_ms=$((1200 * slowness))
+vm=vm1 sectors=8192 load_ms=$((3000 * slowness))
 target=iscsi://127.0.0.1:3260/$iqn:$vm/0
 
 # --- the daemons ---
@@ -32,14 +36,17 @@ stage_make() {
     cut-check prepare history "$vm" a.img "$sectors" b.img "$sectors" c.img "$sectors"
     truncate -s 4M other.img
     edge_conf
+    echo 'writeback { interval = "1s" }' >>edge.conf
     onprem_conf a "file:$stage/a.img" b "file:$stage/b.img" c "file:$stage/c.img" other "file:$stage/other.img"
     onprem_start
     edge_go
     wait_for 30 "the edge to answer" edge_answers
-    ctl vm create "$vm" --disk dc1:a --disk dc1:b --disk dc1:c >/dev/null
+    checksum=$(sums)
+    ctl vm create "$vm" --disk dc1:a --disk dc1:b --disk dc1:c --storage "$STORAGE" >/dev/null
     cut-check run history "$target" --fill >/dev/null # the datastore, over the link, is not needed from here on
     rounds_on_stage=0
 }
+sums() { cat ./?.img | sha256sum; }
 stage_end() {
     local name
     for name in "${!pids[@]}"; do
@@ -53,20 +60,21 @@ stage_end() {
 edge_go() {
     start edge isthmus-edge --config edge.conf "$@"
 }
+onprem_go() { start onprem isthmus-onprem --config onprem.conf "$@"; }
 gone() { ! alive "$1"; }
 
 # --- a load ---
 
-load_go() { start load cut-check run history "$target" --ms "$load_ms" --seed "$seed" --login 20; }
+load_go() { start load cut-check run history "$target" --ms "${1:-$load_ms}" --seed "$seed" --login 20; }
 
-# Waits until the edge has died or the load is over: 0 if the edge died.
-edge_dies() {
+# Waits until the edge, or the on-prem daemon, has died or the load is over: 0 if it died.
+dies() {
     local who=""
-    wait -n -p who "${pids[edge]}" "${pids[load]}" 2>/dev/null || true
+    wait -n -p who "${pids[$1]}" "${pids[load]}" 2>/dev/null || true
     [ "$who" = "${pids[load]}" ] || return 0
     unset "pids[load]"
     sleep 0.02 # the connection goes before the process
-    ! alive edge
+    ! alive "$1"
 }
 # It ends by itself when its connection does; but it may still be logging in.
 load_over() {
@@ -110,9 +118,11 @@ check_all() {
 # A VM comes and goes, with something in the store.
 others() {
     while :; do
-        ctl vm create other --disk dc1:other || ctl vm delete other --force
+        until ctl vm create other --disk dc1:other || ctl vm show other; do
+            sleep 0.05
+        done
         head -c 1100000 /dev/urandom | lun-io write "iscsi://127.0.0.1:3260/$iqn:other/0" 0
-        sleep 0.3
+        sleep 0.6 # for a commit
         ctl vm delete other --force
     done >/dev/null 2>&1
 }
@@ -127,9 +137,20 @@ flushes() {
     done
 }
 
+# Without commits the journal keeps what is written over, until it writes the rest anew.
+no_commits() {
+    sleep 0.5
+    bucket_fill
+    sleep 60
+}
+bucket_fill() {
+    fallocate -l "$(df --output=avail -B1 bucket | tail -n 1)" bucket/full 2>/dev/null || true
+}
+
 beside() {
     case $1 in
     create.* | delete.*) others & ;;
+    journal.move) no_commits & ;;
     *) flushes & ;;
     esac
     beside=$!
@@ -137,6 +158,7 @@ beside() {
 beside_end() {
     kill "$beside" 2>/dev/null || true
     wait "$beside" 2>/dev/null || true
+    rm -f bucket/full
 }
 
 # --- the rounds ---
@@ -144,16 +166,17 @@ beside_end() {
 # The edge, armed or not, under load until it dies; a random moment is less than a second away. The load begins
 # by looking whether all is there that earlier deaths should have left.
 die_under_load() {
-    local options=()
+    local options=() ms=$load_ms
     [ "$1" = - ] || options=(--crash-at "$1:$2")
     edge_buried
     edge_go "${options[@]}"
-    load_go
+    [ "$1" != journal.move ] || ms=$((3 * load_ms)) # the journal has to grow
+    load_go "$ms"
     beside "$1"
     if [ "$1" = - ]; then
         how=random
         sleep "0.$(printf '%03d' $((50 + seed % 800)))"
-    elif edge_dies; then
+    elif dies edge; then
         how=reached
     fi
     beside_end
@@ -164,14 +187,12 @@ die_under_load() {
 play_edge() { die_under_load "$1" "$2"; }
 
 play_store() {
-    local full
     how=random
     edge_buried
-    full=$(df --output=avail -B1 bucket | tail -n 1)
     edge_go
     load_go
     sleep "0.$(printf '%03d' $((100 + seed % 400)))"
-    fallocate -l "$full" bucket/full 2>/dev/null || true
+    bucket_fill
     sleep "0.$(printf '%03d' $((200 + seed % 500)))"
     edge_buried
     load_over
@@ -229,6 +250,57 @@ play_recover() {
     wiped --crash-at "$1:$2"
 }
 
+# The one whose step it is.
+stepping() {
+    case $1 in
+    onprem.*) echo onprem ;;
+    *) echo edge ;;
+    esac
+}
+
+# What the on-prem daemon says of the disks at last.
+at_a_cut() {
+    local word
+    alive onprem || failed "the on-prem daemon ended: $(tail -n 3 onprem.log)"
+    logged onprem "serves [0-9]+ disks" || return 1
+    word=$(grep -E 'its disks are|nothing was written back|staged and will be applied|alarm' onprem.log | tail -n 1)
+    [[ -z $word || $word == *"its disks are at cut"* || $word == *"nothing was written back"* ]]
+}
+onprem_buried() {
+    [ -z "${pids[onprem]:-}" ] || crash onprem
+    rm -f onprem.log
+}
+
+play_home() {
+    local options=() who instant
+    who=$(stepping "$1")
+    [ "$1" = - ] || options=(--crash-at "$1:$2")
+    edge_buried
+    onprem_buried
+    if [ "$who" = edge ]; then
+        edge_go "${options[@]}"
+        onprem_go
+    else
+        edge_go
+        onprem_go "${options[@]}"
+    fi
+    load_go
+    if [ "$1" = - ]; then
+        how=random
+        sleep "$((1 + seed % 2)).$(printf '%03d' $((seed % 1000)))"
+    elif dies "$who"; then
+        how=reached
+    fi
+    edge_buried
+    onprem_buried
+    load_over
+    onprem_go
+    wait_for 30 "the source disks to be at a cut" at_a_cut
+    instant=$(onprem_get /metrics | awk '/^isthmus_onprem_applied_instant_seconds/ { printf "%.0f", int($2 * 1000) * 1000 }')
+    cut-check verify history a.img b.img c.img --must "${instant:-nothing}" >>check.log 2>&1 ||
+        trouble "the check of the source disks ended with status $?"
+}
+
 before="a new stage"
 play_round() {
     local kind=$1 step=$2 n=$3
@@ -236,6 +308,7 @@ play_round() {
     : >trouble.log
     "play_$kind" "$step" "$n"
     take_words
+    [ "$STORAGE" = write-back ] || [ "$checksum" = "$(sums)" ] || trouble "the source disks were written to"
     [ ! -s trouble.log ] || [ "$((lost + torn))" != 0 ] || torn=1
     printf 'round %s %s %s %s: %s, lost %s torn %s\n' "$kind" "$step" "$n" "$seed" "$how" "$lost" "$torn" >&3
     [ "$((lost + torn))" = 0 ] || keep_round "$kind-$step-$n-$seed"

@@ -31,6 +31,7 @@ times_of() {
 }
 kind_of() {
     case $1 in
+    wb.* | onprem.*) echo home ;;
     recover.*) echo recover ;;
     replay.* | commit.adopt) echo start ;;
     checkpoint.* | commit.* | dir.*) [ $((RANDOM % 2)) = 0 ] && echo wipe || echo edge ;;
@@ -42,11 +43,13 @@ kind_of() {
 plan() {
     local steps step n=0 round
     RANDOM=$seed
-    mapfile -t steps < <("$bin/isthmus-edge" --steps | cut -f 1 | shuf --random-source=<(yes "$seed"))
+    mapfile -t steps < <({ "$bin/isthmus-edge" --steps && "$bin/isthmus-onprem" --steps; } | cut -f 1 |
+        shuf --random-source=<(yes "$seed"))
     for ((round = 0; round < rounds; round++)); do
         case $((round % 16)) in
         5) echo "edge - 1 $RANDOM" ;;
         10) echo "wipe - 1 $RANDOM" ;;
+        13) echo "home - 1 $RANDOM" ;;
         15) echo "store - 1 $RANDOM" ;;
         *)
             step=${steps[n++ % ${#steps[@]}]}
@@ -62,11 +65,27 @@ else
     plan >"$work/plan"
 fi
 
+# What needs write-back is for the odd lanes, the rest goes where the least is to be done.
+share() {
+    awk -v lanes="$lanes" -v work="$work" '{
+        best = -1
+        for (lane = 0; lane < lanes; lane++)
+            if (($1 != "home" || lane % 2 || lanes == 1) && (best < 0 || cost[lane] < cost[best])) best = lane
+        cost[best] += $1 == "home" ? 2 : 1
+        print >(work "/plan." best)
+    }' "$work/plan"
+}
+
 say "$rounds rounds, SEED=$seed"
 for ((lane = 0; lane < lanes; lane++)); do
-    awk -v lane="$lane" -v lanes="$lanes" '(NR - 1) % lanes == lane' "$work/plan" >"$work/plan.$lane"
+    : >"$work/plan.$lane"
+done
+share
+for ((lane = 0; lane < lanes; lane++)); do
     : >"$work/out.$lane"
-    ISTHMUS_BIN=$bin bash "$root/tests/lib/crash_lane.sh" "$lane" "$work/plan.$lane" >"$work/out.$lane" 2>"$work/errors.$lane" &
+    storage=cloud-persist
+    if [ $((lane % 2)) = 1 ] || [ "$lanes" = 1 ]; then storage=write-back; fi
+    STORAGE=$storage ISTHMUS_BIN=$bin bash "$root/tests/lib/crash_lane.sh" "$lane" "$work/plan.$lane" >"$work/out.$lane" 2>"$work/errors.$lane" &
     undo "kill -TERM $! 2>/dev/null"
 done
 
