@@ -203,6 +203,12 @@ static void submit(struct attempt *a, uint64_t bytes)
     store_submit(a->retry->inner, &a->inner);
 }
 
+/* That a try was given up says nothing about why: what the one before it met does. */
+static bool given_up(const struct attempt *a, const struct store_req *inner)
+{
+    return a->cancelled && inner->status == -ECANCELED;
+}
+
 static void on_compared(struct store_req *);
 
 /* The next piece of what is there instead of what we put. */
@@ -258,7 +264,7 @@ static void on_compared(struct store_req *inner)
     uint64_t bytes = store_put_bytes(r);
 
     a->tries++;
-    if (inner->status != 0)
+    if (inner->status != 0 && !given_up(a, inner))
         r->why = inner->why;
     if (a->cancelled) {
         end(a, -ECANCELED);
@@ -281,9 +287,12 @@ static void on_compared(struct store_req *inner)
 static void on_tried(struct store_req *inner)
 {
     struct attempt *a = container_of(inner, struct attempt, inner);
+    const struct why before = a->req->why;
     int status = inner->status;
 
     store_answer_move(a->req, inner);
+    if (given_up(a, inner))
+        a->req->why = before;
     a->tries++;
     if (status == 0)
         earn(a->retry);

@@ -243,6 +243,20 @@ static void a_try_that_hangs_is_given_up_for_another(void **state)
     assert_non_null(strstr(c.req.why.text, "took longer than 2000 ms"));
 }
 
+/* Late in the midst of a try: what the tries before it met is the reason that is told. */
+static void a_try_that_is_given_up_hides_no_reason(void **state)
+{
+    struct client c = {0};
+
+    (void)state;
+    tell((struct told){.status = -EIO});
+    tell((struct told){.hangs = true});
+    start(&c, STORE_HEAD, 2000);
+    assert_int_equal(finish(&c), -ETIMEDOUT);
+    assert_int_equal(liar->asked, 2);
+    assert_non_null(strstr(c.req.why.text, "took longer than 2000 ms: told to say -5"));
+}
+
 static void a_store_that_says_slow_down_gets_quiet_from_all(void **state)
 {
     struct client a, b;
@@ -541,6 +555,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_will_not_change_is_not_tried_again, setup, teardown),
         cmocka_unit_test_setup_teardown(it_ends_before_the_deadline_with_what_was_wrong, setup, teardown),
         cmocka_unit_test_setup_teardown(a_try_that_hangs_is_given_up_for_another, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_try_that_is_given_up_hides_no_reason, setup, teardown),
         cmocka_unit_test_setup_teardown(a_store_that_says_slow_down_gets_quiet_from_all, setup, teardown),
         cmocka_unit_test_setup_teardown(an_outage_is_not_made_worse, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lost_answer_to_our_own_put_is_success, setup, teardown),
