@@ -19,6 +19,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { VM_NAME_MAX = 63, VM_IQN_MAX = 223, VM_DISKS_MAX = 64, VM_SECRET_MAX = 255 };
 
@@ -27,6 +28,7 @@ struct vm_disk {
     char disk[64];        /* the disk's name there */
     uint64_t sectors;     /* as last seen */
     uint32_t block_bytes; /* as its initiator sees it: the source's, or 4096 though that has 512 */
+    uint8_t number;       /* in log, map and identity: no other disk of this VM had it or will have it */
 };
 
 /* What a VM is; what the catalog stores. */
@@ -38,14 +40,15 @@ struct vm_spec {
     char chap_secret[VM_SECRET_MAX + 1]; /* a secret: never logged, never shown */
     char mutual_user[VM_SECRET_MAX + 1]; /* empty: no mutual CHAP */
     char mutual_secret[VM_SECRET_MAX + 1];
-    struct vm_disk disks[VM_DISKS_MAX];
-    unsigned ndisks;
-    uint64_t epoch, since;  /* vmobj.h: raised by each edge that takes the VM over */
-    enum wb_policy storage; /* write-back or cloud-persist */
-    bool paused;            /* write-back is */
-    bool home;              /* it runs on-prem: nobody may log in here, nothing is held there */
-    uint64_t floor;         /* what was written up to this SEQ and is not on-prem was thrown away */
-    uint64_t task;          /* vm_verb.h: the last that changed this; 0: none did */
+    struct vm_disk disks[VM_DISKS_MAX]; /* by LUN; see vm_has_disk() */
+    unsigned ndisks;                    /* the highest LUN and one: there may be gaps */
+    unsigned next_number;               /* numbers of disks from here on were never given */
+    uint64_t epoch, since;              /* vmobj.h: raised by each edge that takes the VM over */
+    enum wb_policy storage;             /* write-back or cloud-persist */
+    bool paused;                        /* write-back is */
+    bool home;                          /* it runs on-prem: nobody may log in here, nothing is held there */
+    uint64_t floor; /* what was written up to this SEQ and is not on-prem was thrown away */
+    uint64_t task;  /* vm_verb.h: the last that changed this; 0: none did */
 };
 
 /* Who may log in. */
@@ -61,10 +64,15 @@ enum vm_going {
     VM_DROPPED /* log out; the connection is closed soon */
 };
 
+static inline bool vm_has_disk(const struct vm_spec *spec, unsigned lun)
+{
+    return lun < spec->ndisks && *spec->disks[lun].disk;
+}
+
 struct vm {
-    struct vm_spec spec;
-    struct loop *loop; /* where it lives: fixed when it is opened */
-    struct volume *volumes[VM_DISKS_MAX];
+    struct vm_spec spec;                  /* what may change in it belongs to the main loop */
+    struct loop *loop;                    /* where it lives: fixed when it is opened */
+    struct volume *volumes[VM_DISKS_MAX]; /* by LUN */
     struct vmlog *log;
     struct map *map;       /* what the object store has of it */
     struct commit *commit; /* carries the log there; belongs to vm->loop, as does */
@@ -93,15 +101,21 @@ struct vm {
         void (*closed)(struct vm *);
         void (*emptied)(void *arg); /* set by vm_empty() */
         void *emptied_arg;
+        void (*swapped)(void *arg); /* set by vm_swap_writeback() */
+        void *swapped_arg;
         void (*deleted)(void *arg, int status, const struct why *);
         void *deleted_arg;
         struct work work;
         struct why why;
         int status;
+        struct peer *peers[VM_DISKS_MAX]; /* where the disks are, by LUN: looked up on the main loop */
+        bool changing;                    /* its spec: one change at a time */
+        bool ask_again;                   /* a disk's size was told meanwhile */
     } in;
 };
 
-/* The prefix of the journal's named values that other parts keep for a VM, and that go with it: "pr/ID/". */
+/* The prefix of the journal's named values that other parts keep for a VM, and that go with it: "pr/ID/";
+ * what is about one disk has its number behind that. */
 enum { VM_VALUE_PREFIX_MAX = 3 + 2 * VMLOG_ID_BYTES + 2 };
 static inline void vm_value_prefix(const struct vm_spec *spec, char prefix[VM_VALUE_PREFIX_MAX])
 {
@@ -110,6 +124,12 @@ static inline void vm_value_prefix(const struct vm_spec *spec, char prefix[VM_VA
     for (int i = 0; i < VMLOG_ID_BYTES; i++)
         n += snprintf(prefix + n, (size_t)(VM_VALUE_PREFIX_MAX - n), "%02x", spec->id[i]);
     snprintf(prefix + n, (size_t)(VM_VALUE_PREFIX_MAX - n), "/");
+}
+/* The name of the one that is about a disk: its number behind the prefix. */
+static inline void vm_value_key(const struct vm_spec *spec, uint8_t number, char key[VM_VALUE_PREFIX_MAX + 4])
+{
+    vm_value_prefix(spec, key);
+    snprintf(key + strlen(key), 4, "%u", number);
 }
 
 struct vms;
@@ -135,6 +155,11 @@ struct vms_conf {
     const char *iqn_prefix; /* "iqn.2026-11.org.isthmus" : IQN of a VM is prefix:name */
     /* On vm->loop: log its sessions out (target). May be NULL. */
     void (*going)(struct vm *, enum vm_going);
+    /* On vm->loop, a disk is being removed: this LUN is out of vm->volumes, its volume still there. Ends what
+     * the LUN has in flight; done(), later, when nobody uses the volume any more (target). May be NULL. */
+    void (*lun_going)(struct vm *, unsigned lun, void (*done)(void *arg), void *arg);
+    /* On vm->loop: there is one LUN more, this one. May be NULL. */
+    void (*lun_came)(struct vm *, unsigned lun);
     const char *tiers; /* "" or extra tiers between journal and onprem, as "delay:50ms" */
 };
 
@@ -164,10 +189,20 @@ void vms_create(struct vms *, const struct vm_spec *,
 void vms_recover(struct vms *, const char *name, uint64_t through,
                  void (*tell)(void *arg, const char *sentence),
                  void (*done)(void *arg, int status, unsigned recovered, const struct why *), void *arg);
-/* Main loop. -EBUSY with why while an initiator is logged in and !force, or while something is being done with
- * the VM (vm_verb.h). Deletes its log too. */
+/* Main loop. -EBUSY with why while an initiator is logged in and !force, or while something is being done
+ * with the VM (vm_verb.h). Deletes its log too. */
 void vms_delete(struct vms *, const char *name, bool force,
                 void (*done)(void *arg, int status, const struct why *), void *arg);
+/* Main loop. A disk more for a VM that may be in use; lun -1: the lowest that is free. Only onprem, disk and
+ * block_bytes of it are looked at. done() gets the LUN, or -errno with why: -ENOENT (no such VM), -EEXIST
+ * (the LUN is taken), -EBUSY (another change is under way), -ENOSPC (no number is left). */
+void vms_add_disk(struct vms *, const char *name, int lun, const struct vm_disk *,
+                  void (*done)(void *arg, int lun, const struct why *), void *arg);
+/* Main loop. A disk less; what the VM wrote to it is forgotten. status 0 when its last I/O is answered and
+ * nothing is left of it; -ENOENT, -EBUSY (an initiator is logged in and !force; another change), -EINVAL (its
+ * last one). */
+void vms_remove_disk(struct vms *, const char *name, unsigned lun, bool force,
+                     void (*done)(void *arg, int status, const struct why *), void *arg);
 /* Main loop. */
 struct vm *vms_find(struct vms *, const char *name);
 void vms_each(struct vms *, void (*each)(void *arg, struct vm *), void *arg);

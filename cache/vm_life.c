@@ -46,6 +46,9 @@ struct vm *vm_new(struct vms *vms, const struct vm_spec *spec, const struct vm *
     vms->pinned[least]++;
     vms_begin(vms);
     vm->spec = *spec;
+    for (unsigned lun = 0; lun < spec->ndisks; lun++)
+        if (vm_has_disk(spec, lun))
+            vm->in.peers[lun] = link_peer(vms->conf.link, spec->disks[lun].onprem);
     vm->loop = vms->conf.loops[least];
     vm->in.vms = vms;
     atomic_init(&vm->refs, 1);
@@ -65,6 +68,29 @@ void vm_free(struct vm *vm)
     vms_end(vms);
 }
 
+/* What a removed disk has left, when the process ended before all of it was dropped, or the VM came back from
+ * the object store. */
+static int drop_removed(struct vm *vm, struct why *why)
+{
+    uint64_t there = 0; /* a bit for each number */
+    int rc = 0;
+
+    for (unsigned lun = 0; lun < vm->spec.ndisks; lun++)
+        if (vm_has_disk(&vm->spec, lun))
+            there |= UINT64_C(1) << vm->spec.disks[lun].number;
+    for (unsigned number = 0; number < vm->spec.next_number && rc == 0; number++) {
+        struct map_change *change;
+
+        if (there >> number & 1)
+            continue;
+        vmlog_discard(vm->log, (uint8_t)number);
+        rc = map_drop_disk(vm->map, (uint8_t)number, &change, why);
+        if (rc == 0)
+            map_install(vm->map, &change);
+    }
+    return rc;
+}
+
 int vm_open_log(struct vm *vm, struct why *why)
 {
     struct journal *journal = vm->in.vms->conf.journal;
@@ -76,16 +102,15 @@ int vm_open_log(struct vm *vm, struct why *why)
         rc = discard_map(vm->map, vm->spec.floor, why);
     if (rc == 0)
         cut_resume(vm->log, map_state(vm->map)->committed);
-    return rc;
+    return rc ? rc : drop_removed(vm, why);
 }
 
-static int open_volume(struct vm *vm, unsigned lun, struct why *why)
+int vm_open_volume(struct vm *vm, unsigned lun, const struct vm_disk *d, struct why *why)
 {
     const struct vms_conf *conf = &vm->in.vms->conf;
-    const struct vm_disk *d = &vm->spec.disks[lun];
     struct readahead *readahead = readahead_new(&readahead_limits);
-    struct tier *t = tier_onprem_new(vm->loop, conf->main, link_peer(conf->link, d->onprem), d->disk,
-                                     vm->spec.name, readahead);
+    struct tier *t =
+        tier_onprem_new(vm->loop, conf->main, vm->in.peers[lun], d->disk, vm->spec.name, readahead);
     struct tier *wrapped = tier_wrap(conf->tiers, vm->loop, t, why);
 
     if (!wrapped) {
@@ -99,14 +124,14 @@ static int open_volume(struct vm *vm, unsigned lun, struct why *why)
                                                    .store = conf->stores[loop_index(vm)],
                                                    .master = &conf->master,
                                                    .id = vm->spec.id,
-                                                   .disk = (uint8_t)lun,
+                                                   .disk = d->number,
                                                    .vm = vm->spec.name});
-    t = tier_journal_new(vm->loop, t, vm->log, (uint8_t)lun, vm->spec.name);
+    t = tier_journal_new(vm->loop, t, vm->log, d->number, vm->spec.name);
     t = tier_ram_new(conf->rams[loop_index(vm)], t, lun, (d->sectors + BLOCK_SECTORS - 1) / BLOCK_SECTORS,
                      readahead, vm->spec.name);
     vm->volumes[lun] = volume_new(&(struct volume_conf){.loop = vm->loop,
                                                         .log = vm->log,
-                                                        .disk = (uint8_t)lun,
+                                                        .disk = d->number,
                                                         .top = t,
                                                         .sectors = d->sectors,
                                                         .block_bytes = d->block_bytes,
@@ -174,9 +199,15 @@ static void start_commit(struct vm *vm)
 
 bool vm_at_one_place(const struct vm_spec *spec)
 {
-    for (unsigned i = 1; i < spec->ndisks; i++)
-        if (strcmp(spec->disks[i].onprem, spec->disks[0].onprem) != 0)
+    const char *place = NULL;
+
+    for (unsigned lun = 0; lun < spec->ndisks; lun++) {
+        if (!vm_has_disk(spec, lun))
+            continue;
+        if (place && strcmp(spec->disks[lun].onprem, place) != 0)
             return false;
+        place = spec->disks[lun].onprem;
+    }
     return true;
 }
 
@@ -194,7 +225,6 @@ static void start_writeback(struct vm *vm)
                                .master = conf->master,
                                .vm = spec->name,
                                .spool = conf->spool,
-                               .ndisks = spec->ndisks,
                                .epoch = spec->epoch,
                                .since = spec->since,
                                .policy = spec->storage,
@@ -208,10 +238,14 @@ static void start_writeback(struct vm *vm)
 
     if (!vm_at_one_place(spec))
         return;
-    w.peer = link_peer(conf->link, spec->disks[0].onprem);
     memcpy(w.id, spec->id, sizeof w.id);
-    for (unsigned i = 0; i < spec->ndisks; i++)
-        w.disks[i] = spec->disks[i].disk;
+    for (unsigned number = 0; number < spec->next_number; number++)
+        for (unsigned lun = 0; lun < spec->ndisks; lun++)
+            if (vm_has_disk(spec, lun) && spec->disks[lun].number == number) {
+                w.peer = vm->in.peers[lun];
+                w.numbers[w.ndisks] = (uint8_t)number;
+                w.disks[w.ndisks++] = spec->disks[lun].disk;
+            }
     vm->writeback = writeback_new(&w);
     explicit_bzero(&w.master, sizeof w.master);
 }
@@ -221,7 +255,8 @@ int vm_open_volumes(struct vm *vm, struct why *why)
     int rc = 0;
 
     for (unsigned lun = 0; lun < vm->spec.ndisks && rc == 0; lun++)
-        rc = open_volume(vm, lun, why);
+        if (vm_has_disk(&vm->spec, lun))
+            rc = vm_open_volume(vm, lun, &vm->spec.disks[lun], why);
     if (rc == 0) {
         start_commit(vm);
         start_writeback(vm);
@@ -257,6 +292,25 @@ static void on_upkeep_stopped(void *arg)
     commit_stop(vm->commit, on_commit_stopped, vm);
 }
 
+static void on_writeback_swapped(void *arg)
+{
+    struct vm *vm = arg;
+
+    vm->writeback = NULL;
+    start_writeback(vm);
+    vm->in.swapped(vm->in.swapped_arg);
+}
+
+void vm_swap_writeback(struct vm *vm, void (*done)(void *arg), void *arg)
+{
+    vm->in.swapped = done;
+    vm->in.swapped_arg = arg;
+    if (vm->writeback)
+        writeback_stop(vm->writeback, on_writeback_swapped, vm);
+    else
+        on_writeback_swapped(vm);
+}
+
 static void on_writeback_stopped(void *arg)
 {
     struct vm *vm = arg;
@@ -286,7 +340,7 @@ static void on_close(struct task *t)
 
     vm_status_stop(vm);
     vm->in.volumes_left = 1;
-    for (unsigned lun = 0; lun < vm->spec.ndisks; lun++)
+    for (unsigned lun = 0; lun < VM_DISKS_MAX; lun++)
         if (vm->volumes[lun]) {
             vm->in.volumes_left++;
             volume_close(vm->volumes[lun], volume_closed, vm);

@@ -14,9 +14,10 @@ struct vms {
     pthread_mutex_t lock;
     TAILQ_HEAD(, vm) list;
     TAILQ_HEAD(, vms_creation) creating;
-    unsigned *pinned;          /* VMs on each of conf.loops */
-    unsigned pending;          /* VMs in memory and creations under way: vms_close waits for none */
-    void (*closed)(void *arg); /* set by vms_close */
+    TAILQ_HEAD(, vms_change) changes; /* of disks: vms_luns.c */
+    unsigned *pinned;                 /* VMs on each of conf.loops */
+    unsigned pending;                 /* VMs in memory and creations under way: vms_close waits for none */
+    void (*closed)(void *arg);        /* set by vms_close */
     void *closed_arg;
     struct task task;
     atomic_bool stop; /* what waits for the store on the worker shall end */
@@ -37,8 +38,15 @@ void vms_begin(struct vms *);
 void vms_end(struct vms *);
 /* Main loop: no more rounds of vms_admit(). */
 void vms_admission_end(struct vms *);
-/* Main loop: gives up on every creation under way. */
+/* Main loop: gives up on every creation, and on every new disk, that waits for an on-prem daemon. */
 void vms_cancel_creations(struct vms *);
+void vms_cancel_changes(struct vms *);
+/* Main loop: a VM's spec is about to be changed, on disk and here. -EBUSY with why: it is being changed
+ * already. */
+int vm_change_begin(struct vm *, struct why *);
+void vm_change_end(struct vm *);
+/* Main loop: asks for the disks' sizes again. */
+void vms_refresh(struct vm *);
 
 /* A VM in memory, one reference, pinned to a loop (that of `like`, if not NULL); nothing opened. */
 struct vm *vm_new(struct vms *, const struct vm_spec *, const struct vm *like);
@@ -51,6 +59,11 @@ bool vm_at_one_place(const struct vm_spec *);
 int vm_open_log(struct vm *, struct why *);
 /* Builds the tiers and volumes. On vm->loop, or before the loops run. */
 int vm_open_volumes(struct vm *, struct why *);
+/* One of them; vm->in.peers[lun] is set. */
+int vm_open_volume(struct vm *, unsigned lun, const struct vm_disk *, struct why *);
+/* On vm->loop, when the VM's disks are others than before: write-back begins anew with those. done() may come
+ * before this returns. */
+void vm_swap_writeback(struct vm *, void (*done)(void *arg), void *arg);
 /* Main loop; nobody uses the VM any more. Closes volumes and log on vm->loop, then closed() on main. */
 void vm_close(struct vm *, void (*closed)(struct vm *));
 

@@ -8,6 +8,14 @@
 
 static void ask(struct vm_sizes *s);
 
+/* The first from lun on, or ndisks. */
+static unsigned next_disk(const struct vm_spec *spec, unsigned lun)
+{
+    while (lun < spec->ndisks && !vm_has_disk(spec, lun))
+        lun++;
+    return lun;
+}
+
 /* Larger blocks than the source's can be served, smaller ones cannot. */
 static int check_blocks(const struct vm_disk *d, const struct proto_stat *stat, struct why *why)
 {
@@ -45,7 +53,8 @@ static void on_stat(struct link_call *call)
     if (!d->block_bytes)
         d->block_bytes = stat.block_bytes;
     d->sectors = stat.bytes / SECTOR_BYTES;
-    if (++s->disk == s->spec->ndisks)
+    s->disk = next_disk(s->spec, s->disk + 1);
+    if (s->disk == s->spec->ndisks)
         s->done(s);
     else
         ask(s);
@@ -66,7 +75,7 @@ static void ask(struct vm_sizes *s)
 void vm_sizes_ask(struct vm_sizes *s, struct link *link)
 {
     s->in.link = link;
-    s->disk = 0;
+    s->disk = next_disk(s->spec, 0);
     s->status = 0;
     ask(s);
 }

@@ -36,6 +36,15 @@ static int check_chap(const char *user, const char *secret, const char *what, st
     return 0;
 }
 
+unsigned vm_spec_disks(const struct vm_spec *s)
+{
+    unsigned n = 0;
+
+    for (unsigned lun = 0; lun < s->ndisks; lun++)
+        n += vm_has_disk(s, lun);
+    return n;
+}
+
 int vm_spec_check(const struct vm_spec *s, struct why *why)
 {
     if (!proto_name_ok(s->name))
@@ -44,10 +53,11 @@ int vm_spec_check(const struct vm_spec *s, struct why *why)
                        VM_NAME_MAX);
     if (!iqn_ok(s->iqn))
         return why_set(why, -EINVAL, "'%s' is no iSCSI name (iqn., eui. or naa., lower case)", s->iqn);
-    if (s->ndisks == 0 || s->ndisks > VM_DISKS_MAX)
-        return why_set(why, -EINVAL, "a VM has 1 to %d disks, not %u", VM_DISKS_MAX, s->ndisks);
+    if (s->ndisks > VM_DISKS_MAX || vm_spec_disks(s) == 0)
+        return why_set(why, -EINVAL, "a VM has 1 to %d disks, not %u", VM_DISKS_MAX,
+                       s->ndisks > VM_DISKS_MAX ? s->ndisks : 0);
     for (unsigned i = 0; i < s->ndisks; i++)
-        if (!proto_name_ok(s->disks[i].onprem) || !proto_name_ok(s->disks[i].disk))
+        if (vm_has_disk(s, i) && (!proto_name_ok(s->disks[i].onprem) || !proto_name_ok(s->disks[i].disk)))
             return why_set(why, -EINVAL, "disk %u is not of the form ONPREM:DISK", i);
     return vm_chap_check(s, why);
 }
@@ -80,16 +90,18 @@ char *vm_spec_to_json(const struct vm_spec *s, bool deleting)
     for (unsigned i = 0; i < s->ndisks; i++) {
         const struct vm_disk *d = &s->disks[i];
 
-        CHECK(json_array_append_new(disks, json_pack("{ss ss sI si}", "onprem", d->onprem, "disk", d->disk,
-                                                     "sectors", (json_int_t)d->sectors, "block_bytes",
-                                                     (int)d->block_bytes)) == 0);
+        if (vm_has_disk(s, i))
+            CHECK(json_array_append_new(disks, json_pack("{si si ss ss sI si}", "lun", (int)i, "number",
+                                                         (int)d->number, "onprem", d->onprem, "disk", d->disk,
+                                                         "sectors", (json_int_t)d->sectors, "block_bytes",
+                                                         (int)d->block_bytes)) == 0);
     }
-    o = json_pack("{si ss ss ss ss ss ss ss sb sI sI sI sI si sb sb so}", "format", FORMAT, "name", s->name,
-                  "iqn", s->iqn, "id", id, "chap_user", s->chap_user, "chap_secret", s->chap_secret,
-                  "mutual_user", s->mutual_user, "mutual_secret", s->mutual_secret, "deleting", deleting,
-                  "epoch", (json_int_t)s->epoch, "since", (json_int_t)s->since, "floor", (json_int_t)s->floor,
-                  "task", (json_int_t)s->task, "storage", (int)s->storage, "paused", s->paused, "home",
-                  s->home, "disks", disks);
+    o = json_pack("{si si ss ss ss ss ss ss ss sb sI sI sI sI si sb sb so}", "format", FORMAT, "next_number",
+                  (int)s->next_number, "name", s->name, "iqn", s->iqn, "id", id, "chap_user", s->chap_user,
+                  "chap_secret", s->chap_secret, "mutual_user", s->mutual_user, "mutual_secret",
+                  s->mutual_secret, "deleting", deleting, "epoch", (json_int_t)s->epoch, "since",
+                  (json_int_t)s->since, "floor", (json_int_t)s->floor, "task", (json_int_t)s->task, "storage",
+                  (int)s->storage, "paused", s->paused, "home", s->home, "disks", disks);
     CHECK(o);
     text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS);
     CHECK(text);
@@ -122,24 +134,41 @@ static int take_id(const char *hex, uint8_t id[VMLOG_ID_BYTES])
     return 0;
 }
 
-static int take_disks(json_t *disks, struct vm_spec *s)
+static int take_disk(json_t *o, int lun, struct vm_spec *s)
 {
-    s->ndisks = (unsigned)json_array_size(disks);
-    if (s->ndisks > VM_DISKS_MAX)
-        return -EBADMSG;
-    for (unsigned i = 0; i < s->ndisks; i++) {
-        const char *onprem, *disk;
-        json_int_t sectors;
-        int block_bytes;
+    const char *onprem, *disk;
+    int block_bytes, number = lun; /* format 1 has neither */
+    json_int_t sectors;
+    struct vm_disk *d;
 
-        if (json_unpack(json_array_get(disks, i), "{ss ss sI si}", "onprem", &onprem, "disk", &disk,
-                        "sectors", &sectors, "block_bytes", &block_bytes) < 0 ||
-            sectors < 0 || (block_bytes != 512 && block_bytes != 4096) ||
-            !take(s->disks[i].onprem, sizeof s->disks[i].onprem, onprem) ||
-            !take(s->disks[i].disk, sizeof s->disks[i].disk, disk))
+    if (json_unpack(o, "{s?i s?i ss ss sI si}", "lun", &lun, "number", &number, "onprem", &onprem, "disk",
+                    &disk, "sectors", &sectors, "block_bytes", &block_bytes) < 0 ||
+        lun < 0 || lun >= VM_DISKS_MAX || number < 0 || (unsigned)number >= s->next_number || sectors < 0 ||
+        (block_bytes != 512 && block_bytes != 4096) || vm_has_disk(s, (unsigned)lun))
+        return -EBADMSG;
+    d = &s->disks[lun];
+    if (!*disk || !take(d->onprem, sizeof d->onprem, onprem) || !take(d->disk, sizeof d->disk, disk))
+        return -EBADMSG;
+    d->sectors = (uint64_t)sectors;
+    d->block_bytes = (uint32_t)block_bytes;
+    d->number = (uint8_t)number;
+    if ((unsigned)lun >= s->ndisks)
+        s->ndisks = (unsigned)lun + 1;
+    return 0;
+}
+
+static int take_disks(json_t *disks, int next_number, struct vm_spec *s)
+{
+    json_t *o;
+    size_t i;
+
+    if (json_array_size(disks) > VM_DISKS_MAX || next_number > VM_DISKS_MAX)
+        return -EBADMSG;
+    s->next_number = next_number < 0 ? (unsigned)json_array_size(disks) : (unsigned)next_number;
+    json_array_foreach(disks, i, o)
+    {
+        if (take_disk(o, (int)i, s) < 0)
             return -EBADMSG;
-        s->disks[i].sectors = (uint64_t)sectors;
-        s->disks[i].block_bytes = (uint32_t)block_bytes;
     }
     return 0;
 }
@@ -148,19 +177,20 @@ int vm_spec_from_json(const char *text, size_t n, struct vm_spec *s, bool *delet
 {
     const char *name = "?", *iqn, *id, *cu, *cs, *mu, *ms;
     json_t *o = json_loadb(text, n, 0, NULL), *disks;
-    int format = 0, gone, storage, paused, home, rc = -EBADMSG;
+    int format = 0, next_number = -1, gone, storage, paused, home, rc = -EBADMSG;
     json_int_t epoch, since, floor = 0, task = 0;
 
     memset(s, 0, sizeof *s);
     if (json_unpack(o, "{si ss}", "format", &format, "name", &name) == 0 && format > FORMAT)
         rc = why_set(why, -EBADMSG, "VM %s is described in format %d, this isthmus-edge knows up to %d", name,
                      format, FORMAT);
-    else if (json_unpack(o, "{ss ss ss ss ss ss ss sb sI sI s?I s?I si sb sb so}", "name", &name, "iqn", &iqn,
-                         "id", &id, "chap_user", &cu, "chap_secret", &cs, "mutual_user", &mu, "mutual_secret",
-                         &ms, "deleting", &gone, "epoch", &epoch, "since", &since, "floor", &floor, "task",
-                         &task, "storage", &storage, "paused", &paused, "home", &home, "disks", &disks) < 0 ||
+    else if (json_unpack(o, "{s?i ss ss ss ss ss ss ss sb sI sI s?I s?I si sb sb so}", "next_number",
+                         &next_number, "name", &name, "iqn", &iqn, "id", &id, "chap_user", &cu, "chap_secret",
+                         &cs, "mutual_user", &mu, "mutual_secret", &ms, "deleting", &gone, "epoch", &epoch,
+                         "since", &since, "floor", &floor, "task", &task, "storage", &storage, "paused",
+                         &paused, "home", &home, "disks", &disks) < 0 ||
              (storage != WB_WRITE_BACK && storage != WB_CLOUD_PERSIST) || epoch < 0 || since < 0 ||
-             floor < 0 || take_id(id, s->id) < 0 || take_disks(disks, s) < 0 ||
+             floor < 0 || take_id(id, s->id) < 0 || take_disks(disks, next_number, s) < 0 ||
              !take(s->name, sizeof s->name, name) || !take(s->iqn, sizeof s->iqn, iqn) ||
              !take(s->chap_user, sizeof s->chap_user, cu) ||
              !take(s->chap_secret, sizeof s->chap_secret, cs) ||

@@ -8,6 +8,8 @@
 /* 0, or -EINVAL with a sentence: name, IQN, CHAP names and secrets (12 to 255 bytes), disks. */
 int vm_spec_check(const struct vm_spec *, struct why *);
 
+unsigned vm_spec_disks(const struct vm_spec *); /* how many it has */
+
 /* The part of it that is about CHAP. */
 int vm_chap_check(const struct vm_spec *, struct why *);
 

@@ -88,6 +88,8 @@ int vm_verb_check(struct vms *vms, const struct vm_verb_ask *ask, struct why *wh
     if (vm->in.verb)
         return why_set(why, -EBUSY, "%s works on VM %s: cancel it or wait for its end",
                        vm_verb_name(vm->in.verb->ask.kind), ask->vm);
+    if (vm->in.changing)
+        return why_set(why, -EBUSY, "VM %s is being changed: try again in a moment", ask->vm);
     if (atomic_load(&vm->fenced))
         return why_set(why, -EINVAL, "another edge has taken VM %s over", ask->vm);
     if (vm->spec.home && (ask->kind != VERB_RUN_IN_CLOUD || ask->storage != WB_WRITE_BACK))

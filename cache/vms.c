@@ -87,6 +87,27 @@ static void vms_remove(struct vm *vm)
     pthread_mutex_unlock(&vms->lock);
 }
 
+/* --- changing --- */
+
+int vm_change_begin(struct vm *vm, struct why *why)
+{
+    if (vm->in.verb)
+        return why_set(why, -EBUSY, "a task works on VM %s: cancel it or wait for its end", vm->spec.name);
+    if (vm->in.changing)
+        return why_set(why, -EBUSY, "VM %s is being changed: try again in a moment", vm->spec.name);
+    vm->in.changing = true;
+    return 0;
+}
+
+void vm_change_end(struct vm *vm)
+{
+    vm->in.changing = false;
+    if (!vm->in.ask_again)
+        return;
+    vm->in.ask_again = false;
+    vms_refresh(vm);
+}
+
 /* --- deleting: mark (pool) -> sessions out (vm->loop) -> last reference -> close -> erase (pool) --- */
 
 static void erase(struct work *w)
@@ -193,7 +214,7 @@ void vms_delete(struct vms *vms, const char *name, bool force,
     struct vm *vm = vms_find(vms, name);
     unsigned sessions = vm ? atomic_load(&vm->sessions) : 0;
 
-    if (!vm || vm->in.verb || (sessions && !force)) {
+    if (!vm || vm->in.verb || vm->in.changing || (sessions && !force)) {
         struct refusal *r = xcalloc(1, sizeof *r);
 
         r->task.run = on_refusal;
@@ -201,12 +222,11 @@ void vms_delete(struct vms *vms, const char *name, bool force,
         r->arg = arg;
         if (!vm)
             r->status = why_set(&r->why, -ENOENT, "there is no VM %s", name);
-        else if (vm->in.verb)
-            r->status =
-                why_set(&r->why, -EBUSY, "a task works on VM %s: cancel it or wait for its end", name);
-        else
+        else if (sessions && !force)
             r->status = why_set(&r->why, -EBUSY, "VM %s has %u session(s): log its initiator out, or force",
                                 name, sessions);
+        else
+            r->status = vm_change_begin(vm, &r->why);
         loop_post(vms->conf.main, &r->task);
         return;
     }
@@ -268,9 +288,9 @@ static int open_entry(void *arg, const char *key, const void *value, size_t n)
         rc = vm_open_volumes(vm, o->why);
     if (rc == 0) {
         if (spec.home)
-            log_info(spec.name, "runs on-prem: %u disk(s), %s", spec.ndisks, spec.iqn);
+            log_info(spec.name, "runs on-prem: %u disk(s), %s", vm_spec_disks(&spec), spec.iqn);
         else
-            log_info(spec.name, "open: %u disk(s), log at %lu, %s", spec.ndisks, vmlog_last(vm->log),
+            log_info(spec.name, "open: %u disk(s), log at %lu, %s", vm_spec_disks(&spec), vmlog_last(vm->log),
                      spec.iqn);
         vms_insert(vm);
     }
@@ -287,6 +307,7 @@ int vms_open(struct vms **out, const struct vms_conf *conf, struct why *why)
     pthread_mutex_init(&vms->lock, NULL);
     TAILQ_INIT(&vms->list);
     TAILQ_INIT(&vms->creating);
+    TAILQ_INIT(&vms->changes);
     vms->pinned = xcalloc(conf->nloops, sizeof *vms->pinned);
     *out = vms;
     return journal_meta_each(conf->journal, "vm/", open_entry, &opening, why);
@@ -322,6 +343,7 @@ static void on_close(struct task *t)
 
     vms_admission_end(vms);
     vms_cancel_creations(vms);
+    vms_cancel_changes(vms);
     while ((vm = TAILQ_FIRST(&vms->list))) {
         vms_remove(vm);
         vm_unref(vm);

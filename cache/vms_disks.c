@@ -168,6 +168,9 @@ void vms_create(struct vms *vms, const struct vm_spec *spec,
     c->done = done;
     c->arg = arg;
     timer_init(&c->timeout, vms->conf.main, on_timeout);
+    for (unsigned lun = 0; lun < VM_DISKS_MAX; lun++)
+        c->spec.disks[lun].number = (uint8_t)lun;
+    c->spec.next_number = c->spec.ndisks;
     loop_random(vms->conf.main, c->spec.id, sizeof c->spec.id);
     if (!c->spec.storage)
         c->spec.storage = WB_CLOUD_PERSIST;
@@ -231,13 +234,20 @@ static void growth_saved(struct work *w)
     if (g->status)
         log_error(g->vm->spec.name, "disk %u's new size is not in the catalog: %s", g->lun, g->why.text);
     g->task.run = on_grow;
+    vm_change_end(g->vm);
     loop_post(g->vm->loop, &g->task);
 }
 
 static void disk_grew(struct vm *vm, unsigned lun, uint64_t sectors)
 {
-    struct growth *g = xcalloc(1, sizeof *g);
+    struct growth *g;
+    struct why why;
 
+    if (vm_change_begin(vm, &why) < 0) {
+        vm->in.ask_again = true;
+        return;
+    }
+    g = xcalloc(1, sizeof *g);
     log_info(vm->spec.name, "disk %u has grown from %lu to %lu sectors", lun, vm->spec.disks[lun].sectors,
              sectors);
     vm->spec.disks[lun].sectors = sectors;
@@ -255,12 +265,14 @@ void vms_disk_changed(struct vms *vms, struct peer *peer, const struct proto_sta
     struct vm *vm;
 
     TAILQ_FOREACH (vm, &vms->list, in.entry)
-        for (unsigned lun = 0; lun < vm->spec.ndisks && vm->volumes[lun]; lun++) {
+        for (unsigned lun = 0; lun < vm->spec.ndisks && vm->log; lun++) {
             const struct vm_disk *d = &vm->spec.disks[lun];
-            uint64_t sectors = stat->bytes / d->block_bytes * (d->block_bytes / SECTOR_BYTES);
+            uint64_t sectors;
 
-            if (strcmp(d->onprem, peer_name(peer)) != 0 || strcmp(d->disk, stat->name) != 0)
+            if (!vm_has_disk(&vm->spec, lun) || strcmp(d->onprem, peer_name(peer)) != 0 ||
+                strcmp(d->disk, stat->name) != 0)
                 continue;
+            sectors = stat->bytes / d->block_bytes * (d->block_bytes / SECTOR_BYTES);
             if (stat->block_bytes > d->block_bytes || sectors < d->sectors)
                 log_error(vm->spec.name,
                           "disk %u (%s:%s) is now %lu sectors with blocks of %u, was %lu with %u: a disk may "
@@ -298,7 +310,7 @@ static void refresh(struct vms *vms, const struct vm *vm, unsigned lun)
     struct refresh *r = xcalloc(1, sizeof *r);
 
     r->vms = vms;
-    r->peer = link_peer(vms->conf.link, vm->spec.disks[lun].onprem);
+    r->peer = vm->in.peers[lun];
     r->vm = xstrdup(vm->spec.name);
     r->call = (struct link_call){.type = PROTO_DISK_STAT,
                                  .class = LINK_CONTROL,
@@ -312,14 +324,14 @@ void vms_peer_up(struct vms *vms, struct peer *peer)
     struct vm *vm;
 
     TAILQ_FOREACH (vm, &vms->list, in.entry)
-        for (unsigned lun = 0; lun < vm->spec.ndisks && vm->volumes[lun]; lun++)
-            if (strcmp(vm->spec.disks[lun].onprem, peer_name(peer)) == 0)
+        for (unsigned lun = 0; lun < vm->spec.ndisks && vm->log; lun++)
+            if (vm_has_disk(&vm->spec, lun) && vm->in.peers[lun] == peer)
                 refresh(vms, vm, lun);
 }
 
 void vms_refresh(struct vm *vm)
 {
     for (unsigned lun = 0; lun < vm->spec.ndisks; lun++)
-        if (peer_up(link_peer(vm->in.vms->conf.link, vm->spec.disks[lun].onprem)))
+        if (vm_has_disk(&vm->spec, lun) && peer_up(vm->in.peers[lun]))
             refresh(vm->in.vms, vm, lun);
 }

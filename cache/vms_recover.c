@@ -224,7 +224,7 @@ static void on_opened(struct task *t)
     atomic_store(&r->vm->admitted, true);
     vms_insert(r->vm);
     STEP("recover.open", "the VM is served");
-    log_info(r->vm->spec.name, "recovered: %u disk(s), %s", r->vm->spec.ndisks, r->vm->spec.iqn);
+    log_info(r->vm->spec.name, "recovered: %u disk(s), %s", vm_spec_disks(&r->vm->spec), r->vm->spec.iqn);
     r->next++;
     open_next(r);
 }

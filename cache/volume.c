@@ -33,17 +33,16 @@ struct volume {
 };
 
 /* NAA 3h: locally assigned (SPC-4 7.8.6.5.5). The same on every edge and for ever: it comes from the VM's
- * id and the LUN alone. */
-static void make_identity(struct volume *v, const uint8_t *vm_id)
+ * id and the disk's number alone. */
+void volume_make_naa(const uint8_t *vm_id, uint8_t disk, uint8_t naa[8])
 {
     uint8_t text[VMLOG_ID_BYTES + 1], hash[SHA256_DIGEST_LENGTH];
 
     memcpy(text, vm_id, VMLOG_ID_BYTES);
-    text[VMLOG_ID_BYTES] = v->disk;
+    text[VMLOG_ID_BYTES] = disk;
     SHA256(text, sizeof text, hash);
-    memcpy(v->naa, hash, sizeof v->naa);
-    v->naa[0] = (uint8_t)(0x30 | (v->naa[0] & 0x0f));
-    snprintf(v->serial, sizeof v->serial, "%016lx", get64(v->naa));
+    memcpy(naa, hash, 8);
+    naa[0] = (uint8_t)(0x30 | (naa[0] & 0x0f));
 }
 
 static uint64_t blocks_of(uint64_t sectors)
@@ -61,7 +60,8 @@ struct volume *volume_new(const struct volume_conf *conf)
     v->top = conf->top;
     v->sectors = conf->sectors;
     v->block_bytes = conf->block_bytes;
-    make_identity(v, conf->vm_id);
+    volume_make_naa(conf->vm_id, v->disk, v->naa);
+    snprintf(v->serial, sizeof v->serial, "%016lx", get64(v->naa));
     v->read_seconds = metric_new(METRIC_HISTOGRAM, "isthmus_tier_read_seconds",
                                  "How long a tier and those below it took to answer a read",
                                  "vm=\"%s\",tier=\"ram\"", conf->vm);
@@ -283,6 +283,11 @@ bool volume_mapped(struct volume *v, uint64_t lba, uint64_t nsectors, uint64_t *
     for (unsigned i = 0; i < n && (pieces[i].kind == PIECE_ZERO) == zero; i++)
         *same += pieces[i].nsectors;
     return !zero;
+}
+
+uint8_t volume_disk(const struct volume *v)
+{
+    return v->disk;
 }
 
 uint64_t volume_sectors(const struct volume *v)

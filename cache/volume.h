@@ -48,11 +48,11 @@ enum { IO_SECTORS_MAX = 32768 };
 struct volume_conf {
     struct loop *loop;
     struct vmlog *log;
-    uint8_t disk;     /* its number in the log: the LUN */
+    uint8_t disk;     /* its number in the log: the LUN, but of one that was added later */
     struct tier *top; /* the ram tier; the volume takes the stack */
     uint64_t sectors;
     uint32_t block_bytes;
-    const uint8_t *vm_id; /* VMLOG_ID_BYTES: with the LUN it makes the NAA id */
+    const uint8_t *vm_id; /* VMLOG_ID_BYTES: with that number it makes the NAA id */
     const char *vm;       /* labels metrics */
 };
 struct volume *volume_new(const struct volume_conf *);
@@ -65,8 +65,8 @@ void volume_grow(struct volume *, uint64_t sectors);
 /* true: answered already, done() will not come (a read whose blocks are all in memory). false: done() comes,
  * never before this has returned. */
 bool volume_submit(struct volume *, struct io *);
-/* Nobody waits for this read any more, which is not answered yet: done() comes soon, with -ECANCELED if it had
- * not come back already. Only reads: what a write has begun is finished. */
+/* Nobody waits for this read any more, which is not answered yet: done() comes soon, with -ECANCELED if it
+ * had not come back already. Only reads: what a write has begun is finished. */
 void volume_cancel(struct io *);
 /* Fills iov with the bytes [from, from + n) of a finished read, neighbours in memory joined; returns how many
  * iovecs. max must be at least n / 4096 + 2. */
@@ -77,9 +77,12 @@ void io_release(struct io *);
  * the same. What was zeroed through this volume is not; what is zero on the source disk is not known. */
 bool volume_mapped(struct volume *, uint64_t lba, uint64_t nsectors, uint64_t *same);
 
+uint8_t volume_disk(const struct volume *); /* its number in the log */
 uint64_t volume_sectors(const struct volume *);
 uint32_t volume_block_bytes(const struct volume *); /* logical block: 512 or 4096 */
 const uint8_t *volume_naa(const struct volume *); /* 8 bytes, NAA 3h (locally assigned), the same for ever */
 const char *volume_serial(const struct volume *); /* 16 hex digits */
+/* The NAA id of that disk of that VM. Pure. */
+void volume_make_naa(const uint8_t *vm_id, uint8_t disk, uint8_t naa[8]);
 
 #endif

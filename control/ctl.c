@@ -31,6 +31,13 @@ static const struct command {
     {"vm delete", "NAME", "f", ctl_vm_delete,
      "delete a VM and what it wrote; its source disks stay as they are",
      "  --force                   even while an initiator is logged in\n"},
+    {"vm add-disk", "NAME", "dlB", ctl_vm_add_disk, "give a VM another disk, while it runs",
+     "  --disk ONPREM:DISK        a disk of the on-prem daemon ONPREM\n"
+     "  --lun N                   its LUN (default: the lowest that is free)\n"
+     "  --block-bytes 512|4096    logical blocks of the disk (default: as its source has them)\n"},
+    {"vm remove-disk", "NAME LUN", "f", ctl_vm_remove_disk,
+     "take a disk from a VM and forget what the VM wrote to it; its source disk stays as it is",
+     "  --force                   even while an initiator is logged in: the guest must have let go of it\n"},
     {"vm recover", "NAME", "u", ctl_vm_recover,
      "take a VM over from the object store ('*': all that are not here)",
      "  --cut N                   go back to the last cut at or before record N (default: the newest)\n"},
@@ -113,6 +120,7 @@ static const struct option options[] = {
     {"on-prem", no_argument, NULL, 'p'},
     {"yes", no_argument, NULL, 'y'},
     {"no-wait", no_argument, NULL, 'w'},
+    {"lun", required_argument, NULL, 'l'},
     {"name", required_argument, NULL, 'n'},
     {"role", required_argument, NULL, 'r'},
     {"san", required_argument, NULL, 's'},
@@ -126,7 +134,7 @@ static void help_all(FILE *f)
 {
     fputs("usage: isthmusctl COMMAND [OPTIONS]\n\n", f);
     for (size_t i = 0; i < COMMANDS; i++)
-        fprintf(f, "  %-19s %-5s  %s\n", commands[i].words, commands[i].argument ? commands[i].argument : "",
+        fprintf(f, "  %-19s %-8s  %s\n", commands[i].words, commands[i].argument ? commands[i].argument : "",
                 commands[i].summary);
     fputs("\nisthmusctl COMMAND --help says more. Everywhere:\n", f);
     fputs(common_help, f);
@@ -214,6 +222,11 @@ static void take_option(struct ctl *ctl, const struct command *c, int letter, co
         if (strcmp(value, "write-back") != 0 && strcmp(value, "cloud-persist") != 0)
             misused(c, "'%s' is not write-back or cloud-persist", value);
         ctl->storage = value;
+        break;
+    case 'l':
+        if (!*value || strspn(value, "0123456789") != strlen(value) || strlen(value) > 2)
+            misused(c, "'%s' is no LUN", value);
+        ctl->lun = value;
         break;
     case 'f':
         ctl->force = true;
@@ -308,7 +321,7 @@ static const struct command *parse(int argc, char **argv, struct ctl *ctl)
             misused(NULL, "the option %s wants a value", argv[optind - 1]);
         } else if (n < 256) {
             values[n] = optarg;
-            letters[n++] = strchr("jSTCdabcmBfunrsDgxokXpyw", letter);
+            letters[n++] = strchr("jSTCdabcmBlfunrsDgxokXpyw", letter);
         }
     }
     c = find(argv + optind, argc - optind, &used);
@@ -330,7 +343,11 @@ static const struct command *parse(int argc, char **argv, struct ctl *ctl)
         misused(c, "a VM needs a --disk");
     if (c->run == ctl_pki_issue && (!ctl->role || !ctl->name))
         misused(c, "a certificate needs --role and --name");
+    if (c->run == ctl_vm_add_disk && ctl->ndisks != 1)
+        misused(c, "it wants one --disk");
     take_arguments(ctl, c, argv + optind + used, argc - optind - used);
+    if (c->run == ctl_vm_remove_disk && (!*ctl->file || strspn(ctl->file, "0123456789") != strlen(ctl->file)))
+        misused(c, "'%s' is no LUN", ctl->file);
     return c;
 }
 

@@ -22,11 +22,11 @@ struct ctl {
     const char *chap_user, *chap_secret_file, *mutual_user, *mutual_secret_file;
     const char *name, *role;
     unsigned days, block_bytes;
-    const char *cut;     /* digits */
-    const char *storage; /* write-back or cloud-persist */
+    const char *cut, *lun; /* digits */
+    const char *storage;   /* write-back or cloud-persist */
     const char *config, *base;
     const char *argument; /* the word after the command's own, if it takes one */
-    const char *file;     /* and the second */
+    const char *file;     /* and the second, a file or a LUN */
 };
 
 /* Asks the edge; body may be NULL (borrowed). *answer is the caller's to drop. */
@@ -51,6 +51,8 @@ int ctl_task_list(const struct ctl *, struct why *);
 int ctl_task_show(const struct ctl *, struct why *);
 int ctl_task_cancel(const struct ctl *, struct why *);
 int ctl_task_wait(const struct ctl *, struct why *);
+int ctl_vm_add_disk(const struct ctl *, struct why *);
+int ctl_vm_remove_disk(const struct ctl *, struct why *);
 int ctl_status(const struct ctl *, struct why *);
 int ctl_store_list(const struct ctl *, struct why *);
 int ctl_store_verify(const struct ctl *, struct why *);

@@ -222,11 +222,11 @@ static int list_one(struct walk *w, struct vm_spec *spec, struct why *why)
         return err;
     if (w->o->ctl->json)
         json_array_append_new(w->list, json_pack("{ss si sI sI sI si}", "name", spec->name, "disks",
-                                                 (int)spec->ndisks, "epoch", (json_int_t)spec->epoch, "cut",
-                                                 (json_int_t)r.state.committed, "checkpoint",
+                                                 (int)vm_spec_disks(spec), "epoch", (json_int_t)spec->epoch,
+                                                 "cut", (json_int_t)r.state.committed, "checkpoint",
                                                  (json_int_t)r.checkpoint, "objects", (int)objects));
     else
-        printf("%-20s %5u %7" PRIu64 " %12" PRIu64 " %12" PRIu64 " %8u\n", spec->name, spec->ndisks,
+        printf("%-20s %5u %7" PRIu64 " %12" PRIu64 " %12" PRIu64 " %8u\n", spec->name, vm_spec_disks(spec),
                spec->epoch, r.state.committed, r.checkpoint, objects);
     return map_delete(w->o->journal, spec->id, why);
 }
@@ -362,7 +362,7 @@ static int write_image(struct opened *o, const struct vm_spec *spec, unsigned lu
     struct export_conf c = {.store = o->store,
                             .map = map,
                             .master = &o->master,
-                            .disk = (uint8_t)lun,
+                            .disk = spec->disks[lun].number,
                             .fd = fd,
                             .punch = base != NULL};
     struct export_result r;
@@ -404,8 +404,8 @@ static int export_one(struct walk *w, struct vm_spec *spec, struct why *why)
     struct map *map = NULL;
     int fd, err;
 
-    if (lun >= spec->ndisks)
-        return why_set(why, -EINVAL, "VM %s has %u disk(s), from 0 on", spec->name, spec->ndisks);
+    if (!vm_has_disk(spec, lun))
+        return why_set(why, -EINVAL, "VM %s has no LUN %u", spec->name, lun);
     c.through = ctl->cut ? strtoull(ctl->cut, NULL, 10) : UINT64_MAX;
     c.tell = print_told;
     err = recover_vm(&c, &r, why);

@@ -249,6 +249,46 @@ int ctl_vm_delete(const struct ctl *ctl, struct why *why)
     return 0;
 }
 
+int ctl_vm_add_disk(const struct ctl *ctl, struct why *why)
+{
+    CLEANUP_FREE char *path = ctl_vm_path(ctl->argument, "/disks");
+    json_t *answer, *body = json_pack("{ss}", "disk", ctl->disks[0]);
+    int err;
+
+    if (!body)
+        return why_set(why, -EINVAL, "the disk is not UTF-8");
+    if (ctl->lun)
+        json_object_set_new(body, "lun", json_integer(strtol(ctl->lun, NULL, 10)));
+    if (ctl->block_bytes)
+        json_object_set_new(body, "block_bytes", json_integer(ctl->block_bytes));
+    err = ctl_ask(ctl, "POST", path, body, &answer, why);
+    json_decref(body);
+    if (err)
+        return err;
+    if (ctl->json)
+        return ctl_dump(answer);
+    printf("VM %s has %s as LUN %lld\n", ctl_text(answer, "vm"), ctl->disks[0],
+           (long long)ctl_int(answer, "lun"));
+    json_decref(answer);
+    return 0;
+}
+
+int ctl_vm_remove_disk(const struct ctl *ctl, struct why *why)
+{
+    CLEANUP_FREE char *tail = xasprintf("/disks/%s%s", ctl->file, ctl->force ? "?force=1" : "");
+    CLEANUP_FREE char *path = ctl_vm_path(ctl->argument, tail);
+    json_t *answer;
+    int err = ctl_ask(ctl, "DELETE", path, NULL, &answer, why);
+
+    if (err)
+        return err;
+    if (ctl->json)
+        return ctl_dump(answer);
+    printf("VM %s has no LUN %lld any more\n", ctl_text(answer, "vm"), (long long)ctl_int(answer, "removed"));
+    json_decref(answer);
+    return 0;
+}
+
 int ctl_vm_recover(const struct ctl *ctl, struct why *why)
 {
     json_t *body = json_object(), *answer, *sentence;

@@ -31,6 +31,9 @@ void rest_vm_verb(struct rest *, struct http_request *);
 void rest_tasks_list(struct rest *, struct http_request *);
 void rest_task_show(struct rest *, struct http_request *);
 void rest_task_cancel(struct rest *, struct http_request *);
+/* POST NAME/disks (among the verbs), DELETE NAME/disks/LUN */
+void rest_disk_add(struct rest *, struct http_request *);
+void rest_disk_remove(struct rest *, struct http_request *);
 void rest_status(struct rest *, struct http_request *);
 void rest_boot(struct rest *, struct http_request *);
 
@@ -40,6 +43,8 @@ const char *rest_storage_name(enum wb_policy);
 /* For an answer that comes when struct rest may be gone. */
 bool rest_stopped(void);
 
+/* "dc1:vm1-root" */
+int rest_take_disk(struct vm_disk *, const char *text, struct why *);
 /* Everything about a VM that may be shown. */
 json_t *rest_vm_json(struct rest *, struct vm *);
 json_t *rest_vms_json(struct rest *);

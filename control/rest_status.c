@@ -48,12 +48,13 @@ static double read_us(const char *vm, double q)
 static json_t *disk_json(const struct vm *vm, unsigned lun)
 {
     const struct vm_disk *disk = &vm->spec.disks[lun];
-    const struct volume *volume = vm->volumes[lun];
     char source[sizeof(disk->onprem) + sizeof(disk->disk) + 2], naa[24] = "";
+    uint8_t id[8];
 
     snprintf(source, sizeof(source), "%s:%s", disk->onprem, disk->disk);
-    for (int i = 0; volume && i < 8; i++)
-        snprintf(naa + 2 * i, 3, "%02x", volume_naa(volume)[i]);
+    volume_make_naa(vm->spec.id, disk->number, id);
+    for (int i = 0; i < 8; i++)
+        snprintf(naa + 2 * i, 3, "%02x", id[i]);
     return json_pack("{si ss sI si ss}", "lun", (int)lun, "source", source, "bytes",
                      (json_int_t)(disk->sectors * SECTOR_BYTES), /* the volume's own belongs to its loop */
                      "block_bytes", (int)disk->block_bytes, "naa", naa);
@@ -125,7 +126,8 @@ json_t *rest_vm_json(struct rest *rest, struct vm *vm)
     json_t *disks = json_array(), *json;
 
     for (unsigned i = 0; i < spec->ndisks; i++)
-        json_array_append_new(disks, disk_json(vm, i));
+        if (vm_has_disk(spec, i))
+            json_array_append_new(disks, disk_json(vm, i));
     if (rest->conf.target)
         target_each_session(rest->conf.target, add_session, &sessions);
     json =
@@ -183,7 +185,9 @@ static void add_peers(void *arg, struct vm *vm)
 
     for (unsigned i = 0; i < vm->spec.ndisks; i++) {
         const char *name = vm->spec.disks[i].onprem;
-        struct peer *peer = json_object_get(l->peers, name) ? NULL : link_peer(l->rest->conf.link, name);
+        struct peer *peer = !vm_has_disk(&vm->spec, i) || json_object_get(l->peers, name)
+                                ? NULL
+                                : link_peer(l->rest->conf.link, name);
         if (!peer)
             continue;
         json_object_set_new(l->peers, name, peer_json(peer));

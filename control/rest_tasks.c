@@ -131,8 +131,13 @@ void rest_vm_verb(struct rest *rest, struct http_request *r)
 {
     struct vm_verb_ask ask = {.kind = VERB_FLUSH};
     struct why why = {""};
+    const char *slash = strchr(r->tail, '/');
     struct starting *s;
 
+    if (slash && strcmp(slash, "/disks") == 0) {
+        rest_disk_add(rest, r);
+        return;
+    }
     if (!take_path(r->tail, &ask)) {
         http_reply_error(r, 404, "there is nothing at %.200s", r->path);
         return;

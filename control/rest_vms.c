@@ -30,11 +30,9 @@ void rest_vm_show(struct rest *rest, struct http_request *r)
         http_reply_error(r, 404, "there is no VM %.80s", r->tail);
 }
 
-/* "dc1:vm1-root" */
-static int take_disk(struct vm_spec *spec, const char *text, struct why *why)
+int rest_take_disk(struct vm_disk *disk, const char *text, struct why *why)
 {
     const char *colon = text ? strchr(text, ':') : NULL;
-    struct vm_disk *disk = &spec->disks[spec->ndisks];
     size_t n = colon ? (size_t)(colon - text) : 0;
 
     if (!colon || n >= sizeof(disk->onprem) || strlen(colon + 1) >= sizeof(disk->disk))
@@ -45,7 +43,6 @@ static int take_disk(struct vm_spec *spec, const char *text, struct why *why)
     strcpy(disk->disk, colon + 1);
     if (!conf_name_ok(disk->onprem) || !conf_name_ok(disk->disk))
         return why_set(why, -EINVAL, "a disk is ONPREM:DISK, as in \"dc1:vm1-root\", not \"%.140s\"", text);
-    spec->ndisks++;
     return 0;
 }
 
@@ -107,9 +104,10 @@ static int take_spec(struct vm_spec *spec, json_t *json, struct why *why)
         return why_set(why, -EINVAL, "\"disks\" is a list of 1 to %d disks", VM_DISKS_MAX);
     json_array_foreach(disks, i, value)
     {
-        err = take_disk(spec, json_string_value(value), why);
+        err = rest_take_disk(&spec->disks[i], json_string_value(value), why);
         if (err)
             return err;
+        spec->ndisks++;
         spec->disks[i].block_bytes = (uint32_t)block_bytes;
     }
     err = take_chap(spec->chap_user, spec->chap_secret, text[2], text[3], "chap", why);
@@ -189,7 +187,9 @@ void rest_vm_delete(struct rest *rest, struct http_request *r)
 {
     const char *force = http_query(r, "force");
 
-    if (force && strcmp(force, "1") != 0 && strcmp(force, "0") != 0)
+    if (strchr(r->tail, '/'))
+        rest_disk_remove(rest, r);
+    else if (force && strcmp(force, "1") != 0 && strcmp(force, "0") != 0)
         http_reply_error(r, 400, "force is 0 or 1");
     else if (!conf_name_ok(r->tail) || !vms_find(rest->conf.vms, r->tail))
         http_reply_error(r, 404, "there is no VM %.80s", r->tail);

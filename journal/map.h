@@ -72,6 +72,8 @@ int map_apply(struct map *, const struct logobj_head *, const struct logobj_entr
 /* Drops what objects up to cut `through` hold: the source disks have it now. */
 int map_drop(struct map *, uint64_t through, const struct map_state *state, struct map_change **,
              struct why *);
+/* Drops everything of one disk, which is gone. */
+int map_drop_disk(struct map *, uint8_t disk, struct map_change **, struct why *);
 /* Forgets objects that have nothing live. firsts: their first SEQ. */
 int map_forget(struct map *, const uint64_t *firsts, unsigned n, struct why *);
 /* Stores the state alone. */

@@ -336,6 +336,7 @@ int map_apply(struct map *m, const struct logobj_head *h, const struct logobj_en
 struct dropping {
     struct changer c;
     uint64_t through;
+    int disk; /* only of this one; -1: of all */
     struct {
         uint8_t disk;
         uint64_t region;
@@ -349,6 +350,8 @@ static int find_dropped(void *arg, uint8_t disk, uint64_t lba, const struct regi
     struct dropping *d = arg;
     bool some = false;
 
+    if (d->disk >= 0 && disk != d->disk)
+        return 1;
     for (unsigned i = 0; i < g->n; i++)
         some |= g->entries[i].object <= d->through;
     if (!some)
@@ -359,16 +362,17 @@ static int find_dropped(void *arg, uint8_t disk, uint64_t lba, const struct regi
     return d->nfound == BATCH_REGIONS ? 1 : 0;
 }
 
-int map_drop(struct map *m, uint64_t through, const struct map_state *state, struct map_change **out,
-             struct why *why)
+static int drop(struct map *m, int only, uint64_t through, const struct map_state *state,
+                struct map_change **out, struct why *why)
 {
     struct dropping *d = xmalloc(sizeof *d);
+    uint8_t disk = only < 0 ? 0 : (uint8_t)only;
     uint64_t region = 0;
-    uint8_t disk = 0;
     int err;
 
     changer_begin(&d->c, m);
     d->through = through;
+    d->disk = only;
     do {
         int more;
 
@@ -389,6 +393,17 @@ int map_drop(struct map *m, uint64_t through, const struct map_state *state, str
     err = changer_end(&d->c, err, out);
     free(d);
     return err;
+}
+
+int map_drop(struct map *m, uint64_t through, const struct map_state *state, struct map_change **out,
+             struct why *why)
+{
+    return drop(m, -1, through, state, out, why);
+}
+
+int map_drop_disk(struct map *m, uint8_t disk, struct map_change **out, struct why *why)
+{
+    return drop(m, disk, UINT64_MAX, NULL, out, why);
 }
 
 int map_forget(struct map *m, const uint64_t *firsts, unsigned n, struct why *why)

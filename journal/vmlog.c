@@ -235,6 +235,22 @@ unsigned vmlog_pieces(struct vmlog *log, uint8_t disk, uint64_t lba, uint32_t ns
     return 1;
 }
 
+void vmlog_discard(struct vmlog *log, uint8_t disk)
+{
+    struct extents *x = log->disks[disk];
+    uint64_t before = x ? extents_cost(x) : 0;
+
+    if (!before)
+        return;
+    extents_forget_through(x, UINT64_MAX);
+    if (log->frozen)
+        log->held_bytes += before - extents_cost(x);
+    else
+        space_give(log->journal, before - extents_cost(x));
+    vmlog_dead_submit(log);
+    metric_set(log->m_records, records_of(log));
+}
+
 /* --- opening, closing, deleting -------------------------------------------------------------------------*/
 
 struct replay {

@@ -31,6 +31,10 @@ void vmlog_close(struct vmlog **);
 int vmlog_delete(struct journal *, const uint8_t id[VMLOG_ID_BYTES], struct why *);
 
 uint64_t vmlog_last(const struct vmlog *); /* the newest visible sequence number */
+/* A disk that nothing is appended to or fetched from any more: what the log has of it goes, and nothing of it
+ * is in later cuts. After a crash its records may be there again: it is to be said again. On the loop, or
+ * before anything is appended. */
+void vmlog_discard(struct vmlog *, uint8_t disk);
 
 struct vmlog_append {
     enum record_type type;

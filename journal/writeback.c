@@ -215,7 +215,7 @@ static bool is_due(const struct writeback *wb)
     uint64_t live, objects;
     unsigned n;
 
-    if ((wb->alarm && !wb->damaged) || !wb->attached || !peer_up(wb->conf.peer))
+    if ((wb->alarm && !wb->damaged) || !wb->attached || !wb->listed || !peer_up(wb->conf.peer))
         return false;
     if (!TAILQ_EMPTY(&wb->waits))
         return true;
@@ -294,7 +294,7 @@ static void next_step(struct writeback *wb)
         wb_confirm(wb);
     else if (wb_is_staged(wb))
         wb_stage_wait_applied(wb, there->target);
-    else if (wb->told != wb_policy_wanted(wb))
+    else if (wb->told != wb_policy_wanted(wb) || (!wb->listed && !wb->alarm))
         wb_ask(wb);
     else if (is_due(wb))
         wb_stage_begin(wb);
@@ -483,8 +483,12 @@ struct writeback *writeback_new(const struct writeback_conf *conf)
     CHECK(conf->ndisks && conf->ndisks <= WB_DISKS_MAX && conf->interval_ms && conf->bytes);
     wb->conf = *conf;
     wb->vm = xstrdup(conf->vm);
-    for (unsigned i = 0; i < conf->ndisks; i++)
+    memset(wb->plan.places, -1, sizeof wb->plan.places);
+    for (unsigned i = 0; i < conf->ndisks; i++) {
+        CHECK(i == 0 || conf->numbers[i] > conf->numbers[i - 1]); /* the order of the map's rows */
         wb->disks[i] = xstrdup(conf->disks[i]);
+        wb->plan.places[conf->numbers[i]] = (int8_t)i;
+    }
     map_object_name(name, conf->id, 0);
     wb->spool_path = xasprintf("%s/%.32s.plan", conf->spool, name + strlen("vms/"));
     TAILQ_INIT(&wb->waits);

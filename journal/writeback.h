@@ -30,6 +30,7 @@ struct writeback_conf {
     const char *vm;    /* copied, as are the disks' names at on-prem, */
     const char *spool; /* and this: a directory for lists of what is to be sent */
     const char *disks[WB_DISKS_MAX];
+    uint8_t numbers[WB_DISKS_MAX]; /* theirs in the map, rising; to on-prem their places in this list count */
     unsigned ndisks;
     uint64_t epoch, since; /* vmobj.h */
     enum wb_policy policy;

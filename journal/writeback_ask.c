@@ -55,6 +55,11 @@ static void on_attached(struct writeback *wb)
 {
     if (wb->call.call.status == -ESTALE) {
         wb_lost(wb, wb->call.call.why.text);
+    } else if (wb->call.call.status == -EINVAL && !wb->listed && !wb->onprem.alarm) {
+        buf_unref(&wb->call.call.reply);
+        wb->relisting = true; /* it has the VM with the disks that it had before */
+        wb_detach(wb);
+        return;
     } else if (!wb_take_state(wb)) {
         wb_failed(wb, "the source disks cannot be attached", wb->call.call.why.text);
         return;
@@ -62,7 +67,7 @@ static void on_attached(struct writeback *wb)
         if (!wb->attached)
             log_info(wb->vm, "attached at %s: the source disks are at record %" PRIu64 "%s",
                      peer_name(wb->conf.peer), wb->onprem.applied, wb->onprem.held ? ", and reserved" : "");
-        wb->attached = true;
+        wb->attached = wb->listed = true;
         judge(wb);
     }
     wb->must_ask = false;
@@ -91,7 +96,7 @@ static void on_asked(struct writeback *wb)
 
     wb->asked_ns = loop_now_ns(wb->conf.loop);
     if (status == -ENOENT) { /* it does not know the VM */
-        wb->attached = false;
+        wb->attached = wb->listed = false;
         attach(wb);
         return;
     }
@@ -106,11 +111,13 @@ static void on_asked(struct writeback *wb)
     wb->must_ask = false;
     if (wb->lost || (wb->alarm && !wb->onprem.alarm)) {
         wb_idle(wb);
-    } else if (wb_is_staged(wb)) { /* it is under way, whatever the policy is now */
+    } else if (wb_is_staged(wb) || (!wb->alarm && wb->onprem.applied > map_state(wb->conf.map)->applied)) {
+        /* It is under way, or done, whatever the policy is now: noted before anything else is said. */
         wb->attached = true;
         wb->told = WB_WRITE_BACK;
         wb_idle(wb);
-    } else if (!wb->attached || wb->onprem.epoch != wb->conf.epoch || wb->told != wb_policy_wanted(wb)) {
+    } else if (!wb->attached || !wb->listed || wb->onprem.epoch != wb->conf.epoch ||
+               wb->told != wb_policy_wanted(wb)) {
         attach(wb);
     } else {
         wb_idle(wb);
@@ -135,8 +142,14 @@ static void on_detached(struct writeback *wb)
     struct why why = wb->call.call.why;
 
     buf_unref(&wb->call.call.reply);
+    if (wb->relisting && status && status != -ESTALE) {
+        wb->relisting = false;
+        wb_failed(wb, "the source disks cannot be attached anew", why.text);
+        return;
+    }
+    wb->relisting = false;
     if (status == 0 || status == -ENOENT) {
-        wb->attached = false;
+        wb->attached = wb->listed = false;
         wb->onprem = (struct wb_state){0};
         log_info(wb->vm, "detached: %s has let go of the source disks", peer_name(wb->conf.peer));
         wb_end_waits(wb, &wb->detaches, UINT64_MAX, 0, NULL);

@@ -35,8 +35,9 @@ struct wb_piece {
 };
 
 struct wb_plan {
-    FILE *file;             /* rows by disk and LBA; unlinked */
-    uint64_t pieces, bytes; /* of data */
+    FILE *file;                 /* rows by disk and LBA; unlinked */
+    int8_t places[VMLOG_DISKS]; /* of a disk's number among the VM's disks at on-prem; -1: nowhere */
+    uint64_t pieces, bytes;     /* of data */
 };
 
 /* The part of the plan that is in memory. */
@@ -127,7 +128,9 @@ struct writeback {
     /* what on-prem says */
     struct wb_state onprem;
     bool attached, lost, alarm;
-    bool damaged; /* the alarm is about an object of the store: tried again all the same */
+    bool listed;    /* it has said yes to this list of disks */
+    bool relisting; /* detached only to be attached with that */
+    bool damaged;   /* the alarm is about an object of the store: tried again all the same */
     bool must_ask;
     enum wb_policy told; /* the policy that it knows */
     uint64_t asked_ns;

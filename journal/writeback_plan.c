@@ -77,8 +77,11 @@ static int add_data(struct planning *p, uint8_t disk, uint64_t lba, const struct
 static int on_region(void *arg, uint8_t disk, uint64_t lba, const struct region *g)
 {
     struct planning *p = arg;
-    int err = 0;
+    int err = 0, place = p->plan->places[disk];
 
+    if (place < 0) /* it has been removed, and these rows go soon */
+        return 0;
+    disk = (uint8_t)place;
     for (unsigned i = 0; i < g->n && !err; i++) {
         const struct region_entry *e = &g->entries[i];
 
@@ -115,7 +118,8 @@ void wb_plan_close(struct wb_plan *plan)
 {
     if (plan->file)
         fclose(plan->file);
-    *plan = (struct wb_plan){0};
+    plan->file = NULL;
+    plan->pieces = plan->bytes = 0;
 }
 
 /* --- a window of it -------------------------------------------------------------------------------------*/

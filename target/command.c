@@ -6,10 +6,13 @@
 
 #include "check.h"
 #include "log.h"
+#include "lun_gone.h"
 #include "mem.h"
 #include "scsi.h"
 #include "session.h"
 #include "wire.h"
+
+#include <errno.h>
 
 static const char part[] = "target";
 enum { IMMEDIATE_MAX = 32 };
@@ -100,6 +103,7 @@ void command_free(struct command **pcmd)
     LIST_REMOVE(cmd, bucket);
     TAILQ_REMOVE(&c->commands.all, cmd, entry);
     c->commands.n--;
+    lun_gone_look(c->session->device);
     if (s->nspare < SHARD_SPARE_COMMANDS) {
         STAILQ_INSERT_HEAD(&s->spare, cmd, waiting);
         s->nspare++;
@@ -119,6 +123,8 @@ static void finish(struct command *cmd)
 
     command_remember(cmd);
     range_leave(cmd);
+    cmd->volume = NULL;
+    lun_gone_look(d);
     if (cmd->op && cmd->op->kind < OP_ZERO)
         metric_observe_ns(d->m_seconds[cmd->op->kind], took);
     send_command(cmd->conn, cmd);
@@ -168,6 +174,25 @@ void command_check(struct command *cmd, enum sense_code code)
 {
     cmd->sense = (struct sense){.code = code};
     check(cmd);
+}
+
+void command_io_failed(struct command *cmd, enum sense_code medium)
+{
+    bool gone = cmd->volume != cmd->conn->session->vm->volumes[cmd->lun];
+
+    command_check(cmd, cmd->io.status == -EIO ? medium
+                       : gone                 ? SENSE_LUN_NOT_SUPPORTED
+                                              : SENSE_INTERNAL_TARGET_FAILURE);
+}
+
+void command_lun_gone(struct command *cmd)
+{
+    if (cmd->aborted || (cmd->state != COMMAND_COLLECT && cmd->state != COMMAND_WAIT))
+        return;
+    if (cmd->state == COMMAND_WAIT)
+        STAILQ_REMOVE(&cmd->conn->commands.waiting, cmd, command, waiting);
+    recv_command_gone(cmd->conn, cmd);
+    command_check(cmd, SENSE_LUN_NOT_SUPPORTED);
 }
 
 void command_check_information(struct command *cmd, enum sense_code code, uint64_t information)

@@ -39,8 +39,9 @@ struct command {
     bool immediate, reads, writes, aborted, in_window;
     bool admitted; /* there is room for all its data */
     uint8_t lun_field[8];
-    int lun;    /* LUN_NONE: no such address */
-    int io_lun; /* whose volume io goes to: lun, but for a copy to another disk */
+    int lun;               /* LUN_NONE: no such address */
+    int io_lun;            /* whose volume io goes to: lun, but for a copy to another disk */
+    struct volume *volume; /* lun's, from when it is looked at until it has its answer; it may be going */
     uint8_t cdb[16];
     const struct scsi_op *op;
 
@@ -111,6 +112,8 @@ void command_good(struct command *);
 void command_condition_met(struct command *);
 void command_check(struct command *, enum sense_code);
 void command_conflict(struct command *); /* status RESERVATION CONFLICT */
+/* Its I/O has failed: `medium` when that is why, or the LUN has gone, or the VM is going. */
+void command_io_failed(struct command *, enum sense_code medium);
 /* The same with a value in the INFORMATION field. */
 void command_check_information(struct command *, enum sense_code, uint64_t information);
 /* The same, pointing at a field: byte of the CDB (or of the parameter list) and bit (7..0, or -1). */
@@ -128,6 +131,8 @@ void command_submit_alone(struct command *, void (*done)(struct command *));
 void command_submit_atomic(struct command *, void (*done)(struct command *));
 /* range.c: what it waited for is out of its way. */
 void command_go_on(struct command *);
+/* Its LUN has gone: if nothing of it is in the volume yet, that is its answer. */
+void command_lun_gone(struct command *);
 /* Ends without an answer: now, or when its I/O is back. */
 void command_abort(struct command *);
 void command_abort_lun(struct conn *, int lun); /* -1: all */

@@ -7,6 +7,8 @@
 #include "fence.h"
 #include "session.h"
 
+#include <errno.h>
+
 /* What an atomic write has changed in between is in memory when that is answered. */
 static void read_again(struct command *cmd)
 {
@@ -48,10 +50,21 @@ static void on_io(struct io *io)
     conn_post_turn(c);
 }
 
+/* NULL: that LUN has gone since the command began. */
+static bool submit_to(struct volume *v, struct io *io)
+{
+    if (v)
+        return volume_submit(v, io);
+    io->status = -ECANCELED;
+    io->blocks = NULL;
+    io->nblocks = 0;
+    return true;
+}
+
 void command_go_on(struct command *cmd)
 {
     cmd->io_out = true;
-    if (volume_submit(cmd->conn->session->vm->volumes[cmd->io_lun], &cmd->io)) {
+    if (submit_to(cmd->conn->session->vm->volumes[cmd->io_lun], &cmd->io)) {
         cmd->range.torn = false; /* all of it was seen at once */
         io_back(cmd);
     } else if (cmd->io.op == IO_READ) {

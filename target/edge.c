@@ -220,6 +220,8 @@ static int open_vms(struct edge *e, struct why *why)
                             .writeback_bytes = conf_bytes(e->cfg, "writeback|bytes"),
                             .iqn_prefix = cfg_getstr(e->cfg, "iscsi|iqn_prefix"),
                             .going = target_vm_going,
+                            .lun_going = target_lun_going,
+                            .lun_came = target_lun_came,
                             .tiers = cfg_getstr(e->cfg, "cache|tiers")};
     uint64_t interval_ns = conf_ns(e->cfg, "writeback|interval");
     int rc = tier_wrap_check(conf.tiers, why);

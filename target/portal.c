@@ -41,10 +41,6 @@ struct portal {
     char address[64];
 };
 
-/* All targets of the process: a VM that is being deleted does not know which one serves it. */
-static pthread_mutex_t targets_lock = PTHREAD_MUTEX_INITIALIZER;
-static LIST_HEAD(, target) targets = LIST_HEAD_INITIALIZER(targets);
-
 static void address_text(const struct sockaddr_storage *ss, char text[64])
 {
     char host[INET6_ADDRSTRLEN];
@@ -336,9 +332,7 @@ int target_start(struct target **out, const struct target_conf *conf, struct why
         }
         log_info(NULL, "iSCSI on %s", p->address);
     }
-    pthread_mutex_lock(&targets_lock);
-    LIST_INSERT_HEAD(&targets, t, entry);
-    pthread_mutex_unlock(&targets_lock);
+    targets_add(t);
     *out = t;
     return 0;
 }
@@ -402,6 +396,7 @@ static void on_shard_stopped(struct task *task)
         return;
     if (atomic_load(&t->nconns) == 0) {
         t->leaving = true;
+        targets_remove(t);
         shards_each(t, shard_leave);
     } else if (!t->stopped) {
         log_info(NULL, "%u connection(s) closed with commands in flight", atomic_load(&t->nconns));
@@ -452,46 +447,9 @@ static void shard_stop(struct task *task)
 
 void target_stop(struct target *t, void (*done)(void *arg), void *arg)
 {
-    pthread_mutex_lock(&targets_lock);
-    LIST_REMOVE(t, entry);
-    pthread_mutex_unlock(&targets_lock);
     for (unsigned i = 0; i < t->nportals; i++)
         portal_close(&t->portals[i]);
     t->stop_done = done;
     t->stop_arg = arg;
     shards_each(t, shard_stop);
-}
-
-/* The rest of target.h that looks at all of it. */
-
-void target_vm_going(struct vm *vm, enum vm_going how)
-{
-    struct target *t;
-
-    pthread_mutex_lock(&targets_lock);
-    LIST_FOREACH(t, &targets, entry)
-    for (unsigned i = 0; t->conf.vms == vm->in.vms && i < t->conf.nloops; i++)
-        if (t->shards[i].loop == vm->loop)
-            session_vm_going(&t->shards[i], vm, how);
-    pthread_mutex_unlock(&targets_lock);
-}
-
-void target_each_session(struct target *t, void (*each)(void *arg, const struct target_session *), void *arg)
-{
-    struct session *s;
-
-    pthread_mutex_lock(&t->lock);
-    TAILQ_FOREACH (s, &t->sessions, all) {
-        struct target_session ts = {.initiator = s->initiator,
-                                    .address = s->conn->peer,
-                                    .portal = s->conn->portal,
-                                    .vm = s->vm ? s->vm->spec.name : NULL,
-                                    .tsih = s->tsih,
-                                    .commands = atomic_load_explicit(&s->commands, memory_order_relaxed),
-                                    .age_ns = loop_now_ns(t->conf.main) - s->since_ns};
-
-        memcpy(ts.connection, s->conn->ctx, sizeof ts.connection);
-        each(arg, &ts);
-    }
-    pthread_mutex_unlock(&t->lock);
 }

@@ -75,6 +75,10 @@ struct target {
  * connection's own address stands for it. */
 const char *portal_address(const struct target *, unsigned i);
 
+/* targets.c: the list of all. Main loop. */
+void targets_add(struct target *);
+void targets_remove(struct target *);
+
 /* Its loop, while stopping: a connection has gone. */
 void portal_shard_stopped(struct shard *);
 

@@ -1,6 +1,6 @@
 /* target/reserve_store.c - reservations as named values of the journal. Loading blocks its caller, saving a
  * thread of the pool. It does not know the rules (reserve.c), and does not delete: a VM's values go with the
- * VM (cache/vms.c).
+ * VM (cache/vms.c), and a disk's with the disk.
  */
 #include "reserve_store.h"
 
@@ -69,20 +69,12 @@ void reserve_store_free(struct reserve_store **pstore)
     free(store);
 }
 
-static void key_of(const struct vm_spec *vm, unsigned lun, char *key, size_t n)
-{
-    char prefix[VM_VALUE_PREFIX_MAX];
-
-    vm_value_prefix(vm, prefix);
-    snprintf(key, n, "%s%u", prefix, lun % VM_DISKS_MAX);
-}
-
-bool reserve_store_get(const struct reserve_store *store, const struct vm_spec *vm, unsigned lun,
+bool reserve_store_get(const struct reserve_store *store, const struct vm_spec *vm, uint8_t number,
                        struct reserve *r)
 {
     char key[VM_VALUE_PREFIX_MAX + 4];
 
-    key_of(vm, lun, key, sizeof key);
+    vm_value_key(vm, number, key);
     for (unsigned i = 0; i < store->n; i++)
         if (!strcmp(store->list[i].key, key)) {
             CHECK(reserve_get(r, store->list[i].bytes, store->list[i].n) == 0); /* as when it was loaded */
@@ -109,11 +101,11 @@ static void save_done(struct work *w)
 }
 
 void reserve_store_save(struct reserve_save *s, struct loop *loop, struct journal *journal,
-                        const struct vm_spec *vm, unsigned lun, const struct reserve *r)
+                        const struct vm_spec *vm, uint8_t number, const struct reserve *r)
 {
     s->in.work = (struct work){.run = save_run, .done = save_done};
     s->in.journal = journal;
-    key_of(vm, lun, s->in.key, sizeof s->in.key);
+    vm_value_key(vm, number, s->in.key);
     if (r->aptpl && r->n) {
         s->in.bytes = xmalloc(RESERVE_SAVED_MAX);
         s->in.n = reserve_put(r, s->in.bytes);

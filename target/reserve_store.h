@@ -1,5 +1,6 @@
 /* target/reserve_store.h - persistent reservations that survive a restart (APTPL): named values of the
- * journal, "pr/VM-ID/LUN" (docs/reservations.md). Read once at start-up, written from the pool.
+ * journal, "pr/VM-ID/NUMBER of the disk" (docs/reservations.md). Read once at start-up, written from the
+ * pool.
  */
 #ifndef ISTHMUS_RESERVE_STORE_H
 #define ISTHMUS_RESERVE_STORE_H
@@ -12,8 +13,9 @@ struct reserve_store;
 /* Blocking, at start-up: reads and checks all there is. -EPROTONOSUPPORT, -EBADMSG, with why. */
 int reserve_store_load(struct reserve_store **, struct journal *, struct why *);
 void reserve_store_free(struct reserve_store **);
-/* Any thread: what was there for that LUN; false: nothing. */
-bool reserve_store_get(const struct reserve_store *, const struct vm_spec *, unsigned lun, struct reserve *);
+/* Any thread: what was there for that disk; false: nothing. */
+bool reserve_store_get(const struct reserve_store *, const struct vm_spec *, uint8_t number,
+                       struct reserve *);
 
 /* One save under way. */
 struct reserve_save {
@@ -29,6 +31,6 @@ struct reserve_save {
     } in;
 };
 void reserve_store_save(struct reserve_save *, struct loop *, struct journal *, const struct vm_spec *,
-                        unsigned lun, const struct reserve *);
+                        uint8_t number, const struct reserve *);
 
 #endif

@@ -167,9 +167,7 @@ static const struct scsi_op *find(const uint8_t *cdb, bool *opcode_known)
 
 struct volume *scsi_volume(const struct command *cmd)
 {
-    struct vm *vm = cmd->conn->session->vm;
-
-    return cmd->lun >= 0 && (unsigned)cmd->lun < vm->spec.ndisks ? vm->volumes[cmd->lun] : NULL;
+    return cmd->volume;
 }
 
 uint32_t scsi_block_bytes(const struct command *cmd)
@@ -245,8 +243,9 @@ static void notice_capacity(struct session *s)
     if (s->capacity_generation == now)
         return;
     s->capacity_generation = now;
-    for (unsigned lun = 0; lun < s->vm->spec.ndisks; lun++)
-        s->attention[lun] |= UA_CAPACITY;
+    for (unsigned lun = 0; lun < VM_DISKS_MAX; lun++)
+        if (s->vm->volumes[lun])
+            s->attention[lun] |= UA_CAPACITY;
 }
 
 /* Reports one unit attention of those, the gravest first. */
@@ -261,6 +260,7 @@ static bool report_attention(struct command *cmd, unsigned which)
                       {UA_PREEMPTED, SENSE_RESERVATIONS_PREEMPTED},
                       {UA_RELEASED, SENSE_RESERVATIONS_RELEASED},
                       {UA_MODE, SENSE_MODE_PARAMETERS_CHANGED},
+                      {UA_LUNS, SENSE_REPORTED_LUNS_CHANGED},
                       {UA_CAPACITY, SENSE_CAPACITY_CHANGED}};
     uint8_t *pending;
 
@@ -300,6 +300,7 @@ bool scsi_prepare(struct command *cmd)
     bool known;
 
     cmd->op = find(cmd->cdb, &known);
+    cmd->volume = cmd->lun >= 0 && cmd->lun < VM_DISKS_MAX ? s->vm->volumes[cmd->lun] : NULL;
     metric_add(s->device->m_commands[cmd->op ? cmd->op->kind : OP_OTHER], 1);
     if (!is_there(cmd)) {
         command_check(cmd, SENSE_LUN_NOT_SUPPORTED);

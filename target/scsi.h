@@ -34,8 +34,8 @@ extern const unsigned scsi_nops;
 bool scsi_prepare(struct command *);
 void scsi_run(struct command *);
 
-struct volume *scsi_volume(const struct command *);
-uint64_t scsi_blocks(const struct command *); /* of the disk */
+struct volume *scsi_volume(const struct command *); /* NULL: there is no such LUN */
+uint64_t scsi_blocks(const struct command *);       /* of the disk */
 uint32_t scsi_block_bytes(const struct command *);
 /* Keeps at most the allocation length of what is in command->in, and ends with GOOD. */
 void scsi_reply(struct command *, uint32_t allocation_length);

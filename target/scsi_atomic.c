@@ -48,7 +48,7 @@ uint32_t scsi_compare_and_write_prepare(struct command *cmd)
 static void on_written(struct command *cmd)
 {
     if (cmd->io.status) {
-        command_check(cmd, cmd->io.status == -EIO ? SENSE_WRITE_ERROR : SENSE_INTERNAL_TARGET_FAILURE);
+        command_io_failed(cmd, SENSE_WRITE_ERROR);
         return;
     }
     metric_add(cmd->conn->session->device->m_written_bytes, (uint64_t)cmd->io.nsectors * SECTOR_BYTES);
@@ -92,8 +92,7 @@ static void on_compare_read(struct command *cmd)
     uint32_t n = cmd->io.nsectors * SECTOR_BYTES, at;
 
     if (cmd->io.status) {
-        command_check(cmd,
-                      cmd->io.status == -EIO ? SENSE_UNRECOVERED_READ_ERROR : SENSE_INTERNAL_TARGET_FAILURE);
+        command_io_failed(cmd, SENSE_UNRECOVERED_READ_ERROR);
         return;
     }
     at = first_difference(cmd, n);
@@ -135,8 +134,7 @@ static void on_or_read(struct command *cmd)
     uint8_t *p = cmd->data->data;
 
     if (cmd->io.status) {
-        command_check(cmd,
-                      cmd->io.status == -EIO ? SENSE_UNRECOVERED_READ_ERROR : SENSE_INTERNAL_TARGET_FAILURE);
+        command_io_failed(cmd, SENSE_UNRECOVERED_READ_ERROR);
         return;
     }
     for (uint32_t at = 0; at < n; at += SECTOR_BYTES) {

@@ -102,7 +102,7 @@ static int target_lun(const struct command *cmd, unsigned i)
 
     if (i >= targets(p) || d[1] & NUL || d[5] & 0x30)
         return -1;
-    for (unsigned lun = 0; lun < vm->spec.ndisks; lun++) {
+    for (unsigned lun = 0; lun < VM_DISKS_MAX; lun++) {
         if (!vm->volumes[lun])
             continue;
         if ((d[5] & 0xf) == NAA && d[7] == 8 && !memcmp(d + 8, volume_naa(vm->volumes[lun]), 8))

@@ -28,7 +28,8 @@ void scsi_request_sense(struct command *cmd)
 void scsi_report_luns(struct command *cmd)
 {
     enum { ALL_BUT_WELL_KNOWN, WELL_KNOWN, ALL };
-    const struct vm *vm = cmd->conn->session->vm;
+    struct session *s = cmd->conn->session;
+    const struct vm *vm = s->vm;
     uint32_t allocation = get32(cmd->cdb + 6), n = 0;
     uint8_t *p;
 
@@ -39,9 +40,11 @@ void scsi_report_luns(struct command *cmd)
     p = command_in(cmd, 8 + 8 * (VM_DISKS_MAX + 1));
     if (cmd->cdb[2] != ALL_BUT_WELL_KNOWN)
         put16(p + 8 + 8 * n++, 0xc101); /* this is what it reports to */
-    for (unsigned lun = 0; cmd->cdb[2] != WELL_KNOWN && lun < vm->spec.ndisks; lun++)
+    for (unsigned lun = 0; cmd->cdb[2] != WELL_KNOWN && lun < VM_DISKS_MAX; lun++)
         if (vm->volumes[lun])
             put16(p + 8 + 8 * n++, (uint16_t)lun);
+    for (unsigned lun = 0; lun < VM_DISKS_MAX; lun++) /* it is told now (SPC-4 6.33) */
+        s->attention[lun] &= (uint8_t)~UA_LUNS;
     put32(p, 8 * n);
     cmd->in_len = 8 + 8 * n;
     scsi_reply(cmd, allocation);

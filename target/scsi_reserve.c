@@ -67,7 +67,8 @@ void scsi_reserve_load(struct device *d, const struct shard *s)
     CLEANUP_FREE struct reserve *r = xmalloc(sizeof *r);
 
     for (unsigned lun = 0; s->target->reservations && lun < VM_DISKS_MAX; lun++)
-        if (reserve_store_get(s->target->reservations, &d->vm->spec, lun, r)) {
+        if (d->vm->volumes[lun] &&
+            reserve_store_get(s->target->reservations, &d->vm->spec, volume_disk(d->vm->volumes[lun]), r)) {
             struct reserved *l = reserved_new(d, (int)lun);
 
             l->now = *r;
@@ -75,13 +76,18 @@ void scsi_reserve_load(struct device *d, const struct shard *s)
         }
 }
 
+void scsi_reserve_forget(struct device *d, unsigned lun)
+{
+    CHECK(!d->reserved[lun] || TAILQ_EMPTY(&d->reserved[lun]->changes));
+    free(d->reserved[lun]);
+    d->reserved[lun] = NULL;
+    d->reserved_by[lun] = NULL;
+}
+
 void scsi_reserve_free(struct device *d)
 {
-    for (int i = 0; i < VM_DISKS_MAX; i++) {
-        CHECK(!d->reserved[i] || TAILQ_EMPTY(&d->reserved[i]->changes));
-        free(d->reserved[i]);
-        d->reserved[i] = NULL;
-    }
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++)
+        scsi_reserve_forget(d, i);
 }
 
 /* The class of this very CDB. */
@@ -277,7 +283,7 @@ static void serve(struct reserved *l)
         if (result == RESERVE_GOOD && (l->stored || must_keep(&l->after))) {
             l->save.done = on_saved;
             reserve_store_save(&l->save, c->shard->loop, c->target->conf.journal, &c->session->vm->spec,
-                               (unsigned)l->lun, &l->after);
+                               volume_disk(scsi_volume(ch->cmd)), &l->after);
             return;
         }
         if (!finish(l, result))

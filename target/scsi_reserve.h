@@ -23,6 +23,8 @@ const struct reserve *scsi_reserve_now(const struct command *);
 void scsi_reserve_change(struct command *, const struct reserve_request *, void (*answer)(struct command *));
 /* A new device: what was kept over a restart. */
 void scsi_reserve_load(struct device *, const struct shard *);
+/* The LUN is gone: no command of it is left. */
+void scsi_reserve_forget(struct device *, unsigned lun);
 /* Whether it must end with RESERVATION CONFLICT before it does anything. */
 bool scsi_reserve_conflicts(const struct command *);
 /* The same for another LUN that it reaches. */

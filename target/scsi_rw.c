@@ -71,8 +71,7 @@ uint32_t scsi_read_prepare(struct command *cmd)
 static void on_read(struct command *cmd)
 {
     if (cmd->io.status) {
-        command_check(cmd,
-                      cmd->io.status == -EIO ? SENSE_UNRECOVERED_READ_ERROR : SENSE_INTERNAL_TARGET_FAILURE);
+        command_io_failed(cmd, SENSE_UNRECOVERED_READ_ERROR);
         return;
     }
     cmd->in_io = true;
@@ -117,7 +116,7 @@ uint32_t scsi_write_prepare(struct command *cmd)
 static void on_written(struct command *cmd)
 {
     if (cmd->io.status) {
-        command_check(cmd, cmd->io.status == -EIO ? SENSE_WRITE_ERROR : SENSE_INTERNAL_TARGET_FAILURE);
+        command_io_failed(cmd, SENSE_WRITE_ERROR);
         return;
     }
     metric_add(cmd->conn->session->device->m_written_bytes, (uint64_t)cmd->io.nsectors * SECTOR_BYTES);
@@ -188,8 +187,7 @@ static void on_verify_read(struct command *cmd)
     bool same;
 
     if (cmd->io.status) {
-        command_check(cmd,
-                      cmd->io.status == -EIO ? SENSE_UNRECOVERED_READ_ERROR : SENSE_INTERNAL_TARGET_FAILURE);
+        command_io_failed(cmd, SENSE_UNRECOVERED_READ_ERROR);
         return;
     }
     same = matches(cmd);
@@ -302,8 +300,7 @@ static void prefetch_answer(struct command *cmd, bool whole)
 static void on_prefetch_read(struct command *cmd)
 {
     if (cmd->io.status) {
-        command_check(cmd,
-                      cmd->io.status == -EIO ? SENSE_UNRECOVERED_READ_ERROR : SENSE_INTERNAL_TARGET_FAILURE);
+        command_io_failed(cmd, SENSE_UNRECOVERED_READ_ERROR);
         return;
     }
     io_release(&cmd->io);

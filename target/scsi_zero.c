@@ -67,7 +67,7 @@ static bool unmap_check(struct command *cmd, uint32_t count)
 static void unmap_next(struct command *cmd)
 {
     if (cmd->io.status) {
-        command_check(cmd, SENSE_WRITE_ERROR);
+        command_io_failed(cmd, SENSE_WRITE_ERROR);
         return;
     }
     for (; cmd->left; cmd->at++, cmd->left--) {
@@ -158,7 +158,7 @@ uint32_t scsi_write_same_prepare(struct command *cmd)
 static void on_same_done(struct command *cmd)
 {
     if (cmd->io.status)
-        command_check(cmd, SENSE_WRITE_ERROR);
+        command_io_failed(cmd, SENSE_WRITE_ERROR);
     else
         command_good(cmd);
 }

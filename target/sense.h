@@ -44,6 +44,7 @@ enum {
     X(RESERVATIONS_PREEMPTED, 0x6, 0x2a, 0x03)                                                               \
     X(RESERVATIONS_RELEASED, 0x6, 0x2a, 0x04)                                                                \
     X(REGISTRATIONS_PREEMPTED, 0x6, 0x2a, 0x05)                                                              \
+    X(REPORTED_LUNS_CHANGED, 0x6, 0x3f, 0x0e)                                                                \
     X(CAPACITY_CHANGED, 0x6, 0x2a, 0x09)                                                                     \
     X(UNEXPECTED_UNSOLICITED_DATA, 0xb, 0x0c, 0x0c)                                                          \
     X(NOT_ENOUGH_UNSOLICITED_DATA, 0xb, 0x0c, 0x0d)                                                          \

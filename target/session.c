@@ -14,22 +14,32 @@ static const char part[] = "target";
 enum { GOING_MS = 2000, HELD_BYTES_MAX = 1 << 20 };
 static const char *const op_names[OP_KINDS] = {"read", "write", "flush", "zero", "other"};
 
-static struct device *device_get(struct shard *s, struct vm *vm)
+struct device *device_find(struct shard *sh, const struct vm *vm)
 {
     struct device *d;
+
+    TAILQ_FOREACH (d, &sh->devices, entry)
+        if (!d->going && !strcmp(d->name, vm->spec.name))
+            break;
+    return d;
+}
+
+static struct device *device_get(struct shard *s, struct vm *vm)
+{
+    struct device *d = device_find(s, vm);
     const char *name = vm->spec.name;
 
-    TAILQ_FOREACH (d, &s->devices, entry)
-        if (!d->going && !strcmp(d->name, name)) {
-            d->vm = vm;
-            return d;
-        }
+    if (d) {
+        d->vm = vm;
+        return d;
+    }
     d = xcalloc(1, sizeof *d);
     d->vm = vm;
     memcpy(d->name, name, sizeof d->name);
     TAILQ_INIT(&d->sessions);
     range_init(&d->ranges);
     TAILQ_INIT(&d->fences);
+    LIST_INIT(&d->gone);
     TAILQ_INSERT_TAIL(&s->devices, d, entry);
     scsi_reserve_load(d, s);
     d->m_sessions =
@@ -111,12 +121,9 @@ static void on_going_timer(struct timer *t)
 
 void session_vm_going(struct shard *sh, struct vm *vm, enum vm_going how)
 {
-    struct device *d;
+    struct device *d = device_find(sh, vm);
     struct session *s, *next;
 
-    TAILQ_FOREACH (d, &sh->devices, entry)
-        if (!d->going && !strcmp(d->name, vm->spec.name))
-            break;
     if (!d)
         return;
     d->going = how == VM_GONE;
@@ -272,6 +279,18 @@ void session_attention(struct device *d, int lun, uint8_t what, const struct ses
             if (lun < 0 || lun == i)
                 s->attention[i] |= what;
     }
+}
+
+void session_lun_came(struct shard *sh, struct vm *vm, unsigned lun)
+{
+    struct device *d = device_find(sh, vm);
+    struct session *s;
+
+    if (!d)
+        return;
+    session_attention(d, -1, UA_LUNS, NULL);
+    TAILQ_FOREACH (s, &d->sessions, peer)
+        s->attention[lun] = 0;
 }
 
 void session_unreserve(struct device *d, int lun, const struct session *s)

@@ -9,6 +9,7 @@
 
 #include "conn.h"
 #include "fence.h"
+#include "lun_gone.h"
 #include "range.h"
 
 /* Commands are counted by what they are. */
@@ -23,6 +24,7 @@ enum {
     UA_RELEASED = 16,     /* one was released, or is of another type now */
     UA_UNREGISTERED = 32, /* the session's own registration was removed */
     UA_MODE = 64,         /* another session changed a mode parameter */
+    UA_LUNS = 128,        /* the VM has other LUNs than before */
 };
 
 /* Mode parameters that MODE SELECT changes, as they differ from the defaults; one set for all initiators. */
@@ -54,7 +56,8 @@ struct device {
     uint64_t asked_ns;                         /* if it was there when it was asked to */
     struct range_table ranges;
     struct fence_list fences;
-    uint64_t aborts; /* of commands in the volume, so far */
+    struct lun_gone_list gone; /* LUNs that are being removed */
+    uint64_t aborts;           /* of commands in the volume, so far */
     struct mode mode[VM_DISKS_MAX];
     struct metric *m_sessions, *m_commands[OP_KINDS], *m_read_bytes, *m_written_bytes, *m_errors;
     struct metric *m_seconds[OP_ZERO]; /* read, write, flush */
@@ -97,6 +100,8 @@ void session_start(struct conn *, struct vm *, const char *initiator, const uint
                    uint16_t cid, uint32_t cmd_sn);
 /* From conn_close: unlinks it, so that nobody finds it; commands may still be in the volume. */
 void session_end(struct conn *);
+/* The VM's, which is not being deleted; NULL: nobody has logged in yet. */
+struct device *device_find(struct shard *, const struct vm *);
 /* No session has it any more. */
 void device_free(struct device **);
 /* The mode parameters of a LUN of the device (NULL without one). */
@@ -116,6 +121,8 @@ void session_skip(struct conn *, uint32_t cmd_sn);
 /* ExpCmdSN and MaxCmdSN into a PDU that leaves. */
 void session_stamp(struct session *, uint8_t *bhs);
 uint32_t session_ttt(struct session *);
+/* There is one LUN more: the others tell of it. */
+void session_lun_came(struct shard *, struct vm *, unsigned lun);
 /* Raises a unit attention on lun (-1: all) of every session of the VM but `except`. */
 void session_attention(struct device *, int lun, uint8_t what, const struct session *except);
 

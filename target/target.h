@@ -52,6 +52,9 @@ uint16_t target_port(const struct target *, unsigned i);
 
 /* On vm->loop: logs out the sessions of a VM (vms_conf.going); may come again. */
 void target_vm_going(struct vm *, enum vm_going);
+/* vms_conf.lun_going and lun_came. */
+void target_lun_going(struct vm *, unsigned lun, void (*done)(void *arg), void *arg);
+void target_lun_came(struct vm *, unsigned lun);
 
 struct target_session {
     const char *initiator; /* its iSCSI name */

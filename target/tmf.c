@@ -176,7 +176,7 @@ void tmf_request(struct conn *c)
         send_reject(c, REJECT_PROTOCOL_ERROR);
         return;
     }
-    has_lun = lun >= 0 && (unsigned)lun < d->vm->spec.ndisks;
+    has_lun = lun >= 0 && lun < VM_DISKS_MAX && d->vm->volumes[lun];
     log_peer(c->ctx, "task management function %u, lun %d, task %08x", function, lun,
              get32(c->rx.bhs + AT_REFERENCED_TASK_TAG));
     if (c->ntmfs >= TMFS_MAX) {

@@ -202,6 +202,12 @@ bool volume_mapped(struct volume *v, uint64_t lba, uint64_t nsectors, uint64_t *
     return mapped;
 }
 
+uint8_t volume_disk(const struct volume *v)
+{
+    (void)v;
+    return 0;
+}
+
 uint64_t volume_sectors(const struct volume *v)
 {
     return v->sectors;

@@ -9,7 +9,7 @@
  * flight; there is never more than one in flight for a sector, so after a crash it may hold exactly one of
  * the two. Whichever was read stays: a later read may not go back. Prints "checked N lost N acknowledged N",
  * and exits 1 if anything was lost, 2 if the target refused something. A lost connection is the expected end
- * of `run`. One thread.
+ * of `run`, and a unit attention is no refusal. One thread.
  */
 #include "stamp.h"
 
@@ -47,7 +47,7 @@ struct state {
 };
 
 struct write {
-    bool busy, zeros;
+    bool busy, zeros, fua;
     uint32_t lba, nsectors, number;
     uint8_t data[WRITE_SECTORS_MAX * SECTOR];
 };
@@ -177,13 +177,26 @@ static uint32_t check_all(void)
     return lost;
 }
 
+/* What was to be told has been told, and nothing was done: it is said again. */
+static bool told(int status, const struct scsi_task *task)
+{
+    return status == SCSI_STATUS_CHECK_CONDITION && task != NULL &&
+           task->sense.key == SCSI_SENSE_UNIT_ATTENTION;
+}
+
+static void write_send(struct write *);
+
 static void on_written(struct iscsi_context *context, int status, void *data, void *arg)
 {
     struct write *w = arg;
 
-    (void)context;
     w->busy = false;
     in_flight--;
+    if (told(status, data)) {
+        write_send(w);
+        scsi_free_scsi_task(data);
+        return;
+    }
     if (status == SCSI_STATUS_GOOD) {
         state->acknowledged++;
         for (uint32_t lba = w->lba; lba < w->lba + w->nsectors; lba++) {
@@ -206,7 +219,7 @@ static void on_flushed(struct iscsi_context *context, int status, void *data, vo
     (void)context;
     (void)arg;
     in_flight--;
-    if (status != SCSI_STATUS_GOOD)
+    if (status != SCSI_STATUS_GOOD && !told(status, data))
         connection_lost = true;
     if (data != NULL)
         scsi_free_scsi_task(data);
@@ -224,14 +237,30 @@ static bool write_place(struct write *w)
     return true;
 }
 
-static void write_start(struct write *w)
+static void write_send(struct write *w)
 {
     static uint8_t zeros[SECTOR];
-    bool fua = random_below(16) == 0;
     struct scsi_task *task;
 
+    w->busy = true;
+    in_flight++;
+    if (w->zeros)
+        task =
+            iscsi_writesame16_task(iscsi, lun, w->lba, zeros, SECTOR, w->nsectors, 0, 1, 0, 0, on_written, w);
+    else
+        task = iscsi_write16_task(iscsi, lun, w->lba, w->data, w->nsectors * SECTOR, SECTOR, 0, 0, w->fua, 0,
+                                  0, on_written, w);
+    if (task == NULL) {
+        in_flight--;
+        connection_lost = true;
+    }
+}
+
+static void write_start(struct write *w)
+{
     if (!write_place(w))
         return;
+    w->fua = random_below(16) == 0;
     w->number = ++state->next_write;
     w->zeros = random_below(20) == 0;
     for (uint32_t i = 0; i < w->nsectors; i++) {
@@ -241,18 +270,7 @@ static void write_start(struct write *w)
         stamp_make(&s, 0, w->lba + i, w->number);
         memcpy(w->data + (size_t)i * SECTOR, &s, SECTOR);
     }
-    w->busy = true;
-    in_flight++;
-    if (w->zeros)
-        task =
-            iscsi_writesame16_task(iscsi, lun, w->lba, zeros, SECTOR, w->nsectors, 0, 1, 0, 0, on_written, w);
-    else
-        task = iscsi_write16_task(iscsi, lun, w->lba, w->data, w->nsectors * SECTOR, SECTOR, 0, 0, fua, 0, 0,
-                                  on_written, w);
-    if (task == NULL) {
-        in_flight--;
-        connection_lost = true;
-    }
+    write_send(w);
 }
 
 static void load(void)

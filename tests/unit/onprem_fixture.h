@@ -142,7 +142,15 @@ static inline void onprem_apply_locked(struct onprem *o)
 
 static inline void onprem_attach(struct onprem *o, struct link_request *r)
 {
-    CHECK(wb_get_attach(r->body, r->len, &o->attach) == 0);
+    struct wb_attach a = {0};
+
+    CHECK(wb_get_attach(r->body, r->len, &a) == 0);
+    if (o->known && o->attach.ndisks &&
+        (a.ndisks != o->attach.ndisks || memcmp(a.disks, o->attach.disks, sizeof a.disks) != 0)) {
+        onprem_reply(r, -EINVAL, "attached with other disks: detach it first", NULL);
+        return;
+    }
+    o->attach = a;
     if (!o->known) {
         memcpy(o->state.vm, o->attach.vm, WB_ID_BYTES);
         o->state.applied = o->attach.base;

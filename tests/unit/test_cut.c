@@ -194,6 +194,47 @@ static void absent_where_committed(struct fixture *f, uint64_t lba, uint32_t n)
     assert_int_equal(absent, n);
 }
 
+static void discard_disk_0(struct fixture *f, void *arg)
+{
+    (void)arg;
+    vmlog_discard(f->log, 0);
+}
+
+/* With a cut open that has it, and again. Every byte is given back, and nothing of it comes after a start. */
+static void a_disk_that_is_gone_goes(void **state)
+{
+    struct fixture *f = fixture_new();
+    CLEANUP_FREE uint8_t *then = xmalloc(AREA * 512);
+    struct open_cut o = {.pause_us = 0};
+
+    (void)state;
+    srand(23);
+    for (int committed = 0; committed < 2; committed++) {
+        fixture_open(f);
+        random_puts(f, 100, 0);
+        memcpy(then, f->model, AREA * 512);
+        cut_begin(f, &o);
+        cut_wait(&o);
+        random_puts(f, 50, 500);
+        on_loop(f, discard_disk_0, NULL);
+        absent_where_committed(f, 0, AREA);
+        if (!committed)
+            expect_cut(&o, then, AREA); /* it was taken before */
+        cut_end(f, &o, committed);
+        on_loop(f, discard_disk_0, NULL);
+        assert_int_equal(journal_bytes(f->journal), 0);
+        flush(f);
+        fixture_close(f);
+        memset(f->model, 0, AREA * 512);
+    }
+    fixture_open(f);
+    on_loop(f, discard_disk_0, NULL);
+    absent_where_committed(f, 0, AREA);
+    assert_int_equal(journal_bytes(f->journal), 0);
+    fixture_close(f);
+    fixture_free(f);
+}
+
 static void resume_at(struct fixture *f, void *arg)
 {
     cut_resume(f->log, *(uint64_t *)arg);
@@ -253,6 +294,7 @@ int main(void)
         cmocka_unit_test(overwriting_does_not_touch_it),
         cmocka_unit_test(writes_go_on_while_it_is_gathered),
         cmocka_unit_test(what_is_committed_goes),
+        cmocka_unit_test(a_disk_that_is_gone_goes),
         cmocka_unit_test(numbers_go_on_above_what_the_store_has),
     };
 

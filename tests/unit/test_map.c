@@ -234,6 +234,27 @@ static void what_is_applied_on_prem_goes(void **state)
     world_free(w);
 }
 
+static void a_disk_that_is_gone_goes_alone(void **state)
+{
+    struct world *w = world_new();
+    struct map_change *c;
+
+    (void)state;
+    srand(7);
+    for (uint64_t object = 1; object <= 20; object++)
+        apply_one(w, object, 1);
+    for (uint8_t disk = 0; disk < 3; disk += 2) { /* nothing was ever written to the other */
+        assert_int_equal(map_drop_disk(w->map, disk, &c, &w->f->why), 0);
+        install_now(w, &c);
+    }
+    memset(w->model[0], 0, sizeof w->model[0]);
+    expect_world(w);
+    world_close(w);
+    world_open(w);
+    expect_world(w);
+    world_free(w);
+}
+
 /* More regions than one batch or one run holds. */
 static void a_whole_disk_is_unmapped(void **state)
 {
@@ -290,6 +311,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(as_a_plain_array),
         cmocka_unit_test(what_is_applied_on_prem_goes),
+        cmocka_unit_test(a_disk_that_is_gone_goes_alone),
         cmocka_unit_test(a_whole_disk_is_unmapped),
         cmocka_unit_test(another_vm_is_another_map),
     };

@@ -150,6 +150,60 @@ void vm_status(struct vm *vm, struct vm_status *s)
     *s = (struct vm_status){.open = true, .written = 7, .committed = 5, .store_why = {"the bucket is gone"}};
 }
 
+struct lun_change {
+    struct task task;
+    char name[64];
+    int lun;
+    bool force;
+    struct vm_disk disk;
+    void (*added)(void *, int, const struct why *);
+    void (*removed)(void *, int, const struct why *);
+    void *arg;
+};
+static struct vm_disk last_disk;
+
+static void on_lun_change(struct task *t)
+{
+    struct lun_change *c = container_of(t, struct lun_change, task);
+    struct why why = {"so it is"};
+
+    last_disk = c->disk;
+    if (c->added)
+        c->added(c->arg, c->lun == 7 ? -EEXIST : c->lun < 0 ? 1 : c->lun, &why);
+    else
+        c->removed(c->arg, c->lun == 9 ? -ENOENT : c->force ? 0 : -EBUSY, &why);
+    free(c);
+}
+
+void vms_add_disk(struct vms *vms, const char *name, int lun, const struct vm_disk *disk,
+                  void (*done)(void *arg, int lun, const struct why *), void *arg)
+{
+    struct lun_change *c = xcalloc(1, sizeof(*c));
+
+    (void)vms;
+    *c = (struct lun_change){.task.run = on_lun_change, .lun = lun, .disk = *disk, .added = done, .arg = arg};
+    snprintf(c->name, sizeof(c->name), "%s", name);
+    loop_post(loop, &c->task);
+}
+
+void vms_remove_disk(struct vms *vms, const char *name, unsigned lun, bool force,
+                     void (*done)(void *arg, int status, const struct why *), void *arg)
+{
+    struct lun_change *c = xcalloc(1, sizeof(*c));
+
+    (void)vms;
+    *c = (struct lun_change){
+        .task.run = on_lun_change, .lun = (int)lun, .force = force, .removed = done, .arg = arg};
+    snprintf(c->name, sizeof(c->name), "%s", name);
+    loop_post(loop, &c->task);
+}
+
+void volume_make_naa(const uint8_t *vm_id, uint8_t disk, uint8_t naa[8])
+{
+    (void)vm_id;
+    memset(naa, disk, 8);
+}
+
 uint64_t volume_sectors(const struct volume *v)
 {
     (void)v;
@@ -345,6 +399,37 @@ static void test_a_vm_from_creation_to_deletion(void **state)
     assert_int_equal(api("DELETE", "/v1/vms/vm1", ""), 200);
     assert_int_equal(api("DELETE", "/v1/vms/vm1", ""), 404);
     assert_int_equal(api("GET", "/v1/vms/vm1", ""), 404);
+}
+
+static void test_disks_come_and_go(void **state)
+{
+    (void)state;
+    assert_int_equal(api("POST", "/v1/vms", "{\"name\":\"vm1\",\"disks\":[\"dc1:d\"]}"), 201);
+    assert_int_equal(api("POST", "/v1/vms/vm1/disks", "{\"disk\":\"dc1:more\"}"), 201);
+    assert_says("\"lun\": 1");
+    assert_string_equal(last_disk.onprem, "dc1");
+    assert_string_equal(last_disk.disk, "more");
+    assert_int_equal(api("POST", "/v1/vms/vm1/disks", "{\"disk\":\"dc1:m\",\"lun\":5,\"block_bytes\":4096}"),
+                     201);
+    assert_says("\"lun\": 5");
+    assert_int_equal(last_disk.block_bytes, 4096);
+    assert_int_equal(api("POST", "/v1/vms/vm1/disks", "{\"disk\":\"dc1:m\",\"lun\":7}"), 409);
+    assert_int_equal(api("POST", "/v1/vms/vm1/disks", "{\"disk\":\"dc1:m\",\"lun\":64}"), 400);
+    assert_int_equal(api("POST", "/v1/vms/vm1/disks", "{\"disk\":\"dc1\"}"), 400);
+    assert_int_equal(api("POST", "/v1/vms/vm1/disks", "{\"disk\":\"dc1:m\",\"size\":1}"), 400);
+    assert_int_equal(api("POST", "/v1/vms/vm1/disks", "no"), 400);
+    assert_int_equal(api("POST", "/v1/vms/vm1/disks/1", "{\"disk\":\"dc1:m\"}"), 404);
+    assert_int_equal(api("POST", "/v1/vms/none/disks", "{\"disk\":\"dc1:m\"}"), 404);
+    assert_int_equal(api("POST", "/v1/vms/vm1", "{\"disk\":\"dc1:m\"}"), 404);
+    assert_int_equal(api("DELETE", "/v1/vms/vm1/disks/1", ""), 409);
+    assert_int_equal(api("DELETE", "/v1/vms/vm1/disks/1?force=1", ""), 200);
+    assert_says("\"removed\": 1");
+    assert_int_equal(api("DELETE", "/v1/vms/vm1/disks/9?force=1", ""), 404);
+    assert_int_equal(api("DELETE", "/v1/vms/vm1/disks/1x", ""), 404);
+    assert_int_equal(api("DELETE", "/v1/vms/vm1/disks/", ""), 404);
+    assert_int_equal(api("DELETE", "/v1/vms/vm1/disks/1?force=2", ""), 400);
+    assert_int_equal(api("DELETE", "/v1/vms/none/disks/1", ""), 404);
+    assert_int_equal(api("DELETE", "/v1/vms/vm1", ""), 200);
 }
 
 static void test_a_busy_vm_wants_force(void **state)
@@ -652,6 +737,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_token_is_asked),
         cmocka_unit_test(test_a_vm_from_creation_to_deletion),
+        cmocka_unit_test(test_disks_come_and_go),
         cmocka_unit_test(test_a_busy_vm_wants_force),
         cmocka_unit_test(test_recovery),
         cmocka_unit_test(test_verbs_are_tasks),

@@ -23,7 +23,9 @@ static struct vm_spec good(void)
 
     for (int i = 0; i < VMLOG_ID_BYTES; i++)
         s.id[i] = (uint8_t)(i * 16);
+    s.next_number = 2;
     for (unsigned i = 0; i < 2; i++) {
+        s.disks[i].number = (uint8_t)i;
         snprintf(s.disks[i].onprem, sizeof s.disks[i].onprem, "dc1");
         snprintf(s.disks[i].disk, sizeof s.disks[i].disk, "web-1-%u", i);
         s.disks[i].sectors = (5ull << 40) + i;
@@ -64,6 +66,53 @@ static void a_spec_comes_back_from_json(void **state)
     assert_string_equal(back.disks[1].disk, "web-1-1");
     assert_int_equal(back.disks[1].sectors, (5ull << 40) + 1);
     free(json);
+}
+
+/* LUN 1 was removed, another came as LUN 3: its number was never anybody's. */
+static void gaps_and_numbers_are_kept(void **state)
+{
+    struct vm_spec s = good(), back;
+    bool deleting;
+    struct why why;
+    char *json;
+
+    (void)state;
+    s.disks[3] = s.disks[1];
+    s.disks[3].number = 2;
+    memset(&s.disks[1], 0, sizeof s.disks[1]);
+    s.ndisks = 4;
+    s.next_number = 3;
+    assert_int_equal(vm_spec_check(&s, &why), 0);
+    assert_int_equal(vm_spec_disks(&s), 2);
+    json = vm_spec_to_json(&s, false);
+    assert_int_equal(vm_spec_from_json(json, strlen(json), &back, &deleting, &why), 0);
+    assert_memory_equal(&back, &s, sizeof s);
+    free(json);
+    memset(&s.disks[0], 0, sizeof s.disks[0]);
+    memset(&s.disks[3], 0, sizeof s.disks[3]);
+    assert_int_equal(vm_spec_check(&s, &why), -EINVAL);
+}
+
+/* Format 1: disks are LUNs 0, 1, ..., and numbers the same. */
+static void an_older_entry_is_read(void **state)
+{
+    static const char old[] =
+        "{\"format\":1,\"name\":\"web-1\",\"iqn\":\"iqn.x:y\",\"chap_user\":\"\",\"chap_secret\":\"\","
+        "\"mutual_user\":\"\",\"mutual_secret\":\"\",\"deleting\":false,\"epoch\":0,\"since\":0,\"storage\":"
+        "1,"
+        "\"paused\":false,\"home\":false,\"id\":\"00112233445566778899aabbccddeeff\",\"disks\":["
+        "{\"onprem\":\"dc1\",\"disk\":\"a\",\"sectors\":8,\"block_bytes\":512},"
+        "{\"onprem\":\"dc1\",\"disk\":\"b\",\"sectors\":8,\"block_bytes\":512}]}";
+    struct vm_spec s;
+    bool deleting;
+    struct why why;
+
+    (void)state;
+    assert_int_equal(vm_spec_from_json(old, strlen(old), &s, &deleting, &why), 0);
+    assert_int_equal(s.ndisks, 2);
+    assert_int_equal(s.next_number, 2);
+    assert_int_equal(s.disks[1].number, 1);
+    assert_string_equal(s.disks[1].disk, "b");
 }
 
 static void a_newer_or_damaged_entry_is_refused(void **state)
@@ -136,6 +185,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_spec_comes_back_from_json),
+        cmocka_unit_test(gaps_and_numbers_are_kept),
+        cmocka_unit_test(an_older_entry_is_read),
         cmocka_unit_test(a_newer_or_damaged_entry_is_refused),
         cmocka_unit_test(a_text_too_long_is_refused_not_cut),
         cmocka_unit_test(what_cannot_work_is_refused_with_a_sentence),

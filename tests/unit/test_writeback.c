@@ -115,6 +115,7 @@ static struct site *site_new(enum wb_policy policy)
     s->conf.disks[0] = "sda";
     s->conf.disks[1] = "sdb";
     s->conf.disks[2] = "sdc";
+    memcpy(s->conf.numbers, "\0\1\2", 3);
     s->conf.ndisks = ONPREM_DISKS;
     s->conf.policy = policy;
     s->conf.interval_ms = 3600000;
@@ -405,6 +406,49 @@ static void on_prem_finishes_alone(void **state)
     edge_up(s);
     assert_int_equal(write_back(s), 0);
     expect_home(s);
+    site_free(s);
+}
+
+static void drop_second(struct fixture *f, void *arg)
+{
+    struct site *s = arg;
+    struct map_change *c;
+
+    vmlog_discard(f->log, 1);
+    assert_int_equal(map_drop_disk(s->w->map, 1, &c, &f->why), 0);
+    map_install(s->w->map, &c);
+}
+
+/* A disk was removed while on-prem still has a cut of all three to apply: it is applied as it is, then
+ * on-prem hears of the disks there are, and what comes for the last one goes to the right place. */
+static void other_disks_than_before(void **state)
+{
+    struct site *s = site_new(WB_WRITE_BACK);
+    uint8_t expected[8 * 512];
+
+    (void)state;
+    random_puts(s->w, 200, 0);
+    ONPREM_SET(s->o, s->o->hold_apply = true);
+    now_begin(s);
+    UNTIL(s, s->o->state.stage == WB_STAGE_STAGED);
+    edge_down(s);
+    assert_int_equal(now_end(s), -ECANCELED);
+    s->conf.disks[1] = "sdc";
+    memcpy(s->conf.numbers, "\0\2", 2);
+    s->conf.ndisks = 2;
+    edge_up(s);
+    on_loop(s->w->f, drop_second, s);
+    UNTIL_STATUS(s, st->step == WRITEBACK_APPLYING);
+    onprem_do(s->o, onprem_apply_run);
+    UNTIL(s, s->o->attach.ndisks == 2);
+    assert_string_equal(s->o->attach.disks[1], "sdc");
+    ONPREM_SET(s->o, s->o->hold_apply = false);
+    assert_int_equal(s->o->attach.base, 200);
+    put_on(s, 2, 64, 8, 9001);
+    assert_int_equal(write_back(s), 0);
+    fill_sectors(expected, 64, 8, 9001);
+    assert_memory_equal(s->o->image[1] + 64 * 512, expected, sizeof expected); /* the second of the list */
+    assert_int_equal(s->o->calls[PROTO_VM_DETACH], 1);
     site_free(s);
 }
 
@@ -746,6 +790,7 @@ int main(void)
         cmocka_unit_test(a_step_that_is_refused_is_tried_again),
         cmocka_unit_test(what_on_prem_lost_is_sent_again),
         cmocka_unit_test(on_prem_finishes_alone),
+        cmocka_unit_test(other_disks_than_before),
         cmocka_unit_test(an_alarm_stops_it),
         cmocka_unit_test(another_history_at_on_prem),
         cmocka_unit_test(cloud_persist_sends_nothing_unless_asked),
