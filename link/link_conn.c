@@ -473,7 +473,7 @@ static void on_tick(struct timer *t)
     c->ticked_ns = now;
     timer_set_ms(t, TICK_MS);
     if ((int64_t)late_ns > 2000000000) { /* we slept, not the peer: what it sent may be waiting for us */
-        c->heard_ns += late_ns;
+        c->heard_ns = now - c->heard_ns > late_ns ? c->heard_ns + late_ns : now;
         return;
     }
     if (c->state < LCONN_UP && now - c->born_ns >= LCONN_SETUP_MS * 1000000ull) {
