@@ -95,8 +95,9 @@ struct datastore_ops {
     uint64_t (*generation)(const struct datastore *);
     /* From now on, over reconnects: keep everybody else away, by a persistent reservation under `key`
      * (non-zero, the same over restarts of ours: call it at once after open, as a LUN that is reserved may
-     * show itself to nobody else). 0 gives it up: wait for !held() before close(). Where there is none
-     * (info.reserves) nothing happens. */
+     * show itself to nobody else). With the same key again, while somebody else has it: asks at once whether
+     * it is free now, and taken() tells if it is not. 0 gives it up: wait for !held() before close(). Where
+     * there is none (info.reserves) nothing happens. */
     void (*hold)(struct datastore *, uint64_t key);
     bool (*held)(const struct datastore *);                         /* it is in effect */
     const struct datastore_info *(*info)(const struct datastore *); /* NULL until opened */

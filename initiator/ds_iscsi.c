@@ -96,9 +96,12 @@ static void taken(struct lun *l, const struct iscsi_hold *h)
         "reservation is released there",
         l->b.name, l->target.lun, l->target.iqn, owner);
     l->held = false;
-    if (!l->taken)
+    for (unsigned i = 0; i < l->nsessions; i++)
+        iscsi_session_hold_lost(l->sessions[i]);
+    if (!l->taken || l->doubted)
         ds_taken(&l->b, &why);
     l->taken = true;
+    l->doubted = false;
 }
 
 static void held(struct lun *l, const struct iscsi_hold *h)
@@ -119,7 +122,7 @@ static void held(struct lun *l, const struct iscsi_hold *h)
         log_info(l->b.name, "LUN %d of %s is reserved%s", l->target.lun, l->target.iqn,
                  h->no_aptpl ? ", until its target is restarted" : "");
     l->held = true;
-    l->taken = false;
+    l->taken = l->doubted = false;
 }
 
 static void on_hold(void *arg, struct iscsi_session *s, const struct iscsi_hold *h)
@@ -139,7 +142,7 @@ static void on_hold(void *arg, struct iscsi_session *s, const struct iscsi_hold 
                      l->target.lun, l->target.iqn);
         l->b.info.reserves = false;
         l->cannot_hold = true;
-        l->held = false;
+        l->held = l->doubted = false;
         l->target.release = 0;
     } else if (h->key == l->target.key && h->outcome == HOLD_TAKEN) {
         taken(l, h);
@@ -153,14 +156,17 @@ static void lun_hold(struct datastore *ds, uint64_t key)
 {
     struct lun *l = container_of(ds, struct lun, b.ds);
 
-    if (key == l->target.key)
+    if (key == l->target.key && !l->taken)
         return;
-    if (l->target.key)
-        l->target.release = l->target.key;
-    if (l->target.release == key)
-        l->target.release = 0;
-    l->target.key = key;
-    l->taken = false;
+    l->doubted = key == l->target.key;
+    if (!l->doubted) {
+        if (l->target.key)
+            l->target.release = l->target.key;
+        if (l->target.release == key)
+            l->target.release = 0;
+        l->target.key = key;
+        l->taken = false;
+    }
     ask_hold(l);
 }
 

@@ -11,10 +11,14 @@
 
 static const char part[] = "iscsi";
 
-enum { TRIES_MAX = 4 };
+enum { TRIES_MAX = 4, DOUBT_MS = 20 };
 
 void iscsi_answer_taken(struct lun *l, struct datastore_io *io)
 {
+    if (l->doubted) { /* not before it is known whether that is still so */
+        ds_delay(&l->b, io, DOUBT_MS);
+        return;
+    }
     why_set(&io->why, 0, "disk %s: LUN %d of %s is reserved by another host: release the reservation there",
             l->b.name, l->target.lun, l->target.iqn);
     ds_finish(&l->b, io, -EBUSY);

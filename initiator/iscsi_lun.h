@@ -24,6 +24,7 @@ struct lun {
     unsigned window;    /* I/O per session: halved by TASK SET FULL, grows back */
     unsigned waits;     /* in a row, for the back-off */
     bool held, taken;   /* the reservation, by us or by somebody else */
+    bool doubted;       /* taken, but it is being asked again: writes wait for the answer */
     uint64_t told_ns;   /* when somebody was last found to have removed ours */
     bool cannot_hold;   /* the target has no reservations, after all */
     bool locked_out;    /* reads get RESERVATION CONFLICT */

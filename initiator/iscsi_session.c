@@ -331,6 +331,11 @@ void iscsi_session_ask_hold(struct iscsi_session *s)
     timer_set_ms(&s->timer, 0);
 }
 
+void iscsi_session_hold_lost(struct iscsi_session *s)
+{
+    s->hold.settled = false;
+}
+
 void iscsi_session_drop(struct iscsi_session *s, bool refused, const struct why *why)
 {
     if (s->lost || s->state == IDLE)
