@@ -60,7 +60,8 @@ static void on_applied(struct writeback *wb)
         return;
     }
     if (wb->onprem.applied < wb->target) {
-        failed(wb, "on-prem does not apply what it has staged", "it has given the stage up");
+        failed(wb, "on-prem does not apply what it has staged",
+               wb->onprem.alarm ? wb->onprem.text : "it has given the stage up");
         return;
     }
     STEP("wb.applied", "the on-prem daemon has applied and flushed a stage; the edge has not noted it");
