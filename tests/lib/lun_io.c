@@ -6,20 +6,24 @@
  *   lun-io size  URL                      "sectors N block_bytes N"
  *   lun-io soak  URL LBA SECTORS PAUSE_MS reads 64 KiB at a time, one after the other, and says how it went:
  *                                         "read N errors N longest_ms N"
+ *   lun-io steal URL                      preempts whoever has the LUN reserved; others may read
+ *   lun-io free  URL                      removes every reservation and registration
  *
  * URL as libiscsi has it, iscsi://[user%secret@]host[:port]/iqn/lun. A lost connection is made again by
- * libiscsi. INITIATOR names the initiator; BLOCK=4096 is for a LUN whose sectors are that long. Exit status 1 with a sentence when the target refuses.
+ * libiscsi. INITIATOR names the initiator; BLOCK=4096 is for a LUN whose sectors are that long. Exit status 1
+ * with a sentence when the target refuses.
  */
 #include <inttypes.h>
 #include <iscsi/iscsi.h>
 #include <iscsi/scsi-lowlevel.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { BLOCK_MAX = 4096, CHUNK_SECTORS = 128 };
+enum { BLOCK_MAX = 4096, CHUNK_SECTORS = 128, OUR_KEY = 0x7e1f };
 
 static struct iscsi_context *iscsi;
 static int lun;
@@ -157,11 +161,49 @@ static int do_soak(uint64_t lba, uint64_t sectors, uint64_t pause_ms)
     return errors != 0;
 }
 
+static void reserve_out(enum scsi_persistent_out_sa action, uint64_t key, uint64_t other, const char *what)
+{
+    struct scsi_persistent_reserve_out_basic basic = {.reservation_key = key,
+                                                      .service_action_reservation_key = other};
+    int type = action == SCSI_PERSISTENT_RESERVE_PREEMPT ? SCSI_PERSISTENT_RESERVE_TYPE_WRITE_EXCLUSIVE : 0;
+
+    check(
+        iscsi_persistent_reserve_out_sync(iscsi, lun, action, SCSI_PERSISTENT_RESERVE_SCOPE_LU, type, &basic),
+        what);
+}
+
+static uint64_t holder(void)
+{
+    struct scsi_task *task =
+        iscsi_persistent_reserve_in_sync(iscsi, lun, SCSI_PERSISTENT_RESERVE_READ_RESERVATION, 252);
+    struct scsi_persistent_reserve_in_read_reservation *r;
+    uint64_t key;
+
+    if (task == NULL || task->status != SCSI_STATUS_GOOD || (r = scsi_datain_unmarshall(task)) == NULL)
+        die("read reservation");
+    if (!r->reserved) {
+        fprintf(stderr, "lun-io: the LUN is not reserved\n");
+        exit(1);
+    }
+    key = r->reservation_key;
+    scsi_free_scsi_task(task);
+    return key;
+}
+
+static void do_reservations(bool steal)
+{
+    reserve_out(SCSI_PERSISTENT_RESERVE_REGISTER_AND_IGNORE_EXISTING_KEY, 0, OUR_KEY, "register");
+    if (steal)
+        reserve_out(SCSI_PERSISTENT_RESERVE_PREEMPT, OUR_KEY, holder(), "preempt");
+    else
+        reserve_out(SCSI_PERSISTENT_RESERVE_CLEAR, OUR_KEY, 0, "clear");
+}
+
 static int usage(void)
 {
     fprintf(stderr,
             "usage: lun-io read URL LBA SECTORS | write URL LBA [fua|flush] | zero URL LBA SECTORS |\n"
-            "              size URL | soak URL LBA SECTORS PAUSE_MS\n");
+            "              size URL | soak URL LBA SECTORS PAUSE_MS | steal URL | free URL\n");
     return 2;
 }
 
@@ -191,6 +233,9 @@ int main(int argc, char **argv)
     } else if (strcmp(verb, "soak") == 0 && argc == 6) {
         login(argv[2]);
         status = do_soak(number(argv[3]), number(argv[4]), number(argv[5]));
+    } else if ((strcmp(verb, "steal") == 0 || strcmp(verb, "free") == 0) && argc == 3) {
+        login(argv[2]);
+        do_reservations(strcmp(verb, "steal") == 0);
     } else {
         return usage();
     }
