@@ -81,10 +81,12 @@ struct vm {
         *writeback;       /* what carries it on to the source disks; NULL: they are at several daemons */
     atomic_bool admitted; /* the object store has said that it is this edge's; until then logins wait */
     atomic_bool fenced;   /* another edge has it: sessions must close, new logins are refused */
-    atomic_uint sessions; /* for status and placing */
-    atomic_uint refs;     /* the catalog's and one for each session */
-    atomic_bool deleting; /* sessions must close, new logins are refused */
-    atomic_int shut;      /* enum vm_shut; set on the main loop */
+    atomic_int
+        place; /* enum writeback_place: logins wait until it is known, and are refused if it is another */
+    atomic_uint sessions;            /* for status and placing */
+    atomic_uint refs;                /* the catalog's and one for each session */
+    atomic_bool deleting;            /* sessions must close, new logins are refused */
+    atomic_int shut;                 /* enum vm_shut; set on the main loop */
     atomic_uint capacity_generation; /* raised when a disk grew: sessions raise a unit attention */
 
     struct { /* private to vm*.c */

@@ -14,6 +14,7 @@
 #include "tier_journal.h"
 #include "tier_object.h"
 #include "tier_wrap.h"
+#include "vm_place.h"
 #include "vm_spec.h"
 
 #include <errno.h>
@@ -100,6 +101,8 @@ int vm_open_log(struct vm *vm, struct why *why)
         rc = map_open(&vm->map, journal, vm->spec.id, vm->spec.name, why);
     if (rc == 0 && map_state(vm->map)->committed < vm->spec.floor)
         rc = discard_map(vm->map, vm->spec.floor, why);
+    if (rc == 0)
+        rc = vm_place_load(vm, why);
     if (rc == 0)
         cut_resume(vm->log, map_state(vm->map)->committed);
     return rc ? rc : drop_removed(vm, why);
@@ -231,6 +234,9 @@ static void start_writeback(struct vm *vm)
                                .paused = spec->paused,
                                .admitted = &vm->admitted,
                                .fenced = &vm->fenced,
+                               .place = &vm->place,
+                               .placed = vm_placed,
+                               .arg = vm,
                                .home = spec->home,
                                .interval_ms = conf->writeback_interval_ms,
                                .bytes = conf->writeback_bytes,
@@ -413,6 +419,8 @@ int vm_erase(struct vms *vms, const struct vm_spec *spec, bool fenced, struct wh
     vm_value_prefix(spec, prefix);
     if (rc == 0)
         rc = journal_meta_each(e.journal, prefix, erase_value, &e, why);
+    if (rc == 0)
+        rc = vm_place_forget(e.journal, spec->id, why);
     if (rc == 0)
         rc = journal_meta_delete(e.journal, key, why);
     STEP("delete.catalog", "it is out of the catalog");

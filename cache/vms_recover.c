@@ -13,6 +13,7 @@
 #include "recover.h"
 #include "step.h"
 #include "vm_life.h"
+#include "vm_place.h"
 #include "vm_spec.h"
 #include "vm_store.h"
 
@@ -94,6 +95,46 @@ static int is_here(struct vms *vms, const uint8_t *id, const struct vm_spec *spe
     return here;
 }
 
+/* Was this VM never written back, as far as the store can tell? Nor can it have been behind the newest cut.
+ */
+static bool never_went_home(const struct vm_spec *spec, const struct recover_result *result)
+{
+    return !vm_at_one_place(spec) || (spec->storage == WB_CLOUD_PERSIST && result->applied == 0);
+}
+
+/* At the newest cut everything is that on-prem was ever given, unless something is damaged. */
+static bool is_newest(const struct vms_recovery *r, const struct recover_result *result)
+{
+    return r->through == UINT64_MAX && !result->damaged;
+}
+
+/* Must on-prem say where the source disks are before the VM is served? */
+static bool must_ask(const struct vms_recovery *r, const struct vm_spec *spec,
+                     const struct recover_result *result)
+{
+    return vm_at_one_place(spec) && !(is_newest(r, result) && never_went_home(spec, result));
+}
+
+/* Before anything in the store is changed: are the source disks behind the cut already? */
+static int ask_onprem(struct vms_recovery *r, const struct vm_spec *spec, const struct recover_result *result,
+                      struct why *why)
+{
+    uint64_t ahead = 0, cut = result->state.committed;
+    int err;
+
+    if (is_newest(r, result) || !vm_at_one_place(spec) || spec->home)
+        return 0;
+    err = vm_place_ask(r->vms, spec, &ahead, why);
+    if (!err && ahead > cut)
+        return why_set(why, -EINVAL,
+                       "its source disks are at record %" PRIu64
+                       " already, or will be: it cannot go back to record %" PRIu64,
+                       ahead, cut);
+    if (!err || (err == -ETIMEDOUT && (r->through == UINT64_MAX || never_went_home(spec, result))))
+        return 0; /* logins wait for its answer */
+    return err;
+}
+
 static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm_spec *spec, const char *etag,
                      struct why *why)
 {
@@ -121,11 +162,15 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
         err = recover_vm(&c, &result, why);
     if (err == -ENOENT && r->through == UINT64_MAX && recover_is_unwritten(&result))
         err = 0;
+    STEP("recover.map", "the map is rebuilt");
+    if (!err)
+        err = ask_onprem(r, spec, &result, why);
+    if (!err)
+        err = vm_place_note(vms->conf.journal, spec, must_ask(r, spec, &result), why);
     if (!err) {
         spec->epoch++;
         spec->task = 0; /* another edge counted its tasks */
         spec->since = result.state.committed + 1;
-        STEP("recover.map", "the map is rebuilt");
         err = vm_store_take(s, spec, etag, why);
     }
     STEP("recover.take", "the VM is this edge's, by its entry");

@@ -78,12 +78,13 @@ static void add_session(void *arg, const struct target_session *s)
                                "age_s", (json_int_t)(s->age_ns / 1000000000)));
 }
 
-/* Does the object store say that it is this edge's? */
+/* Does the object store say that it is this edge's, and on-prem that the source disks are, where it has to?
+ */
 static const char *ownership(const struct vm *vm)
 {
     if (atomic_load(&vm->fenced))
         return "lost";
-    return atomic_load(&vm->admitted) ? "ours" : "unknown";
+    return atomic_load(&vm->admitted) && atomic_load(&vm->place) != WRITEBACK_UNKNOWN ? "ours" : "unknown";
 }
 
 static json_t *onprem_json(const struct writeback_status *s)

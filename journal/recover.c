@@ -124,6 +124,42 @@ static int find_checkpoints(struct recovery *r, struct found *f, struct why *why
     return 0;
 }
 
+/* What it says of the source disks holds, whatever becomes of its parts. */
+static int load_end(struct recovery *r, uint64_t cut, struct map_state *state, uint32_t *parts,
+                    struct why *why)
+{
+    char name[MAP_NAME_MAX];
+    int64_t n;
+    int err;
+
+    checkpoint_name(name, r->conf->id, cut, CHECKPOINT_END);
+    n = get(r, name, CHECKPOINT_PART_MAX, true, why);
+    err = n < 0 ? (int)n
+                : checkpoint_load_end(r->conf->master, r->conf->id, cut, r->bytes, (size_t)n, state, parts,
+                                      why);
+    if (!err && state->applied > r->result->applied)
+        r->result->applied = state->applied;
+    return err;
+}
+
+static bool is_unusable(int err)
+{
+    return err == -ENOENT || err == -EBADMSG || err == -ENOTSUP;
+}
+
+/* A checkpoint behind the cut that is wanted: where were the source disks? */
+static int look_ahead(struct recovery *r, uint64_t cut, bool *looked, struct why *why)
+{
+    struct map_state state;
+    uint32_t parts;
+    int err = *looked ? 0 : load_end(r, cut, &state, &parts, why);
+
+    if (is_unusable(err))
+        return 0;
+    *looked = true;
+    return err;
+}
+
 static int load_checkpoint(struct recovery *r, uint64_t cut, struct why *why)
 {
     const struct recover_conf *c = r->conf;
@@ -133,10 +169,7 @@ static int load_checkpoint(struct recovery *r, uint64_t cut, struct why *why)
     int err;
 
     checkpoint_name(name, c->id, cut, CHECKPOINT_END);
-    n = get(r, name, CHECKPOINT_PART_MAX, true, why);
-    err = n < 0 ? (int)n
-                : checkpoint_load_end(c->master, c->id, cut, r->bytes, (size_t)n, &r->result->state, &parts,
-                                      why);
+    err = load_end(r, cut, &r->result->state, &parts, why);
     for (uint32_t i = 0; i < parts && !err; i++) {
         checkpoint_name(name, c->id, cut, i);
         n = get(r, name, CHECKPOINT_PART_MAX, true, why);
@@ -146,7 +179,7 @@ static int load_checkpoint(struct recovery *r, uint64_t cut, struct why *why)
     if (!err) {
         r->result->checkpoint = cut;
         r->result->state.checkpoint = cut;
-    } else if (err == -ENOENT || err == -EBADMSG || err == -ENOTSUP) {
+    } else if (is_unusable(err)) {
         struct why damage = *why;
 
         r->result->damaged = true;
@@ -164,16 +197,21 @@ static void begin_without(struct recovery *r)
 static int begin(struct recovery *r, struct why *why)
 {
     struct found f = {0};
+    bool looked = false;
     int err = find_checkpoints(r, &f, why);
 
     begin_without(r);
     for (unsigned i = f.n; i-- > 0 && !err;) {
-        if (f.cuts[i] > r->conf->through || f.cuts[i] <= r->conf->floor)
+        if (f.cuts[i] <= r->conf->floor)
             continue;
+        if (f.cuts[i] > r->conf->through) {
+            err = look_ahead(r, f.cuts[i], &looked, why);
+            continue;
+        }
         err = load_checkpoint(r, f.cuts[i], why);
         if (err == 0)
             break;
-        if (err != -ENOENT && err != -EBADMSG && err != -ENOTSUP)
+        if (!is_unusable(err))
             break;
         begin_without(r);
         err = map_delete(r->conf->journal, r->conf->id, why);
@@ -421,6 +459,11 @@ int recover_vm(const struct recover_conf *conf, struct recover_result *result, s
         judge_beyond(&r);
     if (!err && result->state.committed == 0)
         err = why_set(why, -ENOENT, "the store holds no whole cut of VM %s", conf->vm);
+    if (!err && result->applied > result->state.committed)
+        err = why_set(why, -ENOENT,
+                      "VM %s cannot be brought to record %" PRIu64 ": its source disks are at record %" PRIu64
+                      " already",
+                      conf->vm, result->state.committed, result->applied);
     if (!err) {
         struct map_change *change = NULL;
 

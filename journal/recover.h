@@ -26,15 +26,17 @@ struct recover_conf {
 };
 
 struct recover_result {
-    struct map_state state;    /* its `committed` is the cut that was reached */
-    uint64_t checkpoint;       /* that it began with; 0: none */
+    struct map_state state; /* its `committed` is the cut that was reached */
+    uint64_t checkpoint;    /* that it began with; 0: none */
+    uint64_t applied; /* the source disks are at this cut at least, says the newest checkpoint that opens */
     uint64_t objects, entries; /* read after it */
     uint64_t beyond; /* objects behind the cut, which are of no use: of cuts that never ended, or damaged */
     uint64_t unfinished; /* of those: the beginning of a cut, one object after the other */
     bool damaged;        /* something did not open */
 };
 
-/* 0; -ENOENT: the store has nothing of this VM, or `through` was thrown away; -EBADMSG, -ECANCELED, -EIO with why. */
+/* 0; -ENOENT: the store has nothing of this VM, or `through` was thrown away, or the source disks are behind
+ * the cut already; -EBADMSG, -ECANCELED, -EIO with why. */
 int recover_vm(const struct recover_conf *, struct recover_result *, struct why *);
 /* After -ENOENT of a recovery to the newest cut: is it a VM whose first commit was never finished, if it was
  * begun? Then its source disks are its only cut, and recover_clear_beyond makes room for the log to begin

@@ -17,6 +17,13 @@
 
 struct writeback;
 
+/* Are the source disks at a cut of this VM's log? If not, what is read is a mix of two histories. */
+enum writeback_place {
+    WRITEBACK_FITS,
+    WRITEBACK_UNKNOWN, /* on-prem has to say that first */
+    WRITEBACK_OTHER    /* at another history */
+};
+
 struct writeback_conf {
     struct loop *loop, *link_loop;
     struct peer *peer; /* the on-prem daemon that has all the disks */
@@ -38,6 +45,8 @@ struct writeback_conf {
     /* Is the VM this edge's, and no more? Nothing is done before the first, nor after the second is so. May
      * be NULL. */
     const atomic_bool *admitted, *fenced;
+    atomic_int *place; /* enum writeback_place: set by what on-prem says, before placed(); or NULL */
+    void (*placed)(void *arg);
     bool home;            /* detached: on-prem is told nothing until writeback_attach() */
     unsigned interval_ms; /* at most so long between two cuts */
     uint64_t bytes;       /* committed and not applied: begins before its time */

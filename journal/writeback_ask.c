@@ -24,6 +24,17 @@ bool wb_is_staged(const struct writeback *wb)
     return wb->onprem.stage == WB_STAGE_STAGED || wb->onprem.stage == WB_STAGE_APPLYING;
 }
 
+/* What was served while it fitted is in memories that would be mixed, too: another history stays one until
+ * the VM is opened anew. */
+static void place(struct writeback *wb, enum writeback_place place)
+{
+    if (!wb->conf.place || atomic_load(wb->conf.place) == WRITEBACK_OTHER ||
+        atomic_load(wb->conf.place) == (int)place)
+        return;
+    atomic_store(wb->conf.place, (int)place);
+    wb->conf.placed(wb->conf.arg);
+}
+
 /* Does what on-prem has fit to what is here? */
 static void judge(struct writeback *wb)
 {
@@ -34,21 +45,26 @@ static void judge(struct writeback *wb)
     if (there->epoch > wb->conf.epoch)
         wb_lost(wb, "another edge has taken this VM over, says the on-prem daemon");
     else if (ahead > here->committed ||
-             (there->epoch < wb->conf.epoch && wb->conf.since && ahead >= wb->conf.since))
+             (there->epoch < wb->conf.epoch && wb->conf.since && ahead >= wb->conf.since)) {
         wb_alarm(wb,
                  "the source disks are at record %" PRIu64
                  " of this VM's log, or will be, and the object store "
                  "has it only up to record %" PRIu64 ": they are another history",
                  ahead, wb->conf.since ? wb->conf.since - 1 : here->committed);
-    else if (there->applied < here->applied)
+        place(wb, WRITEBACK_OTHER);
+        return;
+    } else if (there->applied < here->applied)
         wb_alarm(wb,
                  "the on-prem daemon says that the source disks are at record %" PRIu64
                  ", but it had confirmed record %" PRIu64 ": its data directory is not the one it had",
                  there->applied, here->applied);
-    else if (there->alarm)
-        wb_alarm(wb, "%s", *there->text ? there->text : "somebody else has written to a source disk");
-    else
-        wb_no_alarm(wb);
+    else {
+        place(wb, WRITEBACK_FITS);
+        if (there->alarm)
+            wb_alarm(wb, "%s", *there->text ? there->text : "somebody else has written to a source disk");
+        else
+            wb_no_alarm(wb);
+    }
 }
 
 static void on_attached(struct writeback *wb)

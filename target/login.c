@@ -208,14 +208,14 @@ static bool handle_ok(struct conn *c)
     return false;
 }
 
-/* Until the object store has said whose the VM is. */
-static void await(struct conn *c, const struct vm *vm)
+/* Until the object store has said whose the VM is, or on-prem where the source disks are. */
+static void await(struct conn *c, const struct vm *vm, const char *whom)
 {
     struct login *l = c->login;
 
     if (!l->waiting)
-        log_peer(c->ctx, "login of %s to %s from %s waits for the object store", l->initiator, vm->spec.name,
-                 c->peer);
+        log_peer(c->ctx, "login of %s to %s from %s waits for %s", l->initiator, vm->spec.name, c->peer,
+                 whom);
     l->waiting = true;
 }
 
@@ -225,17 +225,22 @@ static void await(struct conn *c, const struct vm *vm)
 static bool vm_admits(struct conn *c, struct vm *vm)
 {
     enum vm_shut shut = (enum vm_shut)atomic_load(&vm->shut);
+    enum writeback_place place = (enum writeback_place)atomic_load(&vm->place);
 
     if (atomic_load(&vm->deleting))
         login_fail(c, LOGIN_TARGET_REMOVED, "the VM is being deleted");
     else if (atomic_load(&vm->fenced))
         login_fail(c, LOGIN_TARGET_REMOVED, "another edge has taken the VM over");
     else if (!atomic_load(&vm->admitted))
-        await(c, vm);
+        await(c, vm, "the object store");
     else if (shut == VM_HOME)
         login_fail(c, LOGIN_NOT_FOUND, "the VM runs on-prem: isthmusctl run-in-cloud brings it here");
     else if (shut == VM_BUSY)
         login_fail(c, LOGIN_SERVICE_UNAVAILABLE, "a task keeps initiators out for now");
+    else if (place == WRITEBACK_OTHER)
+        login_fail(c, LOGIN_SERVICE_UNAVAILABLE, "the source disks are at another history than the VM's log");
+    else if (place == WRITEBACK_UNKNOWN)
+        await(c, vm, "on-prem to say at which cut the source disks are");
     else if (session_count(c->shard, vm) >= c->target->conf.max_sessions_per_vm)
         login_fail(c, LOGIN_OUT_OF_RESOURCES, "it has %u sessions, the most allowed",
                    c->target->conf.max_sessions_per_vm);

@@ -453,6 +453,19 @@ static void what_was_written_back_is_removed_one_checkpoint_later(void **state)
     history_free(h);
 }
 
+/* What they hold beyond it could only be mixed with it. */
+static void not_to_a_cut_that_the_source_disks_have_left(void **state)
+{
+    struct history *h = history_new(0, 0);
+
+    (void)state;
+    live(h, 2);
+    assert_int_equal(recover(h, h->seq[1], -ENOENT).applied, h->seq[2]);
+    recover(h, h->seq[2], 0);
+    expect_cut_over(h, 2, 2);
+    history_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -470,6 +483,7 @@ int main(void)
         cmocka_unit_test(a_log_without_its_beginning_is_not_nothing),
         cmocka_unit_test(what_was_written_back_stays_for_the_older_checkpoint),
         cmocka_unit_test(what_was_written_back_is_removed_one_checkpoint_later),
+        cmocka_unit_test(not_to_a_cut_that_the_source_disks_have_left),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

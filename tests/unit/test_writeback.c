@@ -474,6 +474,48 @@ static void an_alarm_stops_it(void **state)
     site_free(s);
 }
 
+static atomic_uint placed;
+
+static void on_placed(void *arg)
+{
+    (void)arg;
+    atomic_fetch_add(&placed, 1);
+}
+
+/* The edge opens the VM, which knows so much of where the source disks are. */
+static void edge_up_at(struct site *s, atomic_int *place, enum writeback_place was)
+{
+    atomic_store(place, was);
+    atomic_store(&placed, 0);
+    s->conf.place = place;
+    s->conf.placed = on_placed;
+    edge_up(s);
+}
+
+static void whether_the_source_disks_fit(void **state)
+{
+    struct site *s = site_new(WB_WRITE_BACK);
+    atomic_int place;
+
+    (void)state;
+    edge_down(s);
+    ONPREM_SET(s->o, s->o->known = true; s->o->state.applied = 51; memcpy(s->o->state.vm, s->w->f->id, 16));
+    edge_up_at(s, &place, WRITEBACK_UNKNOWN);
+    UNTIL_STATUS(s, st->alarm);
+    assert_int_equal(atomic_load(&place), WRITEBACK_OTHER);
+    assert_int_equal(atomic_load(&placed), 1);
+    ONPREM_SET(s->o, s->o->state.applied = 0);
+    edge_down(s);
+    edge_up_at(s, &place, WRITEBACK_FITS);
+    UNTIL_STATUS(s, st->attached && !st->alarm);
+    assert_int_equal(atomic_load(&placed), 0);
+    edge_down(s);
+    edge_up_at(s, &place, WRITEBACK_UNKNOWN);
+    UNTIL_STATUS(s, st->attached && atomic_load(&place) == WRITEBACK_FITS);
+    assert_int_equal(atomic_load(&placed), 1);
+    site_free(s);
+}
+
 static void another_history_at_on_prem(void **state)
 {
     struct site *s = site_new(WB_WRITE_BACK);
@@ -793,6 +835,7 @@ int main(void)
         cmocka_unit_test(other_disks_than_before),
         cmocka_unit_test(an_alarm_stops_it),
         cmocka_unit_test(another_history_at_on_prem),
+        cmocka_unit_test(whether_the_source_disks_fit),
         cmocka_unit_test(cloud_persist_sends_nothing_unless_asked),
         cmocka_unit_test(early_enough),
         cmocka_unit_test(an_outage_in_the_midst_of_it),
