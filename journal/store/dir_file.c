@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -100,14 +101,36 @@ static int write_head(int fd, const struct dir_head *head)
     return write_all(fd, raw, sizeof(raw), 0);
 }
 
-int dir_file_write(int root, const char *path, struct dir_head *head, const struct iovec *iov, size_t niov,
-                   atomic_bool *stop)
+/* A new file that is locked: dir_sweep() may have it before the lock has. */
+static int create_locked(int root, const char *path, int *fd)
 {
-    int err, fd = openat(root, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    EVP_MD_CTX *sum;
+    for (;;) {
+        struct stat st;
+        int err;
 
-    if (fd < 0)
-        return errno;
+        *fd = openat(root, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (*fd < 0)
+            return errno;
+        while ((err = flock(*fd, LOCK_EX) == 0 ? 0 : errno) == EINTR)
+            ;
+        if (!err && fstat(*fd, &st) != 0)
+            err = errno;
+        if (!err && st.st_nlink > 0)
+            return 0;
+        close(*fd);
+        if (err)
+            return err;
+    }
+}
+
+int dir_file_write(int root, const char *path, struct dir_head *head, const struct iovec *iov, size_t niov,
+                   atomic_bool *stop, int *locked)
+{
+    EVP_MD_CTX *sum;
+    int fd, err = create_locked(root, path, &fd);
+
+    if (err)
+        return err;
     sum = EVP_MD_CTX_new();
     head->size = 0;
     err = sum && EVP_DigestInit_ex(sum, EVP_sha256(), NULL) == 1 ? 0 : EIO;
@@ -120,8 +143,10 @@ int dir_file_write(int root, const char *path, struct dir_head *head, const stru
     if (!err && fsync(fd) != 0)
         err = errno;
     EVP_MD_CTX_free(sum);
-    if (close(fd) != 0 && !err)
-        err = errno;
+    if (err)
+        close(fd);
+    else
+        *locked = fd;
     return err;
 }
 

@@ -25,9 +25,10 @@ struct dir_head {
 void dir_etag(const uint8_t nonce[DIR_NONCE], char etag[DIR_ETAG]);
 int dir_sync_parent(int root, const char *path);
 
-/* Makes the file, which must not be there, and brings it to stable storage. Sets sum and size of head. */
+/* Makes the file, which must not be there, and brings it to stable storage. Sets sum and size of head. On
+ * success *locked keeps dir_sweep() away from it: the caller closes it when the file has its place. */
 int dir_file_write(int root, const char *path, struct dir_head *, const struct iovec *, size_t niov,
-                   atomic_bool *stop);
+                   atomic_bool *stop, int *locked);
 /* EBADMSG: it is no object of ours, or torn. */
 int dir_file_open(int root, const char *path, int *fd, struct dir_head *);
 int dir_head_read(int root, const char *path, struct dir_head *);
@@ -39,7 +40,8 @@ bool dir_sum_ok(const struct dir_head *, const void *buf, size_t len);
 int dir_list(int root, const char *prefix, const char *after, size_t limit, struct store_page **page,
              atomic_bool *stop);
 
-/* Forgets what processes that died long ago left in DIR_TMP. */
+/* Forgets what processes that died left in DIR_TMP: files of the day before by our clock, which may have
+ * jumped, that no living process has locked. */
 void dir_sweep(int root);
 
 #endif

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -160,12 +161,25 @@ int dir_list(int root, const char *prefix, const char *after, size_t limit, stru
     return err;
 }
 
+/* Whoever writes a file holds its lock for as long as it has this name. */
+static void sweep_file(int tmp, const char *name)
+{
+    int fd = openat(tmp, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    struct stat st;
+
+    if (fd < 0)
+        return;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_mtime < time(NULL) - STALE_S &&
+        flock(fd, LOCK_EX | LOCK_NB) == 0)
+        unlinkat(tmp, name, 0);
+    close(fd);
+}
+
 void dir_sweep(int root)
 {
     int fd = openat(root, DIR_TMP, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
     struct dirent *e;
-    struct stat st;
 
     if (!d) {
         if (fd >= 0)
@@ -173,8 +187,6 @@ void dir_sweep(int root)
         return;
     }
     while ((e = readdir(d)))
-        if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
-            st.st_mtime < time(NULL) - STALE_S)
-            unlinkat(dirfd(d), e->d_name, 0);
+        sweep_file(dirfd(d), e->d_name);
     closedir(d);
 }

@@ -173,16 +173,18 @@ static int put(struct job *j)
     struct store_req *r = j->req;
     struct dir_head head;
     char tmp[64];
-    int err;
+    int err, locked = -1;
 
     loop_random(j->d->store.loop, head.nonce, sizeof(head.nonce));
     dir_etag(head.nonce, head.etag);
     snprintf(tmp, sizeof(tmp), DIR_TMP "/%s", head.etag);
-    err = dir_file_write(j->d->fd, tmp, &head, r->put.iov, r->put.niov, &j->stop);
+    err = dir_file_write(j->d->fd, tmp, &head, r->put.iov, r->put.niov, &j->stop, &locked);
     STEP("dir.tmp", "an object is written and fsynced under a name of its own");
     if (!err)
         err = place(j, tmp);
     unlinkat(j->d->fd, tmp, 0);
+    if (locked >= 0)
+        close(locked);
     if (err == EEXIST)
         return why_set(&r->why, -EEXIST, "%s: %s is there already", j->d->store.name, r->key);
     if (err == ESTALE)

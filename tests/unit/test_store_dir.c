@@ -7,10 +7,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -310,6 +312,75 @@ static void a_big_put_can_be_cancelled(void **state)
     assert_int_equal(call_head(store, &c, "big"), -ENOENT);
 }
 
+static void lock_everything(int fds[64])
+{
+    char path[100];
+
+    for (int i = 0; i < 64; i++) {
+        snprintf(path, sizeof(path), "%s/.lock/%02d", root, i);
+        fds[i] = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        assert_int_equal(flock(fds[i], LOCK_EX), 0);
+    }
+}
+
+/* The file of the put that is under way, once all of it is written. */
+static void written_file(char path[100])
+{
+    char head[8] = "", pattern[100];
+
+    snprintf(pattern, sizeof(pattern), "%s/.tmp/*", root);
+    while (memcmp(head, "IsthObj1", 8) != 0) {
+        glob_t found;
+        int fd;
+
+        if (glob(pattern, 0, NULL, &found) == 0) {
+            snprintf(path, 100, "%s", found.gl_pathv[0]);
+            fd = open(path, O_RDONLY | O_CLOEXEC);
+            assert_int_not_equal(fd, -1);
+            assert_in_range(pread(fd, head, 8, 0), 0, 8);
+            close(fd);
+            globfree(&found);
+        }
+        usleep(1000);
+    }
+}
+
+/* Our clock may jump days ahead in the middle of a put. */
+static void only_the_dead_are_swept(void **state)
+{
+    const struct timespec old[2] = {{.tv_sec = 1000000}, {.tv_sec = 1000000}};
+    char tmp[100], dead[100], buf[8];
+    unsigned left = 1;
+    struct store *again;
+    struct why why;
+    struct call c;
+    int fds[64];
+
+    (void)state;
+    lock_everything(fds);
+    call_put_set(&c, "x", "hello", 5, STORE_ALWAYS, NULL);
+    c.req.done = call_done;
+    c.req.timeout_ms = 60000;
+    c.left = &left;
+    store_submit(store, &c.req);
+    written_file(tmp);
+    snprintf(dead, sizeof(dead), "%s/.tmp/dead", root);
+    close(open(dead, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    assert_int_equal(utimensat(AT_FDCWD, tmp, old, 0), 0);
+    assert_int_equal(utimensat(AT_FDCWD, dead, old, 0), 0);
+    again = store_dir_new(loop, root, 8, &why);
+    assert_non_null(again);
+    store_free(&again);
+    assert_int_equal(access(tmp, F_OK), 0);
+    assert_int_equal(access(dead, F_OK), -1);
+    for (int i = 0; i < 64; i++)
+        close(fds[i]);
+    loop_run(loop);
+    assert_int_equal(c.req.status, 0);
+    assert_int_equal(call_get(store, &c, "x", buf, sizeof(buf), 0, true), 0);
+    assert_int_equal(access(tmp, F_OK), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -323,6 +394,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(puts_and_deletes_do_not_trip_over_directories, setup, teardown),
         cmocka_unit_test_setup_teardown(nothing_is_left_in_the_way, setup, teardown),
         cmocka_unit_test_setup_teardown(a_path_that_cannot_be_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(only_the_dead_are_swept, setup, teardown),
         cmocka_unit_test_setup_teardown(a_big_put_can_be_cancelled, setup, teardown),
     };
 
