@@ -22,6 +22,7 @@ pki_make() {
 
 edge_data=$stage/edge-data
 edge_iscsi=0.0.0.0:3260
+edge_ping_timeout=25s
 edge_ram=256M
 edge_loops=0
 edge_journal=1G
@@ -39,6 +40,7 @@ loops = $edge_loops
 iscsi {
     listen = {"$edge_iscsi"}
     iqn_prefix = "$iqn"
+    ping_timeout = "$edge_ping_timeout"
 }
 link {
     listen = "0.0.0.0:7260"
