@@ -168,11 +168,13 @@ struct vms_conf {
 /* Opens every VM of the catalog: blocking, at start-up, before the loops run. Works with the WAN down. */
 int vms_open(struct vms **, const struct vms_conf *, struct why *);
 /* Main loop, once, after vms_open: asks the object store whether it is of our deployment (deployment.h) and
- * whose each VM is; for as long as it does not answer no VM is served and none is made. refused(): it never
- * can be used. */
+ * whose each VM is; for as long as it cannot be read no VM is served, and none is made before it was written
+ * to. refused(): it never can be used. */
 void vms_admit(struct vms *, void (*refused)(void *arg, const struct why *), void *arg);
 /* Main loop: the store has been entered; else what is waited for. */
 bool vms_admitted(const struct vms *, struct why *);
+/* Main loop: the store is ours, so VMs are served; else what is waited for. */
+bool vms_served(const struct vms *, struct why *);
 /* Main loop, after the last session: ends what waits for other machines, closes every VM, then done(). */
 void vms_close(struct vms *, void (*done)(void *arg), void *arg);
 

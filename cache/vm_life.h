@@ -24,7 +24,8 @@ struct vms {
     bool recovering;
 
     struct {          /* vms_admit.c */
-        bool entered; /* the store is of our deployment, and can do what is needed */
+        bool ours;    /* the store is of our deployment */
+        bool entered; /* and can do what is needed */
         struct why why;
         struct timer timer;
         unsigned rest_ms;

@@ -4,7 +4,8 @@
  *
  * What an edge finds on its own disks may be long out of date: another edge may have taken its VMs over. So a
  * VM is served only when the store has said that it is still ours; a store that does not answer is waited
- * for.
+ * for. Reading is enough for that: with a store that is full, VMs are served, and what they write stays in
+ * the journal, as in any outage.
  */
 #include "check.h"
 #include "deployment.h"
@@ -30,7 +31,8 @@ struct asked {
 struct admission_round {
     struct vms *vms;
     struct work work;
-    bool entered; /* before or by this round */
+    bool entered; /* before this round */
+    bool ours;    /* what the VMs' entries say counts */
     int status;
     struct why why;
     unsigned n;
@@ -70,12 +72,16 @@ static void round_run(struct work *w)
     struct deployment d;
 
     if (!r->entered)
-        r->status =
-            deployment_enter(r->vms->conf.stores[0], &r->vms->conf.master, &r->vms->stop, &d, &r->why);
-    for (unsigned i = 0; i < r->n && r->status == 0; i++) {
+        r->status = deployment_enter(r->vms->conf.stores[0], &r->vms->conf.master, &r->vms->stop, &d,
+                                     &r->ours, &r->why);
+    if (deployment_is_final(r->status))
+        r->ours = false;
+    for (unsigned i = 0; i < r->n && r->ours; i++) {
         ask(r, &r->list[i], bytes);
-        if (r->list[i].status == -ECANCELED)
+        if (r->list[i].status == -ECANCELED) {
             r->status = -ECANCELED;
+            r->ours = false;
+        }
     }
 }
 
@@ -90,6 +96,14 @@ static void wait_longer(struct vms *vms, const struct why *why)
 {
     if (strcmp(vms->admission.why.text, why->text) != 0)
         log_warn(NULL, "no VM is served before the object store has said whose it is: %s", why->text);
+    vms->admission.why = *why;
+}
+
+static void wait_to_write(struct vms *vms, const struct why *why)
+{
+    if (strcmp(vms->admission.why.text, why->text) != 0)
+        log_warn(NULL, "the object store can be read, but not written to: %s; what VMs write stays here",
+                 why->text);
     vms->admission.why = *why;
 }
 
@@ -124,12 +138,14 @@ static void round_done(struct work *w)
         again = false;
         vms->admission.refused(vms->admission.arg, &r->why);
     } else if (r->status && !stopping) {
-        wait_longer(vms, &r->why);
+        (r->ours ? wait_to_write : wait_longer)(vms, &r->why);
     }
     if (r->status == 0)
         vms->admission.entered = true;
+    if (r->ours)
+        vms->admission.ours = true;
     for (unsigned i = 0; i < r->n; i++) {
-        if (r->status == 0 && judge(r, &r->list[i]))
+        if (r->ours && judge(r, &r->list[i]))
             again = true;
         vm_unref(r->list[i].vm);
     }
@@ -161,7 +177,7 @@ static void begin(struct vms *vms)
         r->list[r->n++].vm = vm;
     }
     r->vms = vms;
-    r->entered = vms->admission.entered;
+    r->entered = r->ours = vms->admission.entered;
     r->work = (struct work){.run = round_run, .done = round_done};
     vms_begin(vms);
     worker_do(vms->conf.worker, vms->conf.main, &r->work);
@@ -182,10 +198,20 @@ void vms_admission_end(struct vms *vms)
         timer_free(&vms->admission.timer);
 }
 
-bool vms_admitted(const struct vms *vms, struct why *why)
+static bool said(const struct vms *vms, bool yes, struct why *why)
 {
-    if (!vms->admission.entered)
+    if (!yes)
         why_set(why, 0, "the object store is waited for%s%s", *vms->admission.why.text ? ": " : "",
                 vms->admission.why.text);
-    return vms->admission.entered;
+    return yes;
+}
+
+bool vms_admitted(const struct vms *vms, struct why *why)
+{
+    return said(vms, vms->admission.entered, why);
+}
+
+bool vms_served(const struct vms *vms, struct why *why)
+{
+    return said(vms, vms->admission.ours, why);
 }

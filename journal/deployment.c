@@ -107,17 +107,21 @@ static int put(struct store *s, const struct aead_key *master, const atomic_bool
 }
 
 int deployment_enter(struct store *s, const struct aead_key *master, const atomic_bool *stop,
-                     struct deployment *d, struct why *why)
+                     struct deployment *d, bool *ours, struct why *why)
 {
     struct store_probe probe = {.needs = STORE_NEED_IF_ABSENT | STORE_NEED_IF_MATCH, .timeout_ms = PROBE_MS};
     int err = deployment_read(s, master, stop, d, why), probed;
 
+    *ours = err == 0;
     if (err && err != -ENOENT)
         return err;
     probed = store_probe_wait(s, &probe);
     if (probed)
         return why_set(why, probed, "%s", probe.why.text);
-    return err ? put(s, master, stop, d, why) : 0;
+    if (err)
+        err = put(s, master, stop, d, why);
+    *ours = err == 0;
+    return err;
 }
 
 bool deployment_is_final(int err)

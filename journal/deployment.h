@@ -36,9 +36,10 @@ int deployment_open(const struct aead_key *master, const uint8_t *bytes, size_t 
 int deployment_read(struct store *, const struct aead_key *master, const atomic_bool *stop,
                     struct deployment *, struct why *);
 /* The same, and what the first edge does: looks whether the store can do what is needed (store_probe.h), then
- * puts the object. 0, or what the store said; what waiting cannot mend: deployment_is_final(). */
+ * puts the object. 0, or what the store said; what waiting cannot mend: deployment_is_final(). *ours, set
+ * also when it fails: the object is there and of this key, so what is in the store may be believed. */
 int deployment_enter(struct store *, const struct aead_key *master, const atomic_bool *stop,
-                     struct deployment *, struct why *);
+                     struct deployment *, bool *ours, struct why *);
 bool deployment_is_final(int err);
 
 #endif

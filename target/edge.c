@@ -265,7 +265,7 @@ static bool healthy(void *arg, struct why *why)
     else if (e->stopping)
         why_set(why, 0, "the edge is stopping");
     else
-        return vms_admitted(e->vms, why);
+        return vms_served(e->vms, why);
     return false;
 }
 

@@ -48,8 +48,17 @@ expect "the journal to hold what the store does not" test "$(metric edge isthmus
 head -c 1M /dev/urandom >piece
 journey_write 20000 piece
 crash edge
+# Not a byte goes into it any more: it can be read, and so the VM is served.
+head -c 8M /dev/zero >bucket.small/filler 2>/dev/null || true
 edge_start
+wait_log edge "the object store can be read, but not written to: .*[Nn]o space"
 expect "nothing lost" journey_same
+journey_write 24000 piece
+expect "the new write" journey_same
+refuse "a new VM" vm_create vm3 disk1 >refusal 2>&1
+grep -q "the object store is waited for" refusal || failed "the refusal says: $(cat refusal)"
+rm bucket.small/filler
+wait_log edge "the object store has answered" 60
 mount -o remount,size=64m bucket.small
 wait_for 60 "everything to be in the store" journey_committed
 stop edge

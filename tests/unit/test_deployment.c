@@ -67,7 +67,11 @@ static int enter(struct world *w, uint8_t key, struct deployment *d, struct why 
 {
     struct aead_key master = {{key}};
 
-    return deployment_enter(w->store, &master, NULL, d, why);
+    bool ours;
+    int err = deployment_enter(w->store, &master, NULL, d, &ours, why);
+
+    assert_true(ours == (err == 0));
+    return err;
 }
 
 static unsigned files(const struct world *w)
