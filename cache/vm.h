@@ -105,6 +105,9 @@ struct vm {
         void *emptied_arg;
         void (*swapped)(void *arg); /* set by vm_swap_writeback() */
         void *swapped_arg;
+        struct writeback_wait leave; /* vm_leave.c; of vm->loop, as is */
+        struct timer leave_timer;
+        void (*left)(struct vm *);
         void (*deleted)(void *arg, int status, const struct why *);
         void *deleted_arg;
         struct work work;

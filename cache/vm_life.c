@@ -14,6 +14,7 @@
 #include "tier_journal.h"
 #include "tier_object.h"
 #include "tier_wrap.h"
+#include "vm_leave.h"
 #include "vm_place.h"
 #include "vm_spec.h"
 
@@ -340,11 +341,8 @@ static void volume_closed(void *arg)
         on_writeback_stopped(vm);
 }
 
-static void on_close(struct task *t)
+static void close_volumes(struct vm *vm)
 {
-    struct vm *vm = container_of(t, struct vm, in.task);
-
-    vm_status_stop(vm);
     vm->in.volumes_left = 1;
     for (unsigned lun = 0; lun < VM_DISKS_MAX; lun++)
         if (vm->volumes[lun]) {
@@ -353,6 +351,17 @@ static void on_close(struct task *t)
             vm->volumes[lun] = NULL;
         }
     volume_closed(vm);
+}
+
+static void on_close(struct task *t)
+{
+    struct vm *vm = container_of(t, struct vm, in.task);
+
+    vm_status_stop(vm);
+    if (atomic_load(&vm->deleting))
+        vm_leave(vm, close_volumes);
+    else
+        close_volumes(vm);
 }
 
 void vm_close(struct vm *vm, void (*closed)(struct vm *))

@@ -133,6 +133,15 @@ struct asking {
     bool over;
 };
 
+static const char *place_of(const struct vm_spec *spec)
+{
+    unsigned lun = 0;
+
+    while (!vm_has_disk(spec, lun))
+        lun++;
+    return spec->disks[lun].onprem;
+}
+
 static void on_answer(struct link_call *call)
 {
     struct asking *a = container_of(call, struct asking, call);
@@ -147,7 +156,7 @@ static void on_answer(struct link_call *call)
     if (a->status == -ECANCELED && a->late)
         a->status = why_set(&a->why, -ETIMEDOUT,
                             "%s does not answer, and has to say at which cut the source disks are",
-                            a->spec->disks[0].onprem);
+                            place_of(a->spec));
     pthread_mutex_lock(&a->lock);
     a->over = true;
     pthread_cond_signal(&a->cond);
@@ -176,7 +185,7 @@ static void on_ask(struct task *t)
     timer_set_ms(&a->timer, TICK_MS);
     a->call = (struct link_call){
         .type = PROTO_WB_STATE, .class = LINK_CONTROL, .body = wb_put_head(&head), .done = on_answer};
-    link_call(link_peer(a->vms->conf.link, a->spec->disks[0].onprem), &a->call);
+    link_call(link_peer(a->vms->conf.link, place_of(a->spec)), &a->call);
 }
 
 int vm_place_ask(struct vms *vms, const struct vm_spec *spec, uint64_t *ahead, struct why *why)

@@ -177,6 +177,11 @@ void vms_create(struct vms *vms, const struct vm_spec *spec,
     if (!*c->spec.iqn)
         snprintf(c->spec.iqn, sizeof c->spec.iqn, "%s:%s", vms->conf.iqn_prefix, c->spec.name);
     c->status = vm_spec_check(&c->spec, &c->why);
+    if (c->status == 0 && c->spec.storage == WB_WRITE_BACK && !vm_at_one_place(&c->spec))
+        c->status =
+            why_set(&c->why, -EINVAL,
+                    "the disks of VM %s are at more than one on-prem daemon: it can only be cloud-persist",
+                    c->spec.name);
     if (c->status == 0)
         c->status = check_unique(vms, &c->spec, &c->why);
     if (c->status == 0 && !vms_admitted(vms, &c->why))
