@@ -11,16 +11,20 @@
 
 /* ---- state ---- */
 
+/* Files and NBD exports know no reservations: with nothing else, nothing is held. */
 static bool is_held(const struct wb_vm *vm)
 {
+    bool any = false;
+
     for (unsigned i = 0; i < vm->rec.ndisks; i++) {
         const struct datastore_info *info;
         struct datastore *ds = wb_disk(vm, i, &info);
 
         if (!ds || (info->reserves && !ds->ops->held(ds)))
             return false;
+        any |= info->reserves;
     }
-    return true;
+    return any;
 }
 
 static bool is_away(const struct wb_vm *vm, struct why *why)

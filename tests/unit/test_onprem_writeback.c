@@ -28,6 +28,7 @@ static void a_cut_is_staged_and_applied(void **state)
     assert_true(now.applied == 0 && now.target == 0 && now.stage == WB_STAGE_NONE && !now.alarm);
     write_back(0, 100, PIECES(first_cut));
     assert_true(now.applied == 100 && now.stage == WB_STAGE_NONE && now.target == 0);
+    assert_false(now.held); /* files know no reservations */
     assert_true(now.applied_instant_ms == 1764370800100);
     expect_disks();
     write_back(100, 150, PIECES(second_cut));
