@@ -71,7 +71,7 @@ struct scsi_task *iscsi_hold_next(const struct iscsi_hold *h)
 
 static enum iscsi_hold_result go_to(struct iscsi_hold *h, enum step step)
 {
-    h->step = step;
+    h->step = (int)step;
     return HOLD_MORE;
 }
 

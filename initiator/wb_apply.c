@@ -33,7 +33,7 @@ static void on_retry(struct timer *t)
 void wb_apply_later(struct wb_vm *vm)
 {
     struct wb_apply *a = vm->apply;
-    uint64_t ms = RETRY_MS << (a->fails < 5 ? a->fails : 5);
+    uint64_t ms = (uint64_t)RETRY_MS << (a->fails < 5 ? a->fails : 5);
 
     a->fails++;
     timer_set_ms(&a->retry, ms < RETRY_MAX_MS ? ms : RETRY_MAX_MS);

@@ -450,10 +450,11 @@ void writeback_clear_alarm(struct writeback *wb, struct writeback_wait *w)
 
 void writeback_status(const struct writeback *wb, struct writeback_status *s)
 {
-    static const int steps[] = {[WB_COMMITTING] = WRITEBACK_COMMITTING, [WB_PLANNING] = WRITEBACK_COMMITTING,
-                                [WB_BEGINNING] = WRITEBACK_SENDING,     [WB_SENDING] = WRITEBACK_SENDING,
-                                [WB_ENDING] = WRITEBACK_SENDING,        [WB_APPLYING] = WRITEBACK_APPLYING,
-                                [WB_CONFIRMING] = WRITEBACK_CONFIRMING, [WB_CLEARING] = WRITEBACK_IDLE};
+    static const enum writeback_step steps[] = {
+        [WB_COMMITTING] = WRITEBACK_COMMITTING, [WB_PLANNING] = WRITEBACK_COMMITTING,
+        [WB_BEGINNING] = WRITEBACK_SENDING,     [WB_SENDING] = WRITEBACK_SENDING,
+        [WB_ENDING] = WRITEBACK_SENDING,        [WB_APPLYING] = WRITEBACK_APPLYING,
+        [WB_CONFIRMING] = WRITEBACK_CONFIRMING, [WB_CLEARING] = WRITEBACK_IDLE};
     bool applying = wb->step == WB_APPLYING;
 
     *s = (struct writeback_status){.attached = wb->attached,

@@ -90,7 +90,7 @@ void writeback_clear_alarm(struct writeback *, struct writeback_wait *);
 /* As last known; of the loop. */
 struct writeback_status {
     bool attached, held, alarm, link_up;
-    enum {
+    enum writeback_step {
         WRITEBACK_IDLE,
         WRITEBACK_COMMITTING,
         WRITEBACK_SENDING,

@@ -167,9 +167,9 @@ static void reserve_out(enum scsi_persistent_out_sa action, uint64_t key, uint64
                                                       .service_action_reservation_key = other};
     int type = action == SCSI_PERSISTENT_RESERVE_PREEMPT ? SCSI_PERSISTENT_RESERVE_TYPE_WRITE_EXCLUSIVE : 0;
 
-    check(
-        iscsi_persistent_reserve_out_sync(iscsi, lun, action, SCSI_PERSISTENT_RESERVE_SCOPE_LU, type, &basic),
-        what);
+    check(iscsi_persistent_reserve_out_sync(iscsi, lun, (int)action, SCSI_PERSISTENT_RESERVE_SCOPE_LU, type,
+                                            &basic),
+          what);
 }
 
 static uint64_t holder(void)

@@ -67,8 +67,8 @@ static int other_reserves(enum scsi_persistent_out_sa action, uint64_t key, uint
     struct scsi_persistent_reserve_out_basic basic = {.reservation_key = key,
                                                       .service_action_reservation_key = new_key};
 
-    return STATUS(
-        iscsi_persistent_reserve_out_sync(other, 1, action, SCSI_PERSISTENT_RESERVE_SCOPE_LU, type, &basic));
+    return STATUS(iscsi_persistent_reserve_out_sync(other, 1, (int)action, SCSI_PERSISTENT_RESERVE_SCOPE_LU,
+                                                    (int)type, &basic));
 }
 
 static void other_registers(void)
