@@ -165,6 +165,11 @@ static void on_committed(void *arg, uint64_t cut)
     vm_status_look(vm);
 }
 
+void vm_move_by_policy(struct vm *vm)
+{
+    commit_set_move(vm->commit, vm->spec.storage == WB_WRITE_BACK ? MOVE_DEAD_WRITE_BACK : MOVE_DEAD_PERSIST);
+}
+
 static void start_commit(struct vm *vm)
 {
     const struct vms_conf *conf = &vm->in.vms->conf;
@@ -193,7 +198,7 @@ static void start_commit(struct vm *vm)
     memcpy(c.id, vm->spec.id, sizeof c.id);
     memcpy(c.writer, conf->writer, sizeof c.writer);
     vm->commit = commit_new(&c);
-    commit_set_move(vm->commit, vm->spec.storage == WB_WRITE_BACK ? MOVE_DEAD_WRITE_BACK : MOVE_DEAD_PERSIST);
+    vm_move_by_policy(vm);
     memcpy(u.id, vm->spec.id, sizeof u.id);
     u.commit = vm->commit;
     vm->upkeep = upkeep_new(&u);

@@ -53,6 +53,9 @@ void vms_refresh(struct vm *);
 struct vm *vm_new(struct vms *, const struct vm_spec *, const struct vm *like);
 void vm_free(struct vm *); /* closed or never opened */
 
+/* What the storage policy means for dead space in the object store. On its loop. */
+void vm_move_by_policy(struct vm *);
+
 /* All disks are at one on-prem daemon: only then can a cut be written back. */
 bool vm_at_one_place(const struct vm_spec *);
 

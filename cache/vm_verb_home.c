@@ -218,6 +218,8 @@ static void on_tell(struct task *t)
 {
     struct vm_verb *v = container_of(t, struct vm_verb, task);
 
+    if (v->vm->commit) /* not of a VM that is home */
+        vm_move_by_policy(v->vm);
     if (v->vm->writeback) {
         writeback_set_policy(v->vm->writeback, v->vm->spec.storage, v->vm->spec.paused);
         writeback_attach(v->vm->writeback);
