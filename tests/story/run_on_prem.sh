@@ -15,6 +15,7 @@ vm_create vm1 disk1 --storage write-back
 state() { ctl vm show vm1 --json | jq -r "$1"; }
 disk() { lun-io read "$(url vm1)" 0 "$sectors"; }
 task_of() { ctl task list --json | jq -r "[.tasks[] | select(.kind == \"$1\")][0].id"; }
+alarm() { [ "$(state .onprem.alarm)" = true ]; }
 attached() { [ "$(state .onprem.attached)" = true ]; }
 wait_for 20 "on-prem to hold the source disk" attached
 
@@ -85,7 +86,7 @@ dd if=some.img of=source.img bs=512 seek=14000 count=1 conv=notrunc status=none
 refuse "to write back over it" ctl run-on-prem vm1 2>said
 grep -q "written" said || failed "the refusal says: $(cat said)"
 disk | cmp - expected.img
-expect "an alarm" test "$(state .onprem.alarm)" = true
+wait_for 5 "an alarm" alarm
 ctl vm clear-alarm vm1
 expect "no alarm" test "$(state .onprem.alarm)" = false
 ctl vm commit vm1
