@@ -61,7 +61,7 @@ static void world_bend(uint8_t how)
     if (how & 0x10)
         atomic_fetch_add(&world.vms[0].capacity_generation, 1);
     if (how & 0x20)
-        target_vm_going(&world.vms[how >> 6 & 1]);
+        target_vm_going(&world.vms[how >> 6 & 1], how & 1 ? VM_ASKED : how & 2 ? VM_DROPPED : VM_GONE);
     atomic_store(&world.vms[0].deleting, (how & 0xc0) == 0xc0);
 }
 
