@@ -150,7 +150,7 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
                              .stop = s->stop,
                              .tell = on_tell,
                              .arg = r};
-    struct recover_result result;
+    struct recover_result result = {0};
     int err;
 
     memcpy(c.id, spec->id, sizeof c.id);

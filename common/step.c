@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,7 +16,7 @@ static atomic_uint times_left;
 
 static size_t nsteps(void)
 {
-    return (size_t)(__stop_isthmus_steps - __start_isthmus_steps);
+    return ((uintptr_t)__stop_isthmus_steps - (uintptr_t)__start_isthmus_steps) / sizeof(struct step *);
 }
 
 void step_reached(void)

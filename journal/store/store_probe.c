@@ -309,7 +309,7 @@ int store_probe_wait(struct store *s, struct store_probe *p)
     CHECK(!loop_is_current(s->loop));
     sem_init(&w.done, 0, 0);
     p->done = on_waited;
-    p->waiting = &w;
+    p->waiting = &w; /* cppcheck-suppress autoVariables ; it is waited for */
     loop_post(s->loop, &w.task);
     while (sem_wait(&w.done) < 0)
         ;

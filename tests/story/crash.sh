@@ -108,9 +108,9 @@ summary() {
             }
             for (step in played) if (!reached[step]) printf "never reached: %s (%d rounds)\n", step, played[step]
             if (missed) printf "rounds that did not reach their step in time: %d\n", missed
-            if (rounds != planned) printf "%d rounds were planned\n", planned
+            if (rounds < planned) printf "%d rounds were planned\n", planned
             printf "rounds %d lost %d torn %d\n", rounds, lost, torn
-            exit lost + torn > 0 || rounds != planned
+            exit lost + torn > 0 || rounds < planned
         }' "$work"/out.*
 }
 while [ -n "$(jobs -r)" ]; do

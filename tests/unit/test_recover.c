@@ -119,7 +119,7 @@ static void a_damaged_object_ends_it_there(void **state)
 
     (void)state;
     map_object_name(name, h->w->f->id, h->seq[2] + 1);
-    damage(h, name, "printf X | dd of=\"$f\" bs=1 seek=300 conv=notrunc status=none");
+    damage(h, name, "printf XXXXXXXXXXXXXXXX | dd of=\"$f\" bs=1 seek=300 conv=notrunc status=none");
     r = recover(h, UINT64_MAX, 0);
     assert_true(r.damaged);
     expect_cut_is(h, 2);
