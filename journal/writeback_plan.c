@@ -77,7 +77,8 @@ static int add_data(struct planning *p, uint8_t disk, uint64_t lba, const struct
 static int on_region(void *arg, uint8_t disk, uint64_t lba, const struct region *g)
 {
     struct planning *p = arg;
-    int err = 0, place = p->plan->places[disk];
+    int8_t place = p->plan->places[disk];
+    int err = 0;
 
     if (place < 0) /* it has been removed, and these rows go soon */
         return 0;

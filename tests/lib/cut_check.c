@@ -194,7 +194,7 @@ static void take_must(const char *text, struct options *o)
 static void on_term(int number)
 {
     (void)number;
-    cut_stop();
+    cut_stopping = 1;
 }
 
 int main(int argc, char **argv)

@@ -26,12 +26,7 @@ struct cut_session {
     struct iscsi_context *iscsi;
 };
 
-static volatile sig_atomic_t stopping;
-
-void cut_stop(void)
-{
-    stopping = 1;
-}
+volatile sig_atomic_t cut_stopping;
 
 struct load;
 
@@ -102,8 +97,8 @@ struct cut_session *cut_login(const char *url, unsigned seconds)
     char why[200] = "";
 
     while (s && !try_login(s, url, why, sizeof why)) {
-        if (now_ms() > until || stopping) {
-            if (!stopping)
+        if (now_ms() > until || cut_stopping) {
+            if (!cut_stopping)
                 fprintf(stderr, "cut-check: no login within %u s: %s\n", seconds, why);
             free(s);
             return NULL;
@@ -124,12 +119,12 @@ void cut_logout(struct cut_session **session)
 
 int cut_read_disks(struct cut_session *s, struct cut_model *m)
 {
-    for (uint8_t d = 0; d < m->ndisks; d++)
+    for (unsigned d = 0; d < m->ndisks; d++)
         for (uint32_t lba = 0, n; lba < m->disks[d].nsectors; lba += n) {
             struct scsi_task *task;
 
             n = m->disks[d].nsectors - lba < READ_SECTORS ? m->disks[d].nsectors - lba : READ_SECTORS;
-            task = iscsi_read16_sync(s->iscsi, d, lba, n * STAMP_SECTOR, STAMP_SECTOR, 0, 0, 0, 0, 0);
+            task = iscsi_read16_sync(s->iscsi, (int)d, lba, n * STAMP_SECTOR, STAMP_SECTOR, 0, 0, 0, 0, 0);
             if (!task || (task->status != SCSI_STATUS_GOOD && task->status != SCSI_STATUS_CHECK_CONDITION))
                 return -EPIPE;
             if (task->status != SCSI_STATUS_GOOD || task->datain.size != (int)(n * STAMP_SECTOR)) {
@@ -137,7 +132,7 @@ int cut_read_disks(struct cut_session *s, struct cut_model *m)
                         iscsi_get_error(s->iscsi));
                 return -EIO;
             }
-            cut_show(m, d, lba, task->datain.data, n);
+            cut_show(m, (uint8_t)d, lba, task->datain.data, n);
             scsi_free_scsi_task(task);
         }
     return 0;
@@ -352,7 +347,7 @@ static void run(struct load *l, struct cut_session *s, uint64_t until)
         p.events = (short)iscsi_which_events(l->iscsi);
         if (poll(&p, 1, 50) < 0 || iscsi_service(l->iscsi, p.revents) < 0)
             l->result->died = true;
-        l->over = l->over || stopping || now_ms() >= until;
+        l->over = l->over || cut_stopping || now_ms() >= until;
         if (now_ms() >= until + LATE_MS)
             break;
     }

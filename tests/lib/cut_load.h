@@ -6,6 +6,8 @@
 
 #include "cut_model.h"
 
+#include <signal.h>
+
 struct cut_session;
 
 /* Logs in to the target of an iscsi:// URL, trying for so long: it may be starting. NULL with a sentence on
@@ -17,8 +19,8 @@ void cut_logout(struct cut_session **session);
  * target refused, with a sentence on stderr. */
 int cut_read_disks(struct cut_session *session, struct cut_model *m);
 
-/* Any thread, signal handlers, too: a login ends without, a load as if its time were over. */
-void cut_stop(void);
+/* Set it (a signal handler may): a login ends without, a load as if its time were over. */
+extern volatile sig_atomic_t cut_stopping;
 
 struct cut_load_result {
     unsigned acknowledged, stale; /* stale: reads that did not hold the last acknowledged write */

@@ -457,15 +457,15 @@ bool cut_judge(struct cut_model *m, enum cut_must must, uint64_t before_us)
     j.todo = must_have(malloc((m->nwrites + 1) * sizeof *j.todo));
     j.by_done = must_have(malloc((m->nwrites + 1) * sizeof *j.by_done));
     list_done(&j);
-    for (uint8_t d = 0; d < m->ndisks; d++)
-        build_chains(m, d);
+    for (unsigned d = 0; d < m->ndisks; d++)
+        build_chains(m, (uint8_t)d);
     for (uint32_t i = 0; i < m->nwrites; i++) {
         m->writes[i].must = must_be(m, &m->writes[i], must, before_us);
         if (m->writes[i].must)
             put_in(&j, i);
     }
-    for (uint8_t d = 0; d < m->ndisks; d++)
-        begin_with_shown(&j, d);
+    for (unsigned d = 0; d < m->ndisks; d++)
+        begin_with_shown(&j, (uint8_t)d);
     spread(&j);
     free(j.todo);
     free(j.by_done);
