@@ -89,7 +89,8 @@ static void on_retry(struct timer *t)
         look_up(r);
 }
 
-/* Something of the store failed: away (wait, for ever), or wrong (look once more, then it is an error). */
+/* Something of the store failed: away (wait, for ever), or wrong. What was damaged on its way is right the
+ * next time: it is looked at FRAMES_WRONG_MAX times more, ever later, before it is an error. */
 static void begin_again(struct object_read *r)
 {
     struct tier_object *o = r->tier;
@@ -100,7 +101,7 @@ static void begin_again(struct object_read *r)
         answer(r, -ECANCELED);
         return;
     }
-    if (wrong && r->again++ > 0) {
+    if (wrong && r->again++ == FRAMES_WRONG_MAX) {
         metric_add(o->corrupt, 1);
         log_error(o->vm, "disk %u: blocks %" PRIu64 "+%u cannot be read from the object store: %s", o->disk,
                   req->first, req->count, r->frames.why.text);
@@ -109,8 +110,12 @@ static void begin_again(struct object_read *r)
     }
     log_debug(o->vm, "a read of the object store is tried again: %s", r->frames.why.text);
     forget(r);
-    timer_set_ms(&r->retry, wrong ? 1 : r->retry_ms);
-    if (!wrong && r->retry_ms < RETRY_MAX_MS)
+    if (wrong && r->again == 1) { /* most likely the object has gone: it was written back, or moved */
+        timer_set_ms(&r->retry, 1);
+        return;
+    }
+    timer_set_ms(&r->retry, r->retry_ms);
+    if (r->retry_ms < RETRY_MAX_MS)
         r->retry_ms *= 2;
 }
 

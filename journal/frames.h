@@ -11,6 +11,9 @@
 #include "map.h"
 #include "store.h"
 
+/* Damage may be of the way, not of the object: who reads looks so many times more before he believes it. */
+enum { FRAMES_WRONG_MAX = 5 };
+
 /* Sectors of one frame. */
 struct frame_use {
     uint64_t object; /* its first SEQ */

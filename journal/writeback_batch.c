@@ -241,7 +241,7 @@ static void not_read(struct wb_batch *b)
     const struct frames *f = &b->frames;
     bool wrong = f->status == -ENOENT || f->status == -EBADMSG;
 
-    if (!unwanted(b) && wrong && b->again++ > 0)
+    if (!unwanted(b) && wrong && b->again++ == FRAMES_WRONG_MAX)
         wb_send_fail(b->wb, -EBADMSG, &f->why);
     if (unwanted(b)) {
         batch_end(b);
