@@ -140,7 +140,9 @@ static void put_around(struct fixture *f, struct open_cut *o, uint8_t *then, uns
     cut_begin(f, o);
     cut_wait(o);
     for (unsigned i = 0; i < PUTS; i++) {
-        struct vmlog_append a = puts[i]->append;
+        /* the writer may still be at the rest of it */
+        struct vmlog_append a = {
+            .lba = puts[i]->append.lba, .nsectors = puts[i]->append.nsectors, .data = puts[i]->append.data};
         bool in_cut;
 
         if (a.data)
