@@ -456,6 +456,7 @@ void writeback_status(const struct writeback *wb, struct writeback_status *s)
         [WB_ENDING] = WRITEBACK_SENDING,        [WB_APPLYING] = WRITEBACK_APPLYING,
         [WB_CONFIRMING] = WRITEBACK_CONFIRMING, [WB_CLEARING] = WRITEBACK_IDLE};
     bool applying = wb->step == WB_APPLYING;
+    uint64_t planned = wb->step == WB_PLANNING ? 0 : wb->plan.bytes; /* being planned it is the turn's */
 
     *s = (struct writeback_status){.attached = wb->attached,
                                    .held = wb->onprem.held,
@@ -467,7 +468,7 @@ void writeback_status(const struct writeback *wb, struct writeback_status *s)
                                    .target = wb->target,
                                    .unapplied_bytes = wb_unapplied_bytes(wb),
                                    .unapplied_ns = wb_unapplied_ns(wb),
-                                   .bytes = applying ? wb->onprem.bytes : wb->plan.bytes,
+                                   .bytes = applying ? wb->onprem.bytes : planned,
                                    .bytes_done = applying ? wb->onprem.bytes_applied : wb->bytes_done,
                                    .why = wb->why};
     if (!*s->why.text && !s->link_up && !wb->conf.home)

@@ -147,6 +147,7 @@ struct writeback {
     bool holding; /* upkeep is held, */
     bool slotted; /* and a slot taken */
     uint64_t target, instant_ms, began_ns;
+    uint64_t planned; /* the cut that the plan is of: by the turn, `target` once that is over */
     uint64_t took_ns; /* the last one, until on-prem had all of it */
     unsigned tries;
     struct wb_plan plan;

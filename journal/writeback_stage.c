@@ -172,7 +172,7 @@ static void plan_run(struct commit_turn *t)
     wb->turn_status = -EAGAIN;
     if (state->last != state->committed)
         return;
-    wb->target = state->committed;
+    wb->planned = state->committed;
     wb->turn_status = wb_plan_write(&wb->plan, wb->spool_path, wb->conf.map, &wb->turn_why);
 }
 
@@ -188,6 +188,7 @@ static void plan_done(struct commit_turn *t)
         failed(wb, "a stage cannot be begun", wb->turn_why.text);
         return;
     }
+    wb->target = wb->planned;
     wb->next_since_ns = vmlog_last(wb->conf.log) > wb->target ? loop_now_ns(wb->conf.loop) : 0;
     log_debug(wb->vm, "records %" PRIu64 " to %" PRIu64 ": %" PRIu64 " piece(s), %" PRIu64 " MiB",
               map_state(wb->conf.map)->applied + 1, wb->target, wb->plan.pieces, wb->plan.bytes >> 20);
