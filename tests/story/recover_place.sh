@@ -87,6 +87,7 @@ wait_for 10 "an alarm" alarmed
 crash edge
 crash onprem
 edge_start
+# shellcheck disable=SC2016
 start early bash -c 'lun-io read "$1" 0 8 >early.part; :' early "$(url vm1)"
 wait_log edge "login of .* to vm1 from .* waits for on-prem to say at which cut"
 crash early
