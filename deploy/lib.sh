@@ -120,6 +120,7 @@ build() {
     local dir=$1 targets=$2 launcher=()
     shift 2
     command -v ccache >/dev/null && launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache)
+    export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1 # a clone in another folder finds what is built already
     cmake -S "$root" -B "$dir" -G Ninja "${launcher[@]}" "$@"
     # shellcheck disable=SC2086
     ninja -C "$dir" $targets

@@ -60,6 +60,7 @@ struct edge {
     struct http *http, *control;
     struct rest *rest;
     bool stopping, failed;
+    bool target_gone, vms_gone; /* the loops end after both */
     struct timer deadline;
 };
 
@@ -346,10 +347,10 @@ int edge_start(struct edge **out, struct loop *main, cfg_t *cfg, struct why *why
     return rc;
 }
 
-static void on_tasks_closed(void *arg)
+static void end_loops(struct edge *e)
 {
-    struct edge *e = arg;
-
+    if (!e->target_gone || !e->vms_gone)
+        return;
     worker_free(&e->worker); /* all who gave it work have been stopped */
     http_stop(&e->http);
     http_stop(&e->control);
@@ -359,6 +360,14 @@ static void on_tasks_closed(void *arg)
     loop_stop(e->main);
 }
 
+static void on_tasks_closed(void *arg)
+{
+    struct edge *e = arg;
+
+    e->vms_gone = true;
+    end_loops(e);
+}
+
 static void on_vms_closed(void *arg)
 {
     struct edge *e = arg;
@@ -366,12 +375,21 @@ static void on_vms_closed(void *arg)
     tasks_close(e->tasks, on_tasks_closed, e);
 }
 
-static void on_target_stopped(void *arg)
+static void on_target_quiet(void *arg)
 {
     struct edge *e = arg;
 
     vms_close(e->vms, on_vms_closed, e);
     e->vms = NULL;
+}
+
+/* Its last commands may have come back only with the end of their volumes. */
+static void on_target_gone(void *arg)
+{
+    struct edge *e = arg;
+
+    e->target_gone = true;
+    end_loops(e);
 }
 
 /* Writes may be waiting for a disk that is full: nobody was told that they are safe, and nothing that was
@@ -394,7 +412,7 @@ void edge_stop(struct edge *e)
     timer_set_ms(&e->deadline, STOP_MS);
     log_info(NULL, "stopping");
     rest_stop(&e->rest);
-    target_stop(e->target, on_target_stopped, e);
+    target_stop(e->target, on_target_quiet, on_target_gone, e);
 }
 
 void edge_free(struct edge **edge)

@@ -352,14 +352,16 @@ static void shards_each(struct target *t, void (*run)(struct task *))
 static void on_left(struct task *task)
 {
     struct target *t = container_of(task, struct shard, stop_task)->target;
-    void (*done)(void *) = t->stopped ? NULL : t->stop_done;
+    void (*quiet)(void *) = t->quiet ? NULL : t->stop_quiet;
+    void (*gone)(void *) = t->stop_gone;
     void *arg = t->stop_arg;
 
     if (--t->stopping)
         return;
     target_free(t);
-    if (done)
-        done(arg);
+    if (quiet)
+        quiet(arg);
+    gone(arg);
 }
 
 static void shard_leave(struct task *task)
@@ -398,10 +400,10 @@ static void on_shard_stopped(struct task *task)
         t->leaving = true;
         targets_remove(t);
         shards_each(t, shard_leave);
-    } else if (!t->stopped) {
+    } else if (!t->quiet) {
         log_info(NULL, "%u connection(s) closed with commands in flight", atomic_load(&t->nconns));
-        t->stopped = true;
-        t->stop_done(t->stop_arg);
+        t->quiet = true;
+        t->stop_quiet(t->stop_arg);
     }
 }
 
@@ -413,6 +415,14 @@ void portal_shard_stopped(struct shard *s)
         loop_post(s->target->conf.main, &s->stopped_task);
 }
 
+static void shard_quiet(struct task *task)
+{
+    struct shard *s = container_of(task, struct shard, quiet_task);
+
+    atomic_store(&s->quiet, true);
+    portal_shard_stopped(s);
+}
+
 static void on_stop_timer(struct timer *timer)
 {
     struct shard *s = container_of(timer, struct shard, stop_timer);
@@ -422,8 +432,8 @@ static void on_stop_timer(struct timer *timer)
         drop_tell(c);
         conn_close(c, "the target is stopping");
     }
-    atomic_store(&s->quiet, true);
-    portal_shard_stopped(s);
+    s->quiet_task.run = shard_quiet; /* those with no command in flight are freed before it runs */
+    loop_post(s->loop, &s->quiet_task);
 }
 
 static void shard_stop(struct task *task)
@@ -445,11 +455,12 @@ static void shard_stop(struct task *task)
         portal_shard_stopped(s);
 }
 
-void target_stop(struct target *t, void (*done)(void *arg), void *arg)
+void target_stop(struct target *t, void (*quiet)(void *arg), void (*gone)(void *arg), void *arg)
 {
     for (unsigned i = 0; i < t->nportals; i++)
         portal_close(&t->portals[i]);
-    t->stop_done = done;
+    t->stop_quiet = quiet;
+    t->stop_gone = gone;
     t->stop_arg = arg;
     shards_each(t, shard_stop);
 }

@@ -35,6 +35,7 @@ struct shard {
     unsigned nspare;
     bool stopping;
     struct task stop_task, stopped_task; /* main -> loop (and its answer), loop -> main */
+    struct task quiet_task;              /* the loop's own: after the turns of what it has closed */
     atomic_bool quiet;                   /* no socket is open, none will be */
     atomic_bool reported;                /* stopped_task is on its way */
     struct timer stop_timer;
@@ -66,8 +67,9 @@ struct target {
 
     unsigned stopping; /* shards that have still to answer */
     bool leaving;      /* the last step of stopping has begun */
-    bool stopped;      /* stop_done was called */
-    void (*stop_done)(void *arg);
+    bool quiet;        /* stop_quiet was called */
+    void (*stop_quiet)(void *arg);
+    void (*stop_gone)(void *arg);
     void *stop_arg;
 };
 

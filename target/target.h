@@ -42,10 +42,11 @@ struct target_conf {
 /* Main loop (or before it runs). 0 or -errno with why: a port in use, an address that is not ours, ... */
 int target_start(struct target **, const struct target_conf *, struct why *);
 
-/* Main loop. Stops listening, asks initiators to log out, and closes what is left after 2 seconds; done()
+/* Main loop. Stops listening, asks initiators to log out, and closes what is left after 2 seconds; quiet()
  * comes on the main loop within 5 seconds, when no connection is open. Commands still in a volume then are
- * dropped when they come back. Takes the target: it frees itself. */
-void target_stop(struct target *, void (*done)(void *arg), void *arg);
+ * dropped when they come back. Takes the target: it frees itself, and says gone() after quiet() when nothing of
+ * it will come on any loop any more; the loops have to go on until then. */
+void target_stop(struct target *, void (*quiet)(void *arg), void (*gone)(void *arg), void *arg);
 
 /* The port of portal number i, for "ADDR:0". */
 uint16_t target_port(const struct target *, unsigned i);

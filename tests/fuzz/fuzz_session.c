@@ -325,29 +325,40 @@ static void step(struct client **pc, uint8_t kind, struct program *in)
     turn(2);
 }
 
-static void on_stopped(void *arg)
+struct ends {
+    bool quiet, gone;
+};
+
+static void on_quiet(void *arg)
 {
-    *(bool *)arg = true;
+    ((struct ends *)arg)->quiet = true;
+}
+
+static void on_gone(void *arg)
+{
+    struct ends *ends = arg;
+
+    CHECK(ends->quiet);
+    ends->gone = true;
 }
 
 /* The target stops while its initiators are there, and another one starts. */
 static void restart(bool late)
 {
-    bool stopped = false;
+    struct ends ends = {0};
 
-    target_stop(target, on_stopped, &stopped);
+    target_stop(target, on_quiet, on_gone, &ends);
     turn(3);
-    for (unsigned i = 0; late && !stopped && i < WORLD_LOOPS; i++)
+    for (unsigned i = 0; late && !ends.quiet && i < WORLD_LOOPS; i++)
         if (target->shards[i].stop_timer.loop) /* nobody has gone in time */
             target->shards[i].stop_timer.fire(&target->shards[i].stop_timer);
     turn(3);
     for (int i = 0; i < CLIENTS; i++)
         client_drop(&clients[i]);
     world_bend(0);
-    for (unsigned i = 0; i < 1000 && !stopped; i++)
+    for (unsigned i = 0; i < 1000 && !ends.gone; i++)
         turn(1);
-    CHECK(stopped);
-    turn(10);
+    CHECK(ends.gone);
     begin_target();
 }
 

@@ -37,7 +37,7 @@ static struct fixture {
         struct volume *volume;
     } posts[FIX_VMS];
     uint16_t port;
-    atomic_uint stopped;
+    atomic_uint quiet, gone;
 } fix;
 
 static struct target_conf fix_conf; /* before fix_start: what a test wants to be otherwise */
@@ -95,16 +95,22 @@ static inline int fix_start(void **state)
     return 0;
 }
 
-static inline void fix_stopped(void *arg)
+static inline void fix_quiet(void *arg)
 {
     (void)arg;
-    atomic_store(&fix.stopped, 1);
+    atomic_store(&fix.quiet, 1);
+}
+
+static inline void fix_gone(void *arg)
+{
+    (void)arg;
+    atomic_store(&fix.gone, 1);
 }
 
 static inline void fix_stop_run(struct task *t)
 {
     (void)t;
-    target_stop(fix.target, fix_stopped, NULL);
+    target_stop(fix.target, fix_quiet, fix_gone, NULL);
 }
 
 static inline void fix_wait(atomic_uint *what, unsigned value)
@@ -137,6 +143,7 @@ static inline int fix_end(void **state)
         fix_wait(&fix.vms[i].refs, 0);
         fix_wait(&fix.volumes[i].held, 0);
     }
+    fix_wait(&fix.gone, 1);
     for (int i = 0; i < 2; i++) {
         loop_stop(fix.loops[i]);
         loop_join(fix.loops[i]);
@@ -155,7 +162,7 @@ static inline int fix_stop(void **state)
     static struct task stop = {.run = fix_stop_run};
 
     loop_post(fix.main, &stop);
-    fix_wait(&fix.stopped, 1);
+    fix_wait(&fix.quiet, 1);
     return fix_end(state);
 }
 

@@ -182,7 +182,7 @@ static void told_when_it_stops(void **state)
     assert_int_equal(pdu_recv(stays), ISCSI_ASYNC_MESSAGE);
     assert_int_equal(stays->bhs[AT_ASYNC_EVENT], ASYNC_DROP_SESSION);
     assert_int_equal(pdu_recv(stays), -1);
-    fix_wait(&fix.stopped, 1);
+    fix_wait(&fix.quiet, 1);
     raw_free(&stays);
     raw_free(&goes);
 }
