@@ -108,6 +108,7 @@ struct vm {
         struct writeback_wait leave; /* vm_leave.c; of vm->loop, as is */
         struct timer leave_timer;
         void (*left)(struct vm *);
+        bool held; /* it is being deleted, and on-prem may still have it */
         void (*deleted)(void *arg, int status, const struct why *);
         void *deleted_arg;
         struct work work;
@@ -119,16 +120,23 @@ struct vm {
     } in;
 };
 
-/* The prefix of the journal's named values that other parts keep for a VM, and that go with it: "pr/ID/";
- * what is about one disk has its number behind that. */
-enum { VM_VALUE_PREFIX_MAX = 3 + 2 * VMLOG_ID_BYTES + 2 };
-static inline void vm_value_prefix(const struct vm_spec *spec, char prefix[VM_VALUE_PREFIX_MAX])
+/* A named value of the journal that is about one VM: FOLDER/ID. */
+enum { VM_ID_KEY_MAX = 8 + 2 * VMLOG_ID_BYTES + 1 };
+static inline void vm_id_key(const char *folder, const uint8_t id[VMLOG_ID_BYTES], char key[VM_ID_KEY_MAX])
 {
-    int n = snprintf(prefix, VM_VALUE_PREFIX_MAX, "pr/");
+    int n = snprintf(key, 8, "%s/", folder);
 
     for (int i = 0; i < VMLOG_ID_BYTES; i++)
-        n += snprintf(prefix + n, (size_t)(VM_VALUE_PREFIX_MAX - n), "%02x", spec->id[i]);
-    snprintf(prefix + n, (size_t)(VM_VALUE_PREFIX_MAX - n), "/");
+        n += snprintf(key + n, (size_t)(VM_ID_KEY_MAX - n), "%02x", id[i]);
+}
+
+/* The prefix of the journal's named values that other parts keep for a VM, and that go with it: "pr/ID/";
+ * what is about one disk has its number behind that. */
+enum { VM_VALUE_PREFIX_MAX = VM_ID_KEY_MAX + 1 };
+static inline void vm_value_prefix(const struct vm_spec *spec, char prefix[VM_VALUE_PREFIX_MAX])
+{
+    vm_id_key("pr", spec->id, prefix);
+    memcpy(prefix + strlen(prefix), "/", 2);
 }
 /* The name of the one that is about a disk: its number behind the prefix. */
 static inline void vm_value_key(const struct vm_spec *spec, uint8_t number, char key[VM_VALUE_PREFIX_MAX + 4])

@@ -1,30 +1,73 @@
 /* cache/vm_leave.c - see vm_leave.h.
+ *
+ *   note ► marked as being deleted ► detached (vm->loop) ► erased ► note removed
+ *                                    └ not yet: erased all the same; told when it answers ► note removed
+ *
+ * What on-prem answers to an older epoch, or of a VM that it does not know, ends it, too: then it does not
+ * hold the disks for us.
  */
 #include "vm_leave.h"
 #include "check.h"
 #include "log.h"
-#include "vm_life.h"
+#include "mem.h"
+#include "vm_spec.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 static const char part[] = "vms";
+static const char folder[] = "leave";
 
-enum { LEAVE_MS = 10000 };
+enum { LEAVE_MS = 10000, AGAIN_MS = 5000, NOTE_MAX = 256 };
 
-static const char *place_of(const struct vm *vm)
+struct vm_leaving {
+    TAILQ_ENTRY(vm_leaving) entry;
+    struct vms *vms;
+    uint8_t id[VMLOG_ID_BYTES];
+    uint64_t epoch;
+    char onprem[LINK_NAME_MAX + 1], name[VM_NAME_MAX + 1];
+    struct link_call call;
+    bool out; /* with the link */
+    struct timer again;
+    struct work work;
+    int status;
+    struct why why;
+};
+
+/* --- the note: "leave/ID", EPOCH ONPREM VM
+ * -----------------------------------------------------------------*/
+
+bool vm_leave_needed(const struct vm *vm)
 {
-    unsigned lun = 0;
-
-    while (!vm_has_disk(&vm->spec, lun))
-        lun++;
-    return vm->spec.disks[lun].onprem;
+    return !vm->spec.home && !atomic_load(&vm->fenced) && vm_at_one_place(&vm->spec);
 }
+
+int vm_leave_note(struct journal *j, const struct vm_spec *spec, struct why *why)
+{
+    char key[VM_ID_KEY_MAX], note[NOTE_MAX];
+
+    vm_id_key(folder, spec->id, key);
+    snprintf(note, sizeof note, "%llu %s %s", (unsigned long long)spec->epoch, vm_spec_onprem(spec),
+             spec->name);
+    return journal_meta_put(j, key, note, strlen(note), why);
+}
+
+int vm_leave_forget(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], struct why *why)
+{
+    char key[VM_ID_KEY_MAX];
+
+    vm_id_key(folder, id, key);
+    return journal_meta_delete(j, key, why);
+}
+
+/* --- while it is still open -----------------------------------------------------------------------------*/
 
 static void say(const struct vm *vm, const char *why)
 {
     log_warn(vm->spec.name,
-             "%s still has VM %s attached, which is being deleted here, and holds its disks: %s",
-             place_of(vm), vm->spec.name, why);
+             "%s still has VM %s attached, which is being deleted here, and holds its disks: %s; it is told "
+             "again",
+             vm_spec_onprem(&vm->spec), vm->spec.name, why);
 }
 
 static void on_left(struct writeback_wait *w)
@@ -34,6 +77,8 @@ static void on_left(struct writeback_wait *w)
     timer_free(&vm->in.leave_timer);
     if (w->status)
         say(vm, w->status == -ECANCELED ? "it does not answer" : w->why.text);
+    else
+        vm->in.held = false;
     vm->in.left(vm);
 }
 
@@ -48,14 +93,13 @@ void vm_leave(struct vm *vm, void (*done)(struct vm *))
 {
     struct writeback_status s;
 
-    if (!vm->writeback || atomic_load(&vm->fenced)) {
+    if (!vm->writeback || !vm->in.held) {
         done(vm);
         return;
     }
     writeback_status(vm->writeback, &s);
     if (!s.link_up) {
-        if (s.attached)
-            say(vm, s.why.text);
+        say(vm, s.why.text);
         done(vm);
         return;
     }
@@ -64,4 +108,151 @@ void vm_leave(struct vm *vm, void (*done)(struct vm *))
     timer_init(&vm->in.leave_timer, vm->loop, on_late);
     timer_set_ms(&vm->in.leave_timer, LEAVE_MS);
     writeback_detach(vm->writeback, &vm->in.leave);
+}
+
+/* --- afterwards -----------------------------------------------------------------------------------------*/
+
+static void end(struct vm_leaving *l)
+{
+    struct vms *vms = l->vms;
+
+    TAILQ_REMOVE(&vms->leaving, l, entry);
+    timer_free(&l->again);
+    free(l);
+    vms_end(vms);
+}
+
+static void forget_run(struct work *w)
+{
+    struct vm_leaving *l = container_of(w, struct vm_leaving, work);
+
+    l->status = vm_leave_forget(l->vms->conf.journal, l->id, &l->why);
+}
+
+/* With its note left behind on-prem is told once more for nothing, at the next start. */
+static void forget_done(struct work *w)
+{
+    struct vm_leaving *l = container_of(w, struct vm_leaving, work);
+
+    if (l->status)
+        log_error(l->name, "that %s has let go of its disks cannot be noted: %s", l->onprem, l->why.text);
+    end(l);
+}
+
+static void on_told(struct link_call *call)
+{
+    struct vm_leaving *l = container_of(call, struct vm_leaving, call);
+    int status = call->status;
+
+    l->out = false;
+    buf_unref(&call->body);
+    buf_unref(&call->reply);
+    if (atomic_load(&l->vms->stop)) {
+        end(l);
+    } else if (status == 0 || status == -ENOENT || status == -ESTALE) {
+        log_info(l->name, "%s does not hold the disks of this VM, which was deleted", l->onprem);
+        l->work = (struct work){.run = forget_run, .done = forget_done};
+        loop_work(l->vms->conf.main, &l->work);
+    } else {
+        if (strcmp(l->why.text, call->why.text) != 0)
+            log_warn(l->name, "%s still holds the disks of this VM, which was deleted: %s", l->onprem,
+                     call->why.text);
+        l->why = call->why;
+        timer_set_ms(&l->again, AGAIN_MS);
+    }
+}
+
+/* With the link down the call waits for it. */
+static void tell(struct timer *t)
+{
+    struct vm_leaving *l = container_of(t, struct vm_leaving, again);
+    struct wb_head head = {.epoch = l->epoch};
+
+    memcpy(head.vm, l->id, sizeof head.vm);
+    l->call = (struct link_call){
+        .type = PROTO_VM_DETACH, .class = LINK_CONTROL, .body = wb_put_head(&head), .done = on_told};
+    l->out = true;
+    link_call(link_peer(l->vms->conf.link, l->onprem), &l->call);
+}
+
+static void begin(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES], uint64_t epoch, const char *onprem,
+                  const char *name)
+{
+    struct vm_leaving *l = xcalloc(1, sizeof *l);
+
+    vms_begin(vms);
+    l->vms = vms;
+    memcpy(l->id, id, sizeof l->id);
+    l->epoch = epoch;
+    snprintf(l->onprem, sizeof l->onprem, "%s", onprem);
+    snprintf(l->name, sizeof l->name, "%s", name);
+    timer_init(&l->again, vms->conf.main, tell);
+    timer_set_ms(&l->again, 0);
+    TAILQ_INSERT_TAIL(&vms->leaving, l, entry);
+}
+
+void vms_leave_tell(struct vms *vms, const struct vm_spec *spec)
+{
+    struct vm_leaving *l;
+
+    TAILQ_FOREACH (l, &vms->leaving, entry)
+        if (memcmp(l->id, spec->id, sizeof l->id) == 0)
+            return;
+    begin(vms, spec->id, spec->epoch, vm_spec_onprem(spec), spec->name);
+}
+
+struct resuming {
+    struct vms *vms;
+    struct why *why;
+};
+
+/* Its deletion did not come about. */
+static bool is_in_catalog(const struct vms *vms, const uint8_t id[VMLOG_ID_BYTES])
+{
+    const struct vm *vm;
+
+    TAILQ_FOREACH (vm, &vms->list, in.entry)
+        if (memcmp(vm->spec.id, id, VMLOG_ID_BYTES) == 0)
+            return true;
+    return false;
+}
+
+static int resume(void *arg, const char *key, const void *value, size_t n)
+{
+    struct resuming *r = arg;
+    char note[NOTE_MAX] = "", onprem[LINK_NAME_MAX + 1], name[VM_NAME_MAX + 1];
+    uint8_t id[VMLOG_ID_BYTES];
+    unsigned long long epoch;
+
+    if (n < sizeof note)
+        memcpy(note, value, n);
+    for (int i = 0; i < VMLOG_ID_BYTES; i++)
+        if (sscanf(key + sizeof folder + 2 * i, "%2hhx", &id[i]) != 1)
+            note[0] = '\0';
+    if (sscanf(note, "%llu %63s %63s", &epoch, onprem, name) != 3)
+        return why_set(r->why, -EBADMSG, "the journal's value %s is damaged", key);
+    if (is_in_catalog(r->vms, id))
+        return vm_leave_forget(r->vms->conf.journal, id, r->why);
+    begin(r->vms, id, epoch, onprem, name);
+    return 0;
+}
+
+int vms_leave_resume(struct vms *vms, struct why *why)
+{
+    struct resuming r = {vms, why};
+
+    return journal_meta_each(vms->conf.journal, "leave/", resume, &r, why);
+}
+
+void vms_leave_end(struct vms *vms)
+{
+    struct vm_leaving *l, *next;
+
+    for (l = TAILQ_FIRST(&vms->leaving); l; l = next) {
+        next = TAILQ_NEXT(l, entry);
+        if (l->out)
+            link_call_cancel(&l->call);
+        else if (!l->work.run) /* it rests */
+            end(l);
+    }
 }

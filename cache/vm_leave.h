@@ -1,12 +1,29 @@
 /* cache/vm_leave.h - a VM that is being deleted lets go of its source disks.
+ *
+ * A note in the journal says which on-prem daemon has to be told; it is written before the VM is marked as
+ * being deleted, and goes when the daemon has let go. Until then it is told again, over restarts.
  */
 #ifndef ISTHMUS_VM_LEAVE_H
 #define ISTHMUS_VM_LEAVE_H
 
-#include "vm.h"
+#include "vm_life.h"
 
-/* On vm->loop, before the VM is closed: on-prem forgets it and gives up its reservations. done() comes in any
- * case, perhaps at once, within 10 s; the log says it if on-prem still has the VM then. */
+/* Does on-prem have to be told of its end? Any thread. */
+bool vm_leave_needed(const struct vm *);
+
+/* Blocking: the note is written, or removed. */
+int vm_leave_note(struct journal *, const struct vm_spec *, struct why *);
+int vm_leave_forget(struct journal *, const uint8_t id[VMLOG_ID_BYTES], struct why *);
+
+/* On vm->loop, before the VM is closed: on-prem forgets it and gives up its reservations; vm->in.held says
+ * whether it may still have it. done() comes in any case, perhaps at once, within 10 s. */
 void vm_leave(struct vm *, void (*done)(struct vm *));
+
+/* Main loop: tells on-prem, unless that is being done, for as long as it takes, and removes the note. */
+void vms_leave_tell(struct vms *, const struct vm_spec *);
+/* Blocking, at start-up, when the catalog is open: the same for every note. */
+int vms_leave_resume(struct vms *, struct why *);
+/* Main loop: the edge ends; the notes stay. */
+void vms_leave_end(struct vms *);
 
 #endif

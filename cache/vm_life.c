@@ -420,8 +420,12 @@ int vm_erase(struct vms *vms, const struct vm_spec *spec, bool fenced, struct wh
     struct erasing e = {vms->conf.journal, why};
     struct vm_store store = vm_store_of(vms);
     char key[VM_KEY_MAX], prefix[VM_VALUE_PREFIX_MAX];
-    int rc = fenced ? 0 : vm_store_remove(&store, spec->id, why);
+    int rc = fenced ? -ESTALE : vm_store_change(&store, spec, why); /* is it still ours? */
 
+    if (rc == 0 || rc == -ENOENT)
+        rc = vm_store_remove(&store, spec->id, why);
+    else if (rc == -ESTALE)
+        rc = 0;
     STEP("delete.objects", "its objects are gone, its entry last");
     if (rc == 0)
         rc = vmlog_delete(e.journal, spec->id, why);

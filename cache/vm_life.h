@@ -15,6 +15,7 @@ struct vms {
     TAILQ_HEAD(, vm) list;
     TAILQ_HEAD(, vms_creation) creating;
     TAILQ_HEAD(, vms_change) changes; /* of disks: vms_luns.c */
+    TAILQ_HEAD(, vm_leaving) leaving; /* deleted, and on-prem has to be told: vm_leave.c */
     unsigned *pinned;                 /* VMs on each of conf.loops */
     unsigned pending;                 /* VMs in memory and creations under way: vms_close waits for none */
     void (*closed)(void *arg);        /* set by vms_close */

@@ -4,6 +4,7 @@
 #include "check.h"
 #include "log.h"
 #include "mem.h"
+#include "vm_spec.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -12,31 +13,24 @@
 
 static const char part[] = "vms";
 
-enum { ASK_MS = 30000, TICK_MS = 100, KEY_MAX = 6 + 2 * VMLOG_ID_BYTES + 1 };
+enum { ASK_MS = 30000, TICK_MS = 100 };
+static const char folder[] = "place";
 
 /* --- the note: "place/ID" -------------------------------------------------------------------------------*/
 
-static void note_key(const uint8_t id[VMLOG_ID_BYTES], char key[KEY_MAX])
-{
-    int n = snprintf(key, KEY_MAX, "place/");
-
-    for (int i = 0; i < VMLOG_ID_BYTES; i++)
-        n += snprintf(key + n, (size_t)(KEY_MAX - n), "%02x", id[i]);
-}
-
 int vm_place_forget(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], struct why *why)
 {
-    char key[KEY_MAX];
+    char key[VM_ID_KEY_MAX];
 
-    note_key(id, key);
+    vm_id_key(folder, id, key);
     return journal_meta_delete(j, key, why);
 }
 
 int vm_place_note(struct journal *j, const struct vm_spec *spec, bool unknown, struct why *why)
 {
-    char key[KEY_MAX];
+    char key[VM_ID_KEY_MAX];
 
-    note_key(spec->id, key);
+    vm_id_key(folder, spec->id, key);
     return unknown ? journal_meta_put(j, key, "unknown", strlen("unknown"), why)
                    : journal_meta_delete(j, key, why);
 }
@@ -54,9 +48,9 @@ static int found(void *arg, const char *key, const void *value, size_t n)
 
 int vm_place_load(struct vm *vm, struct why *why)
 {
-    char key[KEY_MAX];
+    char key[VM_ID_KEY_MAX];
 
-    note_key(vm->spec.id, key);
+    vm_id_key(folder, vm->spec.id, key);
     return journal_meta_each(vm->in.vms->conf.journal, key, found, vm, why);
 }
 
@@ -133,15 +127,6 @@ struct asking {
     bool over;
 };
 
-static const char *place_of(const struct vm_spec *spec)
-{
-    unsigned lun = 0;
-
-    while (!vm_has_disk(spec, lun))
-        lun++;
-    return spec->disks[lun].onprem;
-}
-
 static void on_answer(struct link_call *call)
 {
     struct asking *a = container_of(call, struct asking, call);
@@ -156,7 +141,7 @@ static void on_answer(struct link_call *call)
     if (a->status == -ECANCELED && a->late)
         a->status = why_set(&a->why, -ETIMEDOUT,
                             "%s does not answer, and has to say at which cut the source disks are",
-                            place_of(a->spec));
+                            vm_spec_onprem(a->spec));
     pthread_mutex_lock(&a->lock);
     a->over = true;
     pthread_cond_signal(&a->cond);
@@ -185,7 +170,7 @@ static void on_ask(struct task *t)
     timer_set_ms(&a->timer, TICK_MS);
     a->call = (struct link_call){
         .type = PROTO_WB_STATE, .class = LINK_CONTROL, .body = wb_put_head(&head), .done = on_answer};
-    link_call(link_peer(a->vms->conf.link, place_of(a->spec)), &a->call);
+    link_call(link_peer(a->vms->conf.link, vm_spec_onprem(a->spec)), &a->call);
 }
 
 int vm_place_ask(struct vms *vms, const struct vm_spec *spec, uint64_t *ahead, struct why *why)

@@ -45,6 +45,15 @@ unsigned vm_spec_disks(const struct vm_spec *s)
     return n;
 }
 
+const char *vm_spec_onprem(const struct vm_spec *s)
+{
+    unsigned lun = 0;
+
+    while (!vm_has_disk(s, lun))
+        lun++;
+    return s->disks[lun].onprem;
+}
+
 int vm_spec_check(const struct vm_spec *s, struct why *why)
 {
     if (!proto_name_ok(s->name))

@@ -9,6 +9,8 @@
 int vm_spec_check(const struct vm_spec *, struct why *);
 
 unsigned vm_spec_disks(const struct vm_spec *); /* how many it has */
+/* The on-prem daemon of its first disk: of all, if vm_at_one_place(). */
+const char *vm_spec_onprem(const struct vm_spec *);
 
 /* The part of it that is about CHAP. */
 int vm_chap_check(const struct vm_spec *, struct why *);

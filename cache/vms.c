@@ -8,6 +8,7 @@
 #include "log.h"
 #include "mem.h"
 #include "step.h"
+#include "vm_leave.h"
 #include "vm_life.h"
 #include "vm_spec.h"
 
@@ -115,6 +116,8 @@ static void erase(struct work *w)
     struct vm *vm = container_of(w, struct vm, in.work);
 
     vm->in.status = vm_erase(vm->in.vms, &vm->spec, atomic_load(&vm->fenced), &vm->in.why);
+    if (!vm->in.status && !vm->in.held)
+        vm->in.status = vm_leave_forget(vm->in.vms->conf.journal, vm->spec.id, &vm->in.why);
 }
 
 static void erased(struct work *w)
@@ -125,6 +128,8 @@ static void erased(struct work *w)
         log_error(vm->spec.name, "could not be deleted wholly, the next start goes on: %s", vm->in.why.text);
     else
         log_info(vm->spec.name, "deleted");
+    if (vm->in.held)
+        vms_leave_tell(vm->in.vms, &vm->spec);
     vm->in.deleted(vm->in.deleted_arg, vm->in.status, &vm->in.why);
     vm_free(vm);
 }
@@ -173,7 +178,10 @@ static void mark(struct work *w)
 {
     struct vm *vm = container_of(w, struct vm, in.work);
 
-    vm->in.status = vm_save(vm->in.vms, &vm->spec, true, &vm->in.why);
+    vm->in.held = vm_leave_needed(vm);
+    vm->in.status = vm->in.held ? vm_leave_note(vm->in.vms->conf.journal, &vm->spec, &vm->in.why) : 0;
+    if (!vm->in.status)
+        vm->in.status = vm_save(vm->in.vms, &vm->spec, true, &vm->in.why);
     STEP("delete.mark", "a VM is marked as being deleted");
 }
 
@@ -258,6 +266,7 @@ static void finish_off(struct vms *vms, const struct vm_spec *spec)
     struct vm *vm = vm_new(vms, spec, NULL);
 
     atomic_store(&vm->deleting, true);
+    vm->in.held = true; /* perhaps */
     vm->in.deleted = on_finished_off;
     on_closed_for_deletion(vm);
 }
@@ -302,15 +311,18 @@ int vms_open(struct vms **out, const struct vms_conf *conf, struct why *why)
 {
     struct vms *vms = xcalloc(1, sizeof *vms);
     struct opening opening = {vms, why};
+    int rc;
 
     vms->conf = *conf;
     pthread_mutex_init(&vms->lock, NULL);
     TAILQ_INIT(&vms->list);
     TAILQ_INIT(&vms->creating);
     TAILQ_INIT(&vms->changes);
+    TAILQ_INIT(&vms->leaving);
     vms->pinned = xcalloc(conf->nloops, sizeof *vms->pinned);
     *out = vms;
-    return journal_meta_each(conf->journal, "vm/", open_entry, &opening, why);
+    rc = journal_meta_each(conf->journal, "vm/", open_entry, &opening, why);
+    return rc ? rc : vms_leave_resume(vms, why);
 }
 
 static void vms_free(struct vms *vms)
@@ -344,6 +356,7 @@ static void on_close(struct task *t)
     vms_admission_end(vms);
     vms_cancel_creations(vms);
     vms_cancel_changes(vms);
+    vms_leave_end(vms);
     while ((vm = TAILQ_FIRST(&vms->list))) {
         vms_remove(vm);
         vm_unref(vm);

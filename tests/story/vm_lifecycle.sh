@@ -28,11 +28,28 @@ act "a new vm1 on the same disk starts from the source"
 vm_create vm1 disk1
 lun-io read "$(url vm1)" 0 16384 | cmp - source.img
 wait_for 20 "on-prem to hold the source disk for it" attached
-act "deleted while on-prem does not answer, it is said that the disks stay held"
+act "deleted while on-prem does not answer, the disks stay held until it does"
 stop onprem
 ctl vm delete vm1
 wait_log edge "dc1 still has VM vm1 attached"
 onprem_start
-ctl status >/dev/null
+wait_log edge "dc1 does not hold the disks of this VM, which was deleted"
+wait_log onprem "is detached at cut"
+act "also if the edge was killed meanwhile"
+vm_create vm2 disk1
+attached2() { [ "$(ctl --json vm show vm2 | jq -r .onprem.attached)" = true ]; }
+wait_for 20 "on-prem to hold the source disk for vm2" attached2
+stop onprem
+ctl vm delete vm2
+crash edge
+rm edge.log onprem.log
+edge_start
+onprem_start
+wait_log edge "ctx=vm2 msg=.dc1 does not hold the disks of this VM, which was deleted"
+wait_log onprem "is detached at cut"
+stop edge
+rm edge.log
+edge_start
+refuse_log edge "was deleted"
 stop edge
 stop onprem
