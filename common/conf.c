@@ -246,6 +246,19 @@ int conf_valid_address(cfg_t *cfg, cfg_opt_t *opt)
     return -1;
 }
 
+int conf_valid_portal(cfg_t *cfg, cfg_opt_t *opt)
+{
+    char address[CONF_ADDRESS_MAX + 1];
+    uint16_t tag;
+
+    if (conf_portal(newest(opt), address, &tag))
+        return 0;
+    cfg_error(cfg,
+              "'%s' is an address HOST:PORT or [IPV6]:PORT, with ,1 to ,65535 for its group, not \"%.60s\"",
+              opt->name, newest(opt));
+    return -1;
+}
+
 int conf_valid_log_level(cfg_t *cfg, cfg_opt_t *opt)
 {
     static const char *const names[] = {"error", "warn", "info", "debug"};
@@ -372,6 +385,24 @@ bool conf_address(const char *text, char host[CONF_HOST_MAX + 1], uint16_t *port
     host[len] = '\0';
     *port = (uint16_t)n;
     return true;
+}
+
+bool conf_portal(const char *text, char address[CONF_ADDRESS_MAX + 1], uint16_t *tag)
+{
+    const char *comma = strchr(text, ','), *end;
+    size_t len = comma ? (size_t)(comma - text) : strlen(text);
+    char host[CONF_HOST_MAX + 1];
+    uint64_t n = 0;
+    uint16_t port;
+
+    if (len > CONF_ADDRESS_MAX)
+        return false;
+    if (comma && (!parse_number(comma + 1, &end, &n) || *end || n == 0 || n > UINT16_MAX))
+        return false;
+    memcpy(address, text, len);
+    address[len] = '\0';
+    *tag = (uint16_t)n;
+    return conf_address(address, host, &port);
 }
 
 int conf_sockaddr(const char *text, struct sockaddr_storage *address, socklen_t *len, struct why *why)

@@ -26,10 +26,12 @@
 #include <stdint.h>
 
 enum { CONF_FILE_MAX = 1024 * 1024, CONF_HOST_MAX = 255, CONF_NAME_MAX = 63 };
+enum { CONF_ADDRESS_MAX = CONF_HOST_MAX + 8 }; /* with brackets and port */
 
 int conf_valid_size(cfg_t *, cfg_opt_t *);
 int conf_valid_duration(cfg_t *, cfg_opt_t *);
 int conf_valid_address(cfg_t *, cfg_opt_t *);
+int conf_valid_portal(cfg_t *, cfg_opt_t *);
 int conf_valid_log_level(cfg_t *, cfg_opt_t *);
 int conf_valid_count(cfg_t *, cfg_opt_t *);
 int conf_valid_title(cfg_t *, cfg_opt_t *);
@@ -47,11 +49,11 @@ int conf_valid_title(cfg_t *, cfg_opt_t *);
 /* "HOST:PORT" or "[v6]:PORT"; "" stands for none and is only allowed as the default. */
 #define CONF_ADDRESS(key, value)   CONF_STRING_(key, value, CFGF_NONE, conf_valid_address)
 #define CONF_ADDRESS_REQUIRED(key) CONF_STRING_(key, NULL, CFGF_NODEFAULT, conf_valid_address)
-/* One or several: listen = {"0.0.0.0:3260", "[::]:3260"}; value as in a file: "{0.0.0.0:3260}". */
-#define CONF_ADDRESSES(key, value)                                                                           \
+/* One or several: listen = {"0.0.0.0:3260", "[::]:3260,2"}; value as in a file: "{0.0.0.0:3260}". */
+#define CONF_PORTALS(key, value)                                                                             \
     {                                                                                                        \
         .name = (key), .type = CFGT_STR, .flags = CFGF_LIST, .def = {.parsed = (value)},                     \
-        .validcb = conf_valid_address                                                                        \
+        .validcb = conf_valid_portal                                                                         \
     }
 #define CONF_LOG_LEVEL(key, value) CONF_STRING_(key, value, CFGF_NONE, conf_valid_log_level)
 /* A whole number from 0 to 65535. */
@@ -82,6 +84,9 @@ bool conf_parse_size(const char *text, uint64_t *bytes);
 bool conf_parse_duration(const char *text, uint64_t *ns);
 /* Splits "HOST:PORT" or "[v6]:PORT". host: without brackets. */
 bool conf_address(const char *text, char host[CONF_HOST_MAX + 1], uint16_t *port);
+/* Splits "ADDRESS[,TAG]", a portal and its group, in the words of SendTargets. address: as conf_address()
+ * takes it. tag: 1 to 65535, or 0 when none is said. */
+bool conf_portal(const char *text, char address[CONF_ADDRESS_MAX + 1], uint16_t *tag);
 /* A numeric address to bind to or dial without a name service. 0 or -EINVAL with why. */
 int conf_sockaddr(const char *text, struct sockaddr_storage *, socklen_t *len, struct why *);
 /* Letters, digits, '.', '_' and '-', not first '.' or '-', 1 to CONF_NAME_MAX: names of VMs, disks, daemons.

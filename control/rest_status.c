@@ -71,11 +71,12 @@ static void add_session(void *arg, const struct target_session *s)
     struct session_list *l = arg;
 
     if (s->vm && strcmp(s->vm, l->vm) == 0)
-        json_array_append_new(
-            l->list, json_pack("{ss ss ss ss sI sI}", "connection", s->connection, "initiator",
-                               s->initiator ? s->initiator : "", "address", s->address ? s->address : "",
-                               "portal", s->portal ? s->portal : "", "commands", (json_int_t)s->commands,
-                               "age_s", (json_int_t)(s->age_ns / 1000000000)));
+        json_array_append_new(l->list, json_pack("{ss ss ss ss si sI sI}", "connection", s->connection,
+                                                 "initiator", s->initiator ? s->initiator : "", "address",
+                                                 s->address ? s->address : "", "portal",
+                                                 s->portal ? s->portal : "", "portal_group",
+                                                 (int)s->portal_group, "commands", (json_int_t)s->commands,
+                                                 "age_s", (json_int_t)(s->age_ns / 1000000000)));
 }
 
 /* Does the object store say that it is this edge's, and on-prem that the source disks are, where it has to?

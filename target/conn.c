@@ -221,7 +221,7 @@ void conn_move(struct conn *c, struct shard *to)
 }
 
 void conn_accept(struct shard *shard, int fd, struct peer_address *address, const char *peer,
-                 const char *portal)
+                 const char *portal, uint16_t group)
 {
     struct conn *c = xcalloc(1, sizeof *c);
 
@@ -231,6 +231,7 @@ void conn_accept(struct shard *shard, int fd, struct peer_address *address, cons
     snprintf(c->ctx, sizeof c->ctx, "c%u", atomic_fetch_add(&c->target->last_conn, 1) + 1);
     snprintf(c->peer, sizeof c->peer, "%s", peer);
     snprintf(c->portal, sizeof c->portal, "%s", portal);
+    c->group = group;
     c->state = CONN_SECURITY;
     c->turn_task.run = on_turn;
     STAILQ_INIT(&c->outs);
@@ -238,7 +239,7 @@ void conn_accept(struct shard *shard, int fd, struct peer_address *address, cons
     recv_reset(c);
     c->since_ns = loop_now_ns(shard->loop);
     metric_add(c->target->m_connections, 1);
-    log_debug(c->ctx, "connected from %s to %s", peer, portal);
+    log_debug(c->ctx, "connected from %s to %s, portal group %u", peer, portal, group);
     conn_move(c, shard);
 }
 

@@ -73,6 +73,7 @@ struct conn {
     char ctx[16];
     struct peer_address *address; /* counted there while the socket is open */
     char peer[64], portal[64];
+    uint16_t group; /* the portal's: the SCSI target port that it has come to */
     enum conn_state state;
     struct event *readable, *writable;
     struct timer timer;
@@ -111,7 +112,8 @@ struct conn {
 };
 
 /* Main loop. Takes the socket. */
-void conn_accept(struct shard *, int fd, struct peer_address *, const char *peer, const char *portal);
+void conn_accept(struct shard *, int fd, struct peer_address *, const char *peer, const char *portal,
+                 uint16_t group);
 /* Continue on another loop. The caller returns to the receive loop at once. */
 void conn_move(struct conn *, struct shard *);
 /* The only place that changes the state. */

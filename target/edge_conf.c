@@ -8,7 +8,7 @@
 int edge_conf_load(cfg_t **cfg, const char *path, struct why *why)
 {
     cfg_opt_t iscsi[] = {
-        CONF_ADDRESSES("listen", "{0.0.0.0:3260}"),
+        CONF_PORTALS("listen", "{0.0.0.0:3260}"),
         CONF_COUNT("portal_group", 1),
         CFG_STR("iqn_prefix", "iqn.2026-11.org.isthmus", CFGF_NONE),
         CFG_STR("discovery_user", "", CFGF_NONE),

@@ -8,8 +8,6 @@
 
 #include <string.h>
 
-enum { PORTALS_MAX = 16 };
-
 int edge_iscsi_limits(cfg_t *cfg, struct target_conf *conf, struct why *why)
 {
     enum {
@@ -49,8 +47,8 @@ int edge_iscsi_limits(cfg_t *cfg, struct target_conf *conf, struct why *why)
     if (!conf->portal_group)
         return conf_refuse(iscsi, why, "'portal_group' is at least 1");
     conf->nportals = cfg_size(iscsi, "listen");
-    if (conf->nportals == 0 || conf->nportals > PORTALS_MAX)
-        return conf_refuse(iscsi, why, "'listen' holds 1 to %d addresses, not %u", PORTALS_MAX,
+    if (conf->nportals == 0 || conf->nportals > TARGET_PORTALS_MAX)
+        return conf_refuse(iscsi, why, "'listen' holds 1 to %d addresses, not %u", TARGET_PORTALS_MAX,
                            conf->nportals);
     conf->first_burst_bytes = (uint32_t)first;
     conf->max_burst_bytes = (uint32_t)most;
@@ -90,7 +88,7 @@ static int take_discovery(cfg_t *iscsi, struct vm_spec *spec, struct why *why)
 
 int edge_iscsi_start(struct target **target, struct target_conf *conf, cfg_t *cfg, struct why *why)
 {
-    const char *portals[PORTALS_MAX];
+    const char *portals[TARGET_PORTALS_MAX];
     struct vm_spec *discovery = xcalloc(1, sizeof *discovery);
     int rc = edge_iscsi_limits(cfg, conf, why);
 

@@ -199,7 +199,7 @@ static bool handle_ok(struct conn *c)
     struct login *l = c->login;
     struct session *s = l->vm ? session_find(c->shard, l->vm, l->tsih) : NULL;
 
-    if (!s || memcmp(s->isid, l->isid, sizeof l->isid) != 0 || strcmp(s->initiator, l->initiator) != 0)
+    if (!s || !session_is(s, l->initiator, l->isid, c->group))
         login_fail(c, LOGIN_NO_SESSION, "it has no session %u", l->tsih);
     else if (s->cid != l->cid)
         login_fail(c, LOGIN_TOO_MANY_CONNECTIONS, "a session has one connection");

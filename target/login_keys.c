@@ -150,7 +150,7 @@ void login_declare(struct conn *c)
     struct login *l = c->login;
 
     if (!l->answered_first && l->vm) {
-        text_add(&l->out, "TargetPortalGroupTag", "%u", c->target->conf.portal_group);
+        text_add(&l->out, "TargetPortalGroupTag", "%u", c->group);
         text_add(&l->out, "TargetAlias", "%s", l->vm->spec.name);
     }
     l->answered_first = true;

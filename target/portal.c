@@ -36,7 +36,7 @@ struct portal {
     int fd;
     struct event *readable;
     struct timer pause; /* while there are no file descriptors */
-    uint16_t port;
+    uint16_t port, group;
     bool wildcard;
     char address[64];
 };
@@ -71,9 +71,19 @@ static uint16_t port_of(const struct sockaddr_storage *ss)
                                            : ((const struct sockaddr_in *)ss)->sin_port);
 }
 
-const char *portal_address(const struct target *t, unsigned i)
+bool portal_named(const struct target *t, unsigned i, const char *here, char address[64], uint16_t *group)
 {
-    return t->portals[i].wildcard ? NULL : t->portals[i].address;
+    const struct portal *p = &t->portals[i];
+    const char *colon = strrchr(here, ':');
+
+    *group = p->group;
+    if (!p->wildcard)
+        snprintf(address, 64, "%s", p->address);
+    else if (colon && (*here == '[') == (*p->address == '['))
+        snprintf(address, 64, "%.*s:%u", (int)(colon - here), here, p->port);
+    else
+        return false;
+    return true;
 }
 
 uint16_t target_port(const struct target *t, unsigned i)
@@ -134,7 +144,7 @@ static void take(struct portal *p, int fd, const struct sockaddr_storage *from)
     tune(fd);
     atomic_fetch_add(&t->nconns, 1);
     atomic_fetch_add(&t->nopen, 1);
-    conn_accept(&t->shards[t->next_shard++ % t->conf.nloops], fd, address, peer, portal);
+    conn_accept(&t->shards[t->next_shard++ % t->conf.nloops], fd, address, peer, portal, p->group);
 }
 
 static void on_listen(int listener, short what, void *arg)
@@ -170,11 +180,18 @@ static void on_pause_over(struct timer *timer)
 static int portal_open(struct target *t, struct portal *p, const char *where, struct why *why)
 {
     struct sockaddr_storage ss = {0};
+    char address[CONF_ADDRESS_MAX + 1];
     socklen_t len;
-    int one = 1, rc = conf_sockaddr(where, &ss, &len, why);
+    int one = 1, rc;
 
+    if (!conf_portal(where, address, &p->group))
+        return why_set(why, -EINVAL, "\"%.100s\" is no portal ADDRESS:PORT or ADDRESS:PORT,GROUP", where);
+    rc = conf_sockaddr(address, &ss, &len, why);
     if (rc)
         return rc;
+    if (!p->group)
+        p->group = t->conf.portal_group;
+    groups_add(&t->groups, p->group);
     p->target = t;
     p->fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (p->fd < 0)
@@ -293,6 +310,7 @@ int target_start(struct target **out, const struct target_conf *conf, struct why
 {
     struct target *t = xcalloc(1, sizeof *t);
 
+    CHECK(conf->nportals <= TARGET_PORTALS_MAX);
     *out = NULL;
     conf_copy(&t->conf, conf);
     pthread_mutex_init(&t->lock, NULL);
@@ -315,7 +333,7 @@ int target_start(struct target **out, const struct target_conf *conf, struct why
         shard_init(&t->shards[i], t, i);
     t->portals = xcalloc(conf->nportals, sizeof *t->portals);
     if (conf->journal) {
-        int rc = reserve_store_load(&t->reservations, conf->journal, why);
+        int rc = reserve_store_load(&t->reservations, conf->journal, t->conf.portal_group, why);
 
         if (rc) {
             target_free(t);
@@ -330,7 +348,7 @@ int target_start(struct target **out, const struct target_conf *conf, struct why
             target_free(t);
             return rc;
         }
-        log_info(NULL, "iSCSI on %s", p->address);
+        log_info(NULL, "iSCSI on %s, portal group %u", p->address, p->group);
     }
     targets_add(t);
     *out = t;

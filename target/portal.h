@@ -6,6 +6,7 @@
 #ifndef ISTHMUS_PORTAL_H
 #define ISTHMUS_PORTAL_H
 
+#include "groups.h"
 #include "metric.h"
 #include "target.h"
 
@@ -49,6 +50,7 @@ struct target {
     struct target_conf conf;  /* limits filled in */
     struct portal *portals;
     unsigned nportals;
+    struct groups groups; /* of the portals */
     struct shard *shards;
     struct reserve_store *reservations; /* as they were at the start; NULL without a journal */
     unsigned next_shard;                /* round robin of new connections */
@@ -73,9 +75,10 @@ struct target {
     void *stop_arg;
 };
 
-/* Any thread: the addresses of our portals for SendTargets, "ADDR:PORT". A wildcard portal is skipped: the
- * connection's own address stands for it. */
-const char *portal_address(const struct target *, unsigned i);
+/* Any thread: portal i as SendTargets names it, "ADDR:PORT" and the tag of its group, to an initiator that
+ * has come to our address `here`. A wildcard portal is where `here` is, with its own port; false: it is of
+ * the other family, and we do not know where. */
+bool portal_named(const struct target *, unsigned i, const char *here, char address[64], uint16_t *group);
 
 /* targets.c: the list of all. Main loop. */
 void targets_add(struct target *);

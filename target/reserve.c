@@ -1,12 +1,9 @@
-/* target/reserve.c - registrations and reservations of one LUN. Pure; SPC-4 5.13, with one target port. */
+/* target/reserve.c - registrations and reservations of one LUN. Pure; SPC-4 5.13. */
 #include "reserve.h"
 
 #include "check.h"
-#include "wire.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <strings.h>
+#include <string.h>
 
 /* Which class of command of others conflicts with which reservation (SPC-4 table 66, SBC-3 table 13). With
  * REGISTRANTS and ALL the registered are not others. */
@@ -44,17 +41,18 @@ static bool port_is(const struct reserve_port *p, const char *name, const uint8_
     return !memcmp(p->isid, isid, 6) && !strcmp(p->name, name);
 }
 
-int reserve_find(const struct reserve *r, const char *name, const uint8_t isid[6])
+int reserve_find(const struct reserve *r, const char *name, const uint8_t isid[6], uint16_t target)
 {
     for (unsigned i = 0; i < r->n; i++)
-        if (port_is(&r->registrants[i].port, name, isid))
+        if (r->registrants[i].nexus.target == target &&
+            port_is(&r->registrants[i].nexus.initiator, name, isid))
             return (int)i;
     return RESERVE_NOBODY;
 }
 
-static int find_port(const struct reserve *r, const struct reserve_port *p)
+static int find(const struct reserve *r, const struct reserve_port *initiator, uint16_t target)
 {
-    return reserve_find(r, p->name, p->isid);
+    return reserve_find(r, initiator->name, initiator->isid, target);
 }
 
 bool reserve_holds(const struct reserve *r, int registrant)
@@ -63,7 +61,7 @@ bool reserve_holds(const struct reserve *r, int registrant)
 }
 
 bool reserve_conflicts(const struct reserve *r, enum reserve_class class, const char *name,
-                       const uint8_t isid[6])
+                       const uint8_t isid[6], uint16_t target)
 {
     bool excludes = r->type == RESERVE_EXCLUSIVE_ACCESS || r->type == RESERVE_EXCLUSIVE_ACCESS_REGISTRANTS ||
                     r->type == RESERVE_EXCLUSIVE_ACCESS_ALL;
@@ -71,7 +69,7 @@ bool reserve_conflicts(const struct reserve *r, enum reserve_class class, const 
 
     if (!r->type || !(excludes ? conflicts[class].exclusive_access : conflicts[class].write_exclusive))
         return false;
-    mine = reserve_find(r, name, isid);
+    mine = reserve_find(r, name, isid, target);
     return !(reserve_holds(r, mine) || (mine != RESERVE_NOBODY && registrants_only(r->type)));
 }
 
@@ -82,10 +80,10 @@ bool reserve_conflicts_old(enum reserve_class class)
 
 /* --- what the service actions are made of --- */
 
-static void tell(struct reserve_notices *notices, const struct reserve_port *p, uint8_t what)
+static void tell(struct reserve_notices *notices, const struct reserve_nexus *nexus, uint8_t what)
 {
     CHECK(notices->n < RESERVE_REGISTRANTS_MAX);
-    notices->each[notices->n].port = *p;
+    notices->each[notices->n].nexus = *nexus;
     notices->each[notices->n++].what = what;
 }
 
@@ -93,7 +91,7 @@ static void tell_others(const struct reserve *r, int except, struct reserve_noti
 {
     for (int i = 0; i < (int)r->n; i++)
         if (i != except)
-            tell(notices, &r->registrants[i].port, what);
+            tell(notices, &r->registrants[i].nexus, what);
 }
 
 static void release(struct reserve *r)
@@ -113,11 +111,11 @@ static void forget(struct reserve *r, int i)
         r->holder--;
 }
 
-static void add(struct reserve *r, const struct reserve_port *p, const struct reserve_request *q)
+static void add(struct reserve *r, const struct reserve_port *initiator, uint16_t target, uint64_t key)
 {
     CHECK(r->n < RESERVE_REGISTRANTS_MAX);
     r->registrants[r->n++] =
-        (struct registrant){.port = *p, .key = q->service_key, .all_ports = q->all_ports};
+        (struct registrant){.nexus = {.initiator = *initiator, .target = target}, .key = key};
 }
 
 static void reserve(struct reserve *r, int by, uint8_t type)
@@ -128,55 +126,98 @@ static void reserve(struct reserve *r, int by, uint8_t type)
 
 /* --- the service actions; mine: the registration of who asks --- */
 
-static enum reserve_result leave(struct reserve *r, int mine, struct reserve_notices *notices)
+/* The target ports that a registration is for: what is asked with ALL_TG_PT is as if it had come through each
+ * of them. */
+static unsigned targets_of(const struct reserve_request *q, const uint16_t **targets)
 {
-    if (r->holder == mine && registrants_only(r->type))
-        tell_others(r, mine, notices, RESERVE_TELL_RELEASED);
-    forget(r, mine);
-    return RESERVE_GOOD;
+    *targets = q->ntargets ? q->targets : &q->from.target;
+    return q->ntargets ? q->ntargets : 1;
 }
 
-static enum reserve_result register_new(struct reserve *r, const struct reserve_request *q)
+static void leave(struct reserve *r, const struct reserve_request *q, struct reserve_notices *notices)
 {
-    unsigned fresh = 1;
+    const uint16_t *targets;
+    unsigned n = targets_of(q, &targets);
+    bool released = false;
+
+    for (unsigned t = 0; t < n; t++) {
+        int mine = find(r, &q->from.initiator, targets[t]);
+
+        if (mine == RESERVE_NOBODY)
+            continue;
+        released = released || (r->holder == mine && registrants_only(r->type));
+        forget(r, mine);
+    }
+    if (released)
+        tell_others(r, RESERVE_NOBODY, notices, RESERVE_TELL_RELEASED);
+}
+
+/* Those named by SPEC_I_PT are new, each at every target port, and not the one who asks. */
+static bool named_ok(const struct reserve *r, const struct reserve_request *q)
+{
+    const uint16_t *targets;
+    unsigned n = targets_of(q, &targets);
 
     for (unsigned i = 0; i < q->nports; i++) {
         const struct reserve_port *p = &q->ports[i];
 
-        if (port_is(p, q->from.name, q->from.isid) || find_port(r, p) != RESERVE_NOBODY)
-            return RESERVE_BAD_PORTS;
+        if (port_is(p, q->from.initiator.name, q->from.initiator.isid))
+            return false;
+        for (unsigned t = 0; t < n; t++)
+            if (find(r, p, targets[t]) != RESERVE_NOBODY)
+                return false;
         for (unsigned k = 0; k < i; k++)
             if (port_is(p, q->ports[k].name, q->ports[k].isid))
-                return RESERVE_BAD_PORTS;
-        fresh++;
+                return false;
     }
-    if (fresh > RESERVE_REGISTRANTS_MAX - r->n)
+    return true;
+}
+
+static enum reserve_result enter(struct reserve *r, const struct reserve_request *q, unsigned registered)
+{
+    const uint16_t *targets;
+    unsigned n = targets_of(q, &targets);
+
+    if (!named_ok(r, q))
+        return RESERVE_BAD_PORTS;
+    if (n * (1 + q->nports) - registered > RESERVE_REGISTRANTS_MAX - r->n)
         return RESERVE_FULL;
-    add(r, &q->from, q);
-    for (unsigned i = 0; i < q->nports; i++)
-        add(r, &q->ports[i], q);
+    for (unsigned t = 0; t < n; t++) {
+        int mine = find(r, &q->from.initiator, targets[t]);
+
+        if (mine != RESERVE_NOBODY)
+            r->registrants[mine].key = q->service_key;
+        else
+            add(r, &q->from.initiator, targets[t], q->service_key);
+        for (unsigned i = 0; i < q->nports; i++)
+            add(r, &q->ports[i], targets[t], q->service_key);
+    }
     return RESERVE_GOOD;
 }
 
-static enum reserve_result do_register(struct reserve *r, const struct reserve_request *q, int mine,
+static enum reserve_result do_register(struct reserve *r, const struct reserve_request *q,
                                        struct reserve_notices *notices)
 {
     enum reserve_result result = RESERVE_GOOD;
+    const uint16_t *targets;
+    unsigned n = targets_of(q, &targets), registered = 0;
 
-    if (q->action == RESERVE_REGISTER && q->key != (mine == RESERVE_NOBODY ? 0 : r->registrants[mine].key))
-        return RESERVE_CONFLICT;
-    if (q->nports && mine != RESERVE_NOBODY)
-        return RESERVE_BAD_PORTS;
-    if (mine == RESERVE_NOBODY) {
-        if (!q->service_key)
-            return RESERVE_GOOD;
-        result = register_new(r, q);
-    } else if (q->service_key) {
-        r->registrants[mine].key = q->service_key;
-        r->registrants[mine].all_ports = q->all_ports;
-    } else {
-        result = leave(r, mine, notices);
+    for (unsigned t = 0; t < n; t++) {
+        int mine = find(r, &q->from.initiator, targets[t]);
+
+        if (q->action == RESERVE_REGISTER &&
+            q->key != (mine == RESERVE_NOBODY ? 0 : r->registrants[mine].key))
+            return RESERVE_CONFLICT;
+        registered += mine != RESERVE_NOBODY;
     }
+    if (q->nports && registered)
+        return RESERVE_BAD_PORTS;
+    if (!registered && !q->service_key)
+        return RESERVE_GOOD;
+    if (q->service_key)
+        result = enter(r, q, registered);
+    else
+        leave(r, q, notices);
     if (result == RESERVE_GOOD) {
         r->aptpl = q->aptpl;
         r->generation++;
@@ -226,7 +267,7 @@ static bool remove_key(struct reserve *r, uint64_t key, int *mine, bool keep, ui
         if (i == *mine && keep)
             continue;
         if (i != *mine)
-            tell(notices, &r->registrants[i].port, what);
+            tell(notices, &r->registrants[i].nexus, what);
         forget(r, i);
         if (i == *mine)
             *mine = RESERVE_NOBODY;
@@ -263,20 +304,19 @@ static enum reserve_result do_preempt(struct reserve *r, const struct reserve_re
 static enum reserve_result do_move(struct reserve *r, const struct reserve_request *q, int mine)
 {
     const struct reserve_port *to = &q->ports[0];
-    int at;
+    int at = find(r, to, q->targets[0]);
 
     if (r->holder != mine)
         return RESERVE_CONFLICT;
     if (!q->service_key)
         return RESERVE_BAD_KEY;
-    if (port_is(to, q->from.name, q->from.isid))
+    if (at == mine)
         return RESERVE_BAD_TARGET;
-    at = find_port(r, to);
     if (at == RESERVE_NOBODY) {
         if (r->n == RESERVE_REGISTRANTS_MAX)
             return RESERVE_FULL;
         at = (int)r->n;
-        add(r, to, q);
+        add(r, to, q->targets[0], q->service_key);
     }
     r->registrants[at].key = q->service_key;
     r->holder = at;
@@ -290,11 +330,11 @@ static enum reserve_result do_move(struct reserve *r, const struct reserve_reque
 enum reserve_result reserve_out(struct reserve *r, const struct reserve_request *q,
                                 struct reserve_notices *notices)
 {
-    int mine = find_port(r, &q->from);
+    int mine = find(r, &q->from.initiator, q->from.target);
 
     notices->n = 0;
     if (q->action == RESERVE_REGISTER || q->action == RESERVE_REGISTER_IGNORE)
-        return do_register(r, q, mine, notices);
+        return do_register(r, q, notices);
     if (mine == RESERVE_NOBODY || r->registrants[mine].key != q->key)
         return RESERVE_CONFLICT;
     switch (q->action) {
@@ -309,127 +349,4 @@ enum reserve_result reserve_out(struct reserve *r, const struct reserve_request 
     default:
         return do_preempt(r, q, mine, notices);
     }
-}
-
-/* --- bytes --- */
-
-enum { ALL_PORTS = 1, HOLDER = 2, PROTOCOL_ISCSI = 5, FORMAT_PORT = 0x40, ISID_DIGITS = 12 };
-
-size_t reserve_put(const struct reserve *r, uint8_t out[RESERVE_SAVED_MAX])
-{
-    uint8_t *p = out + 8;
-
-    memset(out, 0, 8);
-    put16(out, RESERVE_FORMAT);
-    out[2] = r->type;
-    put16(out + 4, (uint16_t)r->n);
-    for (unsigned i = 0; i < r->n; i++) {
-        const struct registrant *g = &r->registrants[i];
-        size_t n = strlen(g->port.name);
-
-        put64(p, g->key);
-        memcpy(p + 8, g->port.isid, 6);
-        p[14] = (uint8_t)((g->all_ports ? ALL_PORTS : 0) | (r->holder == (int)i ? HOLDER : 0));
-        p[15] = (uint8_t)n;
-        memcpy(p + 16, g->port.name, n);
-        p += 16 + n;
-    }
-    return (size_t)(p - out);
-}
-
-static bool get_registrant(struct reserve *r, struct reader *in)
-{
-    struct registrant *g = &r->registrants[r->n];
-    uint8_t flags, n;
-    const uint8_t *isid, *name;
-
-    g->key = read64(in);
-    isid = read_bytes(in, 6);
-    flags = read8(in);
-    n = read8(in);
-    name = read_bytes(in, n);
-    if (!isid || !name || n == 0 || n > ISCSI_NAME_MAX || memchr(name, 0, n) || flags & ~(ALL_PORTS | HOLDER))
-        return false;
-    if (flags & HOLDER && r->holder != RESERVE_NOBODY)
-        return false;
-    memcpy(g->port.isid, isid, 6);
-    memcpy(g->port.name, name, n);
-    g->all_ports = flags & ALL_PORTS;
-    if (flags & HOLDER)
-        r->holder = (int)r->n;
-    r->n++;
-    return true;
-}
-
-int reserve_get(struct reserve *r, const uint8_t *bytes, size_t n)
-{
-    unsigned count;
-    struct reader in;
-
-    reserve_init(r);
-    if (n < 8)
-        return -EBADMSG;
-    if (get16(bytes) > RESERVE_FORMAT)
-        return -EPROTONOSUPPORT;
-    r->type = bytes[2];
-    count = get16(bytes + 4);
-    if (get16(bytes) != RESERVE_FORMAT || count == 0 || count > RESERVE_REGISTRANTS_MAX ||
-        (r->type && !reserve_type_valid(r->type)))
-        return -EBADMSG;
-    in = reader_of(bytes + 8, n - 8);
-    while (r->n < count)
-        if (!get_registrant(r, &in))
-            return -EBADMSG;
-    if (in.p != in.end || (r->holder != RESERVE_NOBODY) != (r->type && !reserve_all_hold(r->type)))
-        return -EBADMSG;
-    r->aptpl = true;
-    return 0;
-}
-
-size_t reserve_put_port(const struct reserve_port *p, uint8_t out[RESERVE_TRANSPORT_ID_MAX])
-{
-    const uint8_t *i = p->isid;
-    size_t n;
-
-    memset(out, 0, RESERVE_TRANSPORT_ID_MAX);
-    n = (size_t)snprintf((char *)out + 4, RESERVE_TRANSPORT_ID_MAX - 4, "%s,i,0x%02x%02x%02x%02x%02x%02x",
-                         p->name, i[0], i[1], i[2], i[3], i[4], i[5]);
-    n = (n / 4 + 1) * 4; /* NUL-terminated, padded */
-    out[0] = FORMAT_PORT | PROTOCOL_ISCSI;
-    put16(out + 2, (uint16_t)n);
-    return 4 + n;
-}
-
-static int digit(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
-size_t reserve_get_port(struct reserve_port *p, const uint8_t *bytes, size_t n)
-{
-    const char *text = (const char *)bytes + 4, *comma;
-    size_t len;
-
-    memset(p, 0, sizeof *p);
-    if (n < 4 || bytes[0] != (FORMAT_PORT | PROTOCOL_ISCSI))
-        return 0;
-    len = get16(bytes + 2);
-    if (len < 20 || len % 4 || len > n - 4 || !memchr(text, 0, len))
-        return 0;
-    comma = strchr(text, ',');
-    if (!comma || comma == text || comma - text > ISCSI_NAME_MAX || strncasecmp(comma, ",i,0x", 5) != 0 ||
-        strlen(comma + 5) != ISID_DIGITS)
-        return 0;
-    memcpy(p->name, text, (size_t)(comma - text));
-    for (int i = 0; i < ISID_DIGITS; i++) {
-        int d = digit(comma[5 + i]);
-
-        if (d < 0)
-            return 0;
-        p->isid[i / 2] = (uint8_t)(p->isid[i / 2] << 4 | d);
-    }
-    return 4 + len;
 }

@@ -1,8 +1,8 @@
 /* target/reserve.h - persistent reservations of one LUN (SPC-4 5.13), and which command conflicts with what.
  *
- * Pure: state in, state and consequences out; no session, no I/O. A registrant is an initiator port (iSCSI
- * name and ISID) at our one target port. scsi_reserve.c has the commands, reserve_store.c what survives a
- * restart.
+ * Pure: state in, state and consequences out; no session, no I/O. A registrant is an I_T nexus: an initiator
+ * port (iSCSI name and ISID) at one of our target ports, of which each portal group is one. scsi_reserve.c
+ * has the commands, reserve_store.c what survives a restart.
  */
 #ifndef ISTHMUS_RESERVE_H
 #define ISTHMUS_RESERVE_H
@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { RESERVE_REGISTRANTS_MAX = 128, RESERVE_PORTS_MAX = 16, RESERVE_NOBODY = -1 };
+enum { RESERVE_REGISTRANTS_MAX = 128, RESERVE_PORTS_MAX = 16, RESERVE_TARGETS_MAX = 16, RESERVE_NOBODY = -1 };
 
 enum reserve_type {
     RESERVE_NONE = 0,
@@ -54,10 +54,14 @@ struct reserve_port {
     uint8_t isid[6];
 };
 
+struct reserve_nexus {
+    struct reserve_port initiator;
+    uint16_t target; /* the target port's relative identifier, which is the tag of its portal group */
+};
+
 struct registrant {
-    struct reserve_port port;
+    struct reserve_nexus nexus;
     uint64_t key;
-    bool all_ports; /* registered with ALL_TG_PT */
 };
 
 struct reserve {
@@ -73,11 +77,13 @@ struct reserve_request {
     enum reserve_action action;
     uint8_t type;
     uint64_t key, service_key;
-    bool aptpl, all_ports;
+    bool aptpl;
     bool unregister; /* MOVE: who moves it leaves */
-    struct reserve_port from;
-    unsigned nports; /* further ports to register, or where MOVE moves to */
+    struct reserve_nexus from;
+    unsigned nports; /* further initiator ports to register, or where MOVE moves to */
     struct reserve_port ports[RESERVE_PORTS_MAX];
+    unsigned ntargets; /* with ALL_TG_PT all target ports, or where MOVE moves to; 0: that of `from` */
+    uint16_t targets[RESERVE_TARGETS_MAX];
 };
 
 enum reserve_result {
@@ -100,7 +106,7 @@ enum reserve_notice {
 struct reserve_notices {
     unsigned n;
     struct {
-        struct reserve_port port;
+        struct reserve_nexus nexus;
         uint8_t what;
     } each[RESERVE_REGISTRANTS_MAX];
 };
@@ -108,22 +114,23 @@ struct reserve_notices {
 void reserve_init(struct reserve *);
 bool reserve_type_valid(uint8_t type);
 bool reserve_all_hold(uint8_t type);
-/* Index of the port's registration, or RESERVE_NOBODY. */
-int reserve_find(const struct reserve *, const char *name, const uint8_t isid[6]);
+/* Index of the nexus' registration, or RESERVE_NOBODY. */
+int reserve_find(const struct reserve *, const char *name, const uint8_t isid[6], uint16_t target);
 bool reserve_holds(const struct reserve *, int registrant);
 /* PERSISTENT RESERVE OUT. Nothing is changed unless it is GOOD. */
 enum reserve_result reserve_out(struct reserve *, const struct reserve_request *, struct reserve_notices *);
 
-/* Whether a command of that class and port conflicts; never with PERSISTENT. */
-bool reserve_conflicts(const struct reserve *, enum reserve_class, const char *name, const uint8_t isid[6]);
+/* Whether a command of that class and nexus conflicts; never with PERSISTENT. */
+bool reserve_conflicts(const struct reserve *, enum reserve_class, const char *name, const uint8_t isid[6],
+                       uint16_t target);
 /* The same for RESERVE(6) and (10) of another session. */
 bool reserve_conflicts_old(enum reserve_class);
 
 /* What is kept over a restart; docs/reservations.md. */
-enum { RESERVE_FORMAT = 1, RESERVE_SAVED_MAX = 8 + RESERVE_REGISTRANTS_MAX * (16 + ISCSI_NAME_MAX) };
+enum { RESERVE_FORMAT = 2, RESERVE_SAVED_MAX = 8 + RESERVE_REGISTRANTS_MAX * (18 + ISCSI_NAME_MAX) };
 size_t reserve_put(const struct reserve *, uint8_t out[RESERVE_SAVED_MAX]);
-/* 0, -EPROTONOSUPPORT (a newer format), -EBADMSG. */
-int reserve_get(struct reserve *, const uint8_t *bytes, size_t n);
+/* 0, -EPROTONOSUPPORT (a newer format), -EBADMSG. only_target: the target port there was in format 1. */
+int reserve_get(struct reserve *, const uint8_t *bytes, size_t n, uint16_t only_target);
 
 /* TransportIDs of iSCSI initiator ports (SPC-4 7.6.4.6). put: returns how many bytes. get: how many it took,
  * or 0: it is none, or names no single port. */

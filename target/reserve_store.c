@@ -18,14 +18,15 @@ struct reserve_store {
         size_t n;
     } * list;
     unsigned n;
-    struct why *why; /* while loading */
+    uint16_t only_target; /* of format 1 */
+    struct why *why;      /* while loading */
 };
 
 static int load_one(void *arg, const char *key, const void *value, size_t n)
 {
     struct reserve_store *store = arg;
     CLEANUP_FREE struct reserve *r = xmalloc(sizeof *r);
-    int rc = reserve_get(r, value, n);
+    int rc = reserve_get(r, value, n, store->only_target);
 
     if (rc == -EPROTONOSUPPORT)
         return why_set(store->why, rc, "the reservations %s in the journal are of a newer version of Isthmus",
@@ -40,11 +41,13 @@ static int load_one(void *arg, const char *key, const void *value, size_t n)
     return 0;
 }
 
-int reserve_store_load(struct reserve_store **out, struct journal *journal, struct why *why)
+int reserve_store_load(struct reserve_store **out, struct journal *journal, uint16_t only_target,
+                       struct why *why)
 {
     struct reserve_store *store = xcalloc(1, sizeof *store);
     int rc;
 
+    store->only_target = only_target;
     store->why = why;
     rc = journal_meta_each(journal, "pr/", load_one, store, why);
     store->why = NULL;
@@ -77,7 +80,8 @@ bool reserve_store_get(const struct reserve_store *store, const struct vm_spec *
     vm_value_key(vm, number, key);
     for (unsigned i = 0; i < store->n; i++)
         if (!strcmp(store->list[i].key, key)) {
-            CHECK(reserve_get(r, store->list[i].bytes, store->list[i].n) == 0); /* as when it was loaded */
+            /* as when it was loaded */
+            CHECK(reserve_get(r, store->list[i].bytes, store->list[i].n, store->only_target) == 0);
             return true;
         }
     return false;

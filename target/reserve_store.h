@@ -10,8 +10,9 @@
 
 struct reserve_store;
 
-/* Blocking, at start-up: reads and checks all there is. -EPROTONOSUPPORT, -EBADMSG, with why. */
-int reserve_store_load(struct reserve_store **, struct journal *, struct why *);
+/* Blocking, at start-up: reads and checks all there is. only_target: what reserve_get() wants to know.
+ * -EPROTONOSUPPORT, -EBADMSG, with why. */
+int reserve_store_load(struct reserve_store **, struct journal *, uint16_t only_target, struct why *);
 void reserve_store_free(struct reserve_store **);
 /* Any thread: what was there for that disk; false: nothing. */
 bool reserve_store_get(const struct reserve_store *, const struct vm_spec *, uint8_t number,

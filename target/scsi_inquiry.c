@@ -16,7 +16,7 @@ enum {
     NO_DEVICE = 0x7f /* peripheral qualifier 011b, type 1Fh */,
     WELL_KNOWN = 0x1e
 };
-enum { STANDARD_BYTES = 96, TPGS_IMPLICIT = 0x10, THIRD_PARTY_COPY = 0x08 };
+enum { STANDARD_BYTES = 96, TPGS_IMPLICIT = 0x10, THIRD_PARTY_COPY = 0x08, MULTIP = 0x10 };
 
 /* Code sets, associations and designator types of page 83h. */
 enum { BINARY = 1, ASCII = 2, UTF8 = 3 };
@@ -41,6 +41,7 @@ static void standard(struct command *cmd)
     p[3] = 0x12; /* HISUP, response data format 2 */
     p[4] = STANDARD_BYTES - 5;
     p[5] = TPGS_IMPLICIT | THIRD_PARTY_COPY;
+    p[6] = cmd->conn->target->groups.n > 1 ? MULTIP : 0;
     p[7] = 0x02; /* CMDQUE */
     memcpy(p + 8, vendor, 8);
     memcpy(p + 16, product, 16);
@@ -88,8 +89,8 @@ static uint32_t page_identification(struct command *cmd, uint8_t *p)
     char t10[25], name[VM_IQN_MAX + 16];
     uint8_t *at = p;
 
-    snprintf(name, sizeof name, "%s,t,0x%04x", vm->spec.iqn, cmd->conn->target->conf.portal_group);
-    put16(port + 2, cmd->conn->target->conf.portal_group);
+    snprintf(name, sizeof name, "%s,t,0x%04x", vm->spec.iqn, cmd->conn->group);
+    put16(port + 2, cmd->conn->group);
     if (v) {
         snprintf(t10, sizeof t10, "%s%s", vendor, volume_serial(v));
         at = designator(at, BINARY, OF_LUN, NAA, volume_naa(v), 8);

@@ -6,6 +6,9 @@
 #include "scsi.h"
 #include "wire.h"
 
+_Static_assert(sizeof((struct reserve_request *)0)->targets == sizeof((struct groups *)0)->tags,
+               "all target ports fit");
+
 enum { LIST_BYTES = 24, LIST_MAX = LIST_BYTES + 4 + RESERVE_PORTS_MAX * RESERVE_TRANSPORT_ID_MAX };
 enum { SPEC_I_PT = 0x08, ALL_TG_PT = 0x04, APTPL = 0x01, MOVE_UNREG = 0x02, MOVE_APTPL = 0x01 };
 enum { AT_KEY = 0, AT_SERVICE_KEY = 8, AT_OPTIONS = 20, AT_MOVE_OPTIONS = 17, AT_MOVE_PORT = 18 };
@@ -57,15 +60,14 @@ static void read_full_status(const struct reserve *r, struct command *cmd)
 
     for (unsigned i = 0; i < r->n; i++) {
         const struct registrant *g = &r->registrants[i];
-        size_t n = reserve_put_port(&g->port, id);
+        size_t n = reserve_put_port(&g->nexus.initiator, id);
 
         put64(p, g->key);
-        p[12] = g->all_ports ? 0x02 : 0;
         if (reserve_holds(r, (int)i)) {
-            p[12] |= R_HOLDER;
+            p[12] = R_HOLDER;
             p[13] = r->type;
         }
-        put16(p + 18, g->all_ports ? 0 : cmd->conn->target->conf.portal_group);
+        put16(p + 18, g->nexus.target);
         put32(p + 20, (uint32_t)n);
         memcpy(p + EACH, id, n);
         p += EACH + n;
@@ -152,21 +154,32 @@ static bool parse_move(struct command *cmd, struct reserve_request *q)
         scsi_check_length(cmd, SENSE_PARAMETER_LIST_LENGTH);
         return false;
     }
-    if (get16(p + AT_MOVE_PORT) != cmd->conn->target->conf.portal_group)
+    q->targets[0] = get16(p + AT_MOVE_PORT);
+    q->ntargets = 1;
+    if (!groups_have(&cmd->conn->target->groups, q->targets[0]))
         return bad_field(cmd, AT_MOVE_PORT, -1);
     if (!parse_ports(cmd, q, LIST_BYTES, cmd->out_bytes - LIST_BYTES))
         return false;
     return q->nports == 1 ? true : bad_field(cmd, LIST_BYTES, -1);
 }
 
+static bool registers(const struct reserve_request *q)
+{
+    return q->action == RESERVE_REGISTER || q->action == RESERVE_REGISTER_IGNORE || q->action == RESERVE_MOVE;
+}
+
 static bool parse_others(struct command *cmd, struct reserve_request *q)
 {
+    const struct groups *all = &cmd->conn->target->groups;
     const uint8_t *p = cmd->data->data;
     bool names_ports = p[AT_OPTIONS] & SPEC_I_PT;
     uint32_t n = cmd->out_bytes;
 
     q->aptpl = p[AT_OPTIONS] & APTPL;
-    q->all_ports = p[AT_OPTIONS] & ALL_TG_PT;
+    if (p[AT_OPTIONS] & ALL_TG_PT && registers(q)) {
+        q->ntargets = all->n;
+        memcpy(q->targets, all->tags, sizeof q->targets);
+    }
     if (names_ports && q->action != RESERVE_REGISTER)
         return bad_field(cmd, AT_OPTIONS, 3);
     if (names_ports ? n < LIST_BYTES + 4 || get32(p + LIST_BYTES) != n - LIST_BYTES - 4 : n != LIST_BYTES) {
@@ -174,11 +187,6 @@ static bool parse_others(struct command *cmd, struct reserve_request *q)
         return false;
     }
     return !names_ports || parse_ports(cmd, q, LIST_BYTES + 4, n - LIST_BYTES - 4);
-}
-
-static bool registers(const struct reserve_request *q)
-{
-    return q->action == RESERVE_REGISTER || q->action == RESERVE_REGISTER_IGNORE || q->action == RESERVE_MOVE;
 }
 
 /* False: it has its answer. */
@@ -195,8 +203,9 @@ static bool parse(struct command *cmd, struct reserve_request *q)
     q->type = cmd->cdb[2];
     q->key = get64(cmd->data->data + AT_KEY);
     q->service_key = get64(cmd->data->data + AT_SERVICE_KEY);
-    memcpy(q->from.name, s->initiator, sizeof q->from.name);
-    memcpy(q->from.isid, s->isid, 6);
+    memcpy(q->from.initiator.name, s->initiator, sizeof q->from.initiator.name);
+    memcpy(q->from.initiator.isid, s->isid, 6);
+    q->from.target = cmd->conn->group;
     if (!(q->action == RESERVE_MOVE ? parse_move(cmd, q) : parse_others(cmd, q)))
         return false;
     if (q->aptpl && registers(q) && !cmd->conn->target->conf.journal)

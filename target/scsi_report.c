@@ -1,6 +1,5 @@
 /* target/scsi_report.c - what a disk is asked about itself: LOG SENSE (SPC-4 6.8), READ DEFECT DATA (SBC-3
- * 5.13f), REPORT TARGET PORT GROUPS (SPC-4 6.37). There are no defects, and one port group that is always
- * active/optimized: an edge does not serve another edge's VMs.
+ * 5.13f), REPORT TARGET PORT GROUPS (SPC-4 6.37). There are no defects.
  */
 #include "scsi.h"
 
@@ -79,27 +78,34 @@ void scsi_read_defect_data(struct command *cmd)
 
 /* --- REPORT TARGET PORT GROUPS --- */
 
-enum { LENGTH_ONLY, EXTENDED, EXTENDED_FORMAT = 0x10, ACTIVE_OPTIMIZED = 0x00, AO_SUP = 0x01 };
+enum { LENGTH_ONLY, EXTENDED, EXTENDED_FORMAT = 0x10, AO_SUP = 0x01, GROUP_BYTES = 12 };
+
+/* One port each, whose relative identifier is the tag, too. */
+static void put_group(uint8_t *p, const struct session *s, uint16_t tag)
+{
+    p[0] = (uint8_t)groups_access(s->vm, tag);
+    p[1] = AO_SUP;
+    put16(p + 2, tag);
+    p[7] = 1;
+    put16(p + 10, tag);
+}
 
 void scsi_report_target_port_groups(struct command *cmd)
 {
     unsigned format = cmd->cdb[1] >> 5;
-    uint32_t header = format == EXTENDED ? 8 : 4;
-    uint8_t *p, *group;
+    const struct groups *g = &cmd->conn->target->groups;
+    uint32_t header = format == EXTENDED ? 8 : 4, n = header + GROUP_BYTES * g->n;
+    uint8_t *p;
 
     if (format > EXTENDED) {
         command_check_field(cmd, SENSE_INVALID_FIELD_IN_CDB, true, 1, 7);
         return;
     }
-    p = command_in(cmd, header + 12);
-    put32(p, header + 12 - 4);
+    p = command_in(cmd, n);
+    put32(p, n - 4);
     if (format == EXTENDED)
         p[4] = EXTENDED_FORMAT;
-    group = p + header;
-    group[0] = ACTIVE_OPTIMIZED;
-    group[1] = AO_SUP;
-    put16(group + 2, cmd->conn->target->conf.portal_group);
-    group[7] = 1; /* one port: */
-    put16(group + 10, cmd->conn->target->conf.portal_group);
+    for (unsigned i = 0; i < g->n; i++)
+        put_group(p + header + GROUP_BYTES * i, cmd->conn->session, g->tags[i]);
     scsi_reply(cmd, get32(cmd->cdb + 6));
 }

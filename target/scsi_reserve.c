@@ -109,7 +109,7 @@ bool scsi_reserve_conflicts_on(const struct command *cmd, int lun, enum reserve_
 
     if (old)
         return (old != s || class == RESERVE_PERSISTENT) && reserve_conflicts_old(class);
-    return r && r->now.type && reserve_conflicts(&r->now, class, s->initiator, s->isid);
+    return r && r->now.type && reserve_conflicts(&r->now, class, s->initiator, s->isid, s->conn->group);
 }
 
 bool scsi_reserve_conflicts(const struct command *cmd)
@@ -166,9 +166,9 @@ void scsi_release(struct command *cmd)
 
 /* --- changes by PERSISTENT RESERVE OUT --- */
 
-static bool session_is(const struct session *s, const struct reserve_port *p)
+static bool is_nexus(const struct session *s, const struct reserve_nexus *n)
 {
-    return !memcmp(s->isid, p->isid, 6) && !strcmp(s->initiator, p->name);
+    return session_is(s, n->initiator.name, n->initiator.isid, n->target);
 }
 
 /* Unit attentions and aborts for whom the change concerns; who is not logged in learns nothing. */
@@ -180,7 +180,7 @@ static void notify(struct device *d, int lun, const struct reserve_notices *noti
         uint8_t what = notices->each[i].what;
 
         TAILQ_FOREACH (s, &d->sessions, peer) {
-            if (!session_is(s, &notices->each[i].port))
+            if (!is_nexus(s, &notices->each[i].nexus))
                 continue;
             if (what & RESERVE_TELL_PREEMPTED)
                 s->attention[lun] |= UA_PREEMPTED;
@@ -212,7 +212,7 @@ static bool awaits(const struct fence *f, const struct command *cmd)
         return false;
     for (unsigned i = 0; i < l->notices.n; i++)
         if (l->notices.each[i].what & RESERVE_TELL_ABORT &&
-            session_is(cmd->conn->session, &l->notices.each[i].port))
+            is_nexus(cmd->conn->session, &l->notices.each[i].nexus))
             return true;
     return false;
 }

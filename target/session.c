@@ -144,14 +144,20 @@ void session_vm_going(struct shard *sh, struct vm *vm, enum vm_going how)
     }
 }
 
-/* The same initiator port logs in again: what it had is over (RFC 7143 6.3.5). */
+bool session_is(const struct session *s, const char *initiator, const uint8_t isid[6], uint16_t group)
+{
+    return s->conn->group == group && !memcmp(s->isid, isid, 6) && !strcmp(s->initiator, initiator);
+}
+
+/* The same initiator port logs in again by the same portal group: what it had there is over (RFC 7143 6.3.5).
+ */
 static void reinstate(struct device *d, const struct session *fresh)
 {
     struct session *s, *next;
 
     for (s = TAILQ_FIRST(&d->sessions); s; s = next) {
         next = TAILQ_NEXT(s, peer);
-        if (!memcmp(s->isid, fresh->isid, 6) && !strcmp(s->initiator, fresh->initiator))
+        if (session_is(s, fresh->initiator, fresh->isid, fresh->conn->group))
             conn_close(s->conn, "replaced by a new login of the same initiator port (%s)", fresh->conn->ctx);
     }
 }

@@ -108,6 +108,8 @@ void device_free(struct device **);
 struct mode *session_mode(struct session *, int lun);
 /* When the connection is freed. */
 void session_free(struct session **);
+/* Whether it is that of this I_T nexus: the initiator port, and the target port that it came to. */
+bool session_is(const struct session *, const char *initiator, const uint8_t isid[6], uint16_t group);
 /* The live session of this VM with this TSIH on this loop, or NULL. */
 struct session *session_find(struct shard *, struct vm *, uint16_t tsih);
 unsigned session_count(struct shard *, struct vm *);

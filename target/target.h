@@ -3,6 +3,8 @@
  * One target_start() serves every VM of the catalog, each as one iSCSI target whose disks are LUNs 0, 1, ...
  * Listening sockets belong to the main loop; a connection starts on any of `loops`, and moves to its VM's
  * loop as soon as its login has named the VM. All that follows happens there, without a lock.
+ *
+ * A portal group is a SCSI target port: an initiator port that logs in by two groups has two sessions.
  */
 #ifndef ISTHMUS_TARGET_H
 #define ISTHMUS_TARGET_H
@@ -13,6 +15,8 @@
 
 struct target;
 
+enum { TARGET_PORTALS_MAX = 16 };
+
 /* Pointers are borrowed until target_stop() is done, strings are copied. 0 in a limit means its default. */
 struct target_conf {
     struct vms *vms;
@@ -20,9 +24,9 @@ struct target_conf {
     struct loop *main;
     struct loop **loops; /* the same as the VMs' */
     unsigned nloops;
-    const char **portals; /* "ADDR:PORT", "[ADDR6]:PORT"; port 0 takes a free one */
+    const char **portals; /* "ADDR:PORT[,TAG]", "[ADDR6]:PORT[,TAG]"; port 0 takes a free one */
     unsigned nportals;
-    uint16_t portal_group; /* 1: the tag of all of them; also the SCSI port's relative identifier and group */
+    uint16_t portal_group; /* 1: the tag of those that say none */
     /* Discovery sessions: CHAP asked when user is set. */
     const char *discovery_user, *discovery_secret, *discovery_mutual_user, *discovery_mutual_secret;
 
@@ -44,8 +48,8 @@ int target_start(struct target **, const struct target_conf *, struct why *);
 
 /* Main loop. Stops listening, asks initiators to log out, and closes what is left after 2 seconds; quiet()
  * comes on the main loop within 5 seconds, when no connection is open. Commands still in a volume then are
- * dropped when they come back. Takes the target: it frees itself, and says gone() after quiet() when nothing of
- * it will come on any loop any more; the loops have to go on until then. */
+ * dropped when they come back. Takes the target: it frees itself, and says gone() after quiet() when nothing
+ * of it will come on any loop any more; the loops have to go on until then. */
 void target_stop(struct target *, void (*quiet)(void *arg), void (*gone)(void *arg), void *arg);
 
 /* The port of portal number i, for "ADDR:0". */
@@ -60,7 +64,8 @@ void target_lun_came(struct vm *, unsigned lun);
 struct target_session {
     const char *initiator; /* its iSCSI name */
     const char *address;   /* "ADDR:PORT" of the initiator */
-    const char *portal;    /* and ours */
+    const char *portal;    /* and ours, */
+    uint16_t portal_group; /* with its tag */
     const char *vm;
     char connection[16]; /* as in the log: c17 */
     uint16_t tsih;

@@ -74,6 +74,7 @@ void target_each_session(struct target *t, void (*each)(void *arg, const struct 
         struct target_session ts = {.initiator = s->initiator,
                                     .address = s->conn->peer,
                                     .portal = s->conn->portal,
+                                    .portal_group = s->conn->group,
                                     .vm = s->vm ? s->vm->spec.name : NULL,
                                     .tsih = s->tsih,
                                     .commands = atomic_load_explicit(&s->commands, memory_order_relaxed),

@@ -71,26 +71,29 @@ struct listing {
     const char *only; /* or NULL: all */
 };
 
+static void list_address(struct listing *l, const char *address, uint16_t group)
+{
+    char value[80];
+
+    snprintf(value, sizeof value, "%s,%u", address, group);
+    pair(l->out, "TargetAddress", value);
+}
+
 /* One target with its addresses: the one we are talking at first. */
 static void list_target(void *arg, const char *iqn)
 {
     struct listing *l = arg;
     const struct target *t = l->conn->target;
-    char address[80];
+    char address[64];
+    uint16_t group;
 
     if (l->only && strcmp(l->only, iqn) != 0)
         return;
     pair(l->out, "TargetName", iqn);
-    snprintf(address, sizeof address, "%s,%u", l->conn->portal, t->conf.portal_group);
-    pair(l->out, "TargetAddress", address);
-    for (unsigned i = 0; i < t->nportals; i++) {
-        const char *portal = portal_address(t, i);
-
-        if (!portal || !strcmp(portal, l->conn->portal))
-            continue;
-        snprintf(address, sizeof address, "%s,%u", portal, t->conf.portal_group);
-        pair(l->out, "TargetAddress", address);
-    }
+    list_address(l, l->conn->portal, l->conn->group);
+    for (unsigned i = 0; i < t->nportals; i++)
+        if (portal_named(t, i, l->conn->portal, address, &group) && strcmp(address, l->conn->portal) != 0)
+            list_address(l, address, group);
 }
 
 /* All in a discovery session; in a normal one only its own target, also by the empty name. */

@@ -14,10 +14,10 @@ static void kept(const uint8_t *p, size_t n)
     static struct reserve r, again;
     static uint8_t bytes[RESERVE_SAVED_MAX];
 
-    if (reserve_get(&r, p, n) != 0)
+    if (reserve_get(&r, p, n, 1) != 0)
         return;
     CHECK(r.n <= RESERVE_REGISTRANTS_MAX && r.holder < (int)r.n);
-    CHECK(reserve_get(&again, bytes, reserve_put(&r, bytes)) == 0);
+    CHECK(reserve_get(&again, bytes, reserve_put(&r, bytes), 1) == 0);
     CHECK(again.n == r.n && again.holder == r.holder && again.type == r.type);
 }
 

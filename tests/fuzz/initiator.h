@@ -238,7 +238,7 @@ static void client_connect(struct client *c)
     address = peers_enter(target->peers, &from, 100); /* as the portal does */
     atomic_fetch_add(&target->nconns, 1);
     atomic_fetch_add(&target->nopen, 1);
-    conn_accept(&target->shards[c - clients], fds[1], address, "fuzz", "127.0.0.1:3260");
+    conn_accept(&target->shards[c - clients], fds[1], address, "fuzz", "127.0.0.1:3260", 1);
     turn(2);
 }
 

@@ -16,7 +16,7 @@
 static char dir[] = "/tmp/isthmus-conf-XXXXXX";
 static char *file;
 
-static cfg_opt_t iscsi_opts[] = {CONF_ADDRESSES("listen", "{0.0.0.0:3260}"),
+static cfg_opt_t iscsi_opts[] = {CONF_PORTALS("listen", "{0.0.0.0:3260}"),
                                  CFG_STR("iqn_prefix", "iqn.2026-11.org.isthmus", CFGF_NONE), CFG_END()};
 static cfg_opt_t cache_opts[] = {CONF_SIZE("ram", "1G"), CONF_DURATION("age", "10s"), CFG_END()};
 static cfg_opt_t edge_opts[] = {CONF_ADDRESS_REQUIRED("address"), CONF_COUNT("connections", 2), CFG_END()};
@@ -84,6 +84,8 @@ static void test_each_mistake_has_its_line(void **state)
         {"data = x\nlog_level = loud\n", ":2: 'log_level' is error, warn, info or debug, not \"loud\""},
         {"data = x\niscsi {\n listen = {\"127.0.0.1:1\", \"nowhere\"}\n}\n", ":3: 'listen' is an address"},
         {"data = x\niscsi { listen = {\"1.2.3.4:99999\"} }\n", ":2: 'listen' is an address"},
+        {"data = x\niscsi { listen = {\"1.2.3.4:1,0\"} }\n", ":2: 'listen' is an address"},
+        {"data = x\niscsi { listen = {1.2.3.4:1,2} }\n", "not \"2\""},
         {"data = x\nedge \"a\" {\n connections = 1\n}\n", ":4: edge \"a\" needs the key 'address'"},
         {"data = x\nedge \"a/b\" { address = \"h:1\" }\n", ":2: a name of edge is letters"},
         {"data = x\nedge \"a\" { address = \"h:1\" }\nedge \"a\" { address = \"h:1\" }\n",

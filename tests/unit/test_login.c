@@ -408,7 +408,8 @@ static unsigned listed;
 static void count_session(void *arg, const struct target_session *s)
 {
     (void)arg;
-    if (s->vm && !strcmp(s->vm, "vm1") && !strcmp(s->initiator, "iqn.2026-11.test:initiator"))
+    if (s->portal_group == 1 && s->vm && !strcmp(s->vm, "vm1") &&
+        !strcmp(s->initiator, "iqn.2026-11.test:initiator"))
         listed++;
 }
 

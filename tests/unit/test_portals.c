@@ -1,11 +1,11 @@
 /* links: raw fake_volumes target */
-/* Several portals of both families, how many connections there may be, pings, and what sessions are told when
- * the target stops.
+/* Several portals of both families in two groups, how many connections there may be, pings, and what sessions
+ * are told when the target stops.
  */
 #include "target_fixture.h"
 
 enum { V4, V6, WILD, PORTALS };
-static const char *const portals[PORTALS] = {"127.0.0.1:0", "[::1]:0", "0.0.0.0:0"};
+static const char *const portals[PORTALS] = {"127.0.0.1:0", "[::1]:0,9", "0.0.0.0:0"};
 
 static int start_portals(void **state)
 {
@@ -84,24 +84,33 @@ static void every_portal_names_all(void **state)
 
         addresses(c, got, sizeof got);
         if (i == V4)
-            snprintf(want, sizeof want, "127.0.0.1:%u,7 [::1]:%u,7 ", port[V4], port[V6]);
+            snprintf(want, sizeof want, "127.0.0.1:%u,7 [::1]:%u,9 127.0.0.1:%u,7 ", port[V4], port[V6],
+                     port[WILD]);
         else if (i == V6)
-            snprintf(want, sizeof want, "[::1]:%u,7 127.0.0.1:%u,7 ", port[V6], port[V4]);
+            snprintf(want, sizeof want, "[::1]:%u,9 127.0.0.1:%u,7 ", port[V6], port[V4]);
         else
-            snprintf(want, sizeof want, "127.0.0.1:%u,7 127.0.0.1:%u,7 [::1]:%u,7 ", port[WILD], port[V4],
+            snprintf(want, sizeof want, "127.0.0.1:%u,7 127.0.0.1:%u,7 [::1]:%u,9 ", port[WILD], port[V4],
                      port[V6]);
         assert_string_equal(got, want);
         raw_free(&c);
         c = client_at(i, 0);
         assert_int_equal(login(c, RAW_TO_FULL, names), 0);
-        assert_string_equal(raw_value(c, "TargetPortalGroupTag"), "7");
+        assert_string_equal(raw_value(c, "TargetPortalGroupTag"), i == V6 ? "9" : "7");
         command_send(c, F | R, 64, groups, 12, NULL, 0);
         assert_int_equal(answer_recv(c, in).status, 0);
-        assert_int_equal(get16(in + 4 + 2), 7);  /* the group */
-        assert_int_equal(get16(in + 4 + 10), 7); /* its port */
+        assert_int_equal(get32(in), 2 * 12);
+        for (unsigned g = 0; g < 2; g++) {
+            const uint8_t *group = in + 4 + (size_t)12 * g;
+
+            assert_int_equal(group[0], 0); /* active/optimized, not preferred */
+            assert_int_equal(get16(group + 2), 7 + 2 * g);
+            assert_int_equal(group[7], 1);
+            assert_int_equal(get16(group + 10), 7 + 2 * g); /* its port */
+        }
         command_send(c, F | R, 255, names_page, 6, NULL, 0);
         assert_int_equal(answer_recv(c, in).status, 0);
-        assert_non_null(memmem(in, 255, "iqn.2026-11.test:vm0,t,0x0007", 29));
+        assert_non_null(
+            memmem(in, 255, i == V6 ? "iqn.2026-11.test:vm0,t,0x0009" : "iqn.2026-11.test:vm0,t,0x0007", 29));
         raw_free(&c);
     }
 }

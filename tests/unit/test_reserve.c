@@ -1,5 +1,5 @@
 /* links: target */
-/* Persistent reservations as rules: who may do what, who holds, who is told, what is kept as bytes. */
+/* Persistent reservations as rules: who may do what, who holds, who is told. */
 #include "reserve.h"
 
 #include <errno.h>
@@ -22,6 +22,26 @@ static struct reserve_port port(unsigned i)
     return p;
 }
 
+/* Initiator 2 is 2 at our first target port and 1002 at the second. */
+enum { FIRST = 1, SECOND = 2, AT_SECOND = 1000 };
+static struct reserve_nexus nexus(unsigned who)
+{
+    return (struct reserve_nexus){.initiator = port(who % AT_SECOND),
+                                  .target = who < AT_SECOND ? FIRST : SECOND};
+}
+
+static bool same(const struct reserve_nexus *a, const struct reserve_nexus *b)
+{
+    return a->target == b->target && !strcmp(a->initiator.name, b->initiator.name);
+}
+
+static int find(unsigned who)
+{
+    struct reserve_nexus n = nexus(who);
+
+    return reserve_find(&r, n.initiator.name, n.initiator.isid, n.target);
+}
+
 static int start(void **state)
 {
     (void)state;
@@ -33,7 +53,7 @@ static enum reserve_result out(unsigned who, enum reserve_action action, uint8_t
                                uint64_t service_key)
 {
     struct reserve_request q = {
-        .action = action, .type = type, .key = key, .service_key = service_key, .from = port(who)};
+        .action = action, .type = type, .key = key, .service_key = service_key, .from = nexus(who)};
 
     return reserve_out(&r, &q, &told);
 }
@@ -47,27 +67,25 @@ static void join(unsigned n)
 
 static uint8_t told_to(unsigned who)
 {
-    struct reserve_port p = port(who);
+    struct reserve_nexus n = nexus(who);
     uint8_t what = 0;
 
     for (unsigned i = 0; i < told.n; i++)
-        if (!strcmp(told.each[i].port.name, p.name))
+        if (same(&told.each[i].nexus, &n))
             what |= told.each[i].what;
     return what;
 }
 
 static bool conflicts(unsigned who, enum reserve_class class)
 {
-    struct reserve_port p = port(who);
+    struct reserve_nexus n = nexus(who);
 
-    return reserve_conflicts(&r, class, p.name, p.isid);
+    return reserve_conflicts(&r, class, n.initiator.name, n.initiator.isid, n.target);
 }
 
 static bool holds(unsigned who)
 {
-    struct reserve_port p = port(who);
-
-    return reserve_holds(&r, reserve_find(&r, p.name, p.isid));
+    return reserve_holds(&r, find(who));
 }
 
 static const uint8_t types[] = {1, 3, 5, 6, 7, 8};
@@ -98,7 +116,7 @@ static void only_so_many_register(void **state)
 
     (void)state;
     join(RESERVE_REGISTRANTS_MAX - 1);
-    q.from = port(500);
+    q.from = nexus(500);
     q.ports[0] = port(501);
     assert_int_equal(reserve_out(&r, &q, &told), RESERVE_FULL);
     assert_int_equal(out(500, RESERVE_REGISTER, 0, 0, 1), RESERVE_GOOD);
@@ -110,7 +128,7 @@ static void only_so_many_register(void **state)
 
 static void ports_named_by_another(void **state)
 {
-    struct reserve_request q = {.action = RESERVE_REGISTER, .service_key = 9, .from = port(1), .nports = 2};
+    struct reserve_request q = {.action = RESERVE_REGISTER, .service_key = 9, .from = nexus(1), .nports = 2};
 
     (void)state;
     q.ports[0] = port(2);
@@ -269,8 +287,14 @@ static void clearing(void **state)
 
 static void moving(void **state)
 {
-    struct reserve_request q = {
-        .action = RESERVE_MOVE, .key = 2, .service_key = 7, .from = port(2), .nports = 1, .ports = {port(9)}};
+    struct reserve_request q = {.action = RESERVE_MOVE,
+                                .key = 2,
+                                .service_key = 7,
+                                .from = nexus(2),
+                                .nports = 1,
+                                .ports = {port(9)},
+                                .ntargets = 1,
+                                .targets = {FIRST}};
 
     (void)state;
     join(3);
@@ -293,84 +317,92 @@ static void moving(void **state)
                                  .key = 7,
                                  .service_key = 8,
                                  .unregister = true,
-                                 .from = port(9),
+                                 .from = nexus(9),
                                  .nports = 1,
-                                 .ports = {port(1)}};
+                                 .ports = {port(1)},
+                                 .ntargets = 1,
+                                 .targets = {FIRST}};
     assert_int_equal(reserve_out(&r, &q, &told), RESERVE_GOOD);
     assert_true(holds(1));
     assert_int_equal(r.n, 3);
     assert_int_equal(r.registrants[0].key, 8);
     assert_int_equal(r.type, 6);
+    q.key = 8;
+    q.from = nexus(1);
+    q.targets[0] = SECOND; /* to itself, but at the other target port */
+    assert_int_equal(reserve_out(&r, &q, &told), RESERVE_GOOD);
+    assert_true(holds(1 + AT_SECOND));
+    assert_int_equal(find(1), RESERVE_NOBODY);
 }
 
-static void kept_as_bytes(void **state)
+/* What is registered at one target port is not at the other. */
+static void each_target_port_by_itself(void **state)
 {
-    static uint8_t bytes[RESERVE_SAVED_MAX];
-    struct reserve back;
-    size_t n;
-
     (void)state;
-    join(RESERVE_REGISTRANTS_MAX);
-    out(7, RESERVE_RESERVE, 5, 7, 0);
-    r.registrants[3].all_ports = true;
-    n = reserve_put(&r, bytes);
-    assert_true(n <= sizeof bytes);
-    assert_int_equal(reserve_get(&back, bytes, n), 0);
-    assert_int_equal(back.n, r.n);
-    assert_int_equal(back.holder, 6);
-    assert_int_equal(back.type, 5);
-    assert_true(back.aptpl);
-    for (unsigned i = 0; i < r.n; i++) {
-        assert_int_equal(back.registrants[i].key, r.registrants[i].key);
-        assert_string_equal(back.registrants[i].port.name, r.registrants[i].port.name);
-        assert_memory_equal(back.registrants[i].port.isid, r.registrants[i].port.isid, 6);
-        assert_int_equal(back.registrants[i].all_ports, i == 3);
-    }
-    for (size_t cut = 0; cut < n; cut++) { /* on the heap, so that a read past the end is seen */
-        uint8_t *part = malloc(cut ? cut : 1);
-
-        memcpy(part, bytes, cut);
-        assert_int_equal(reserve_get(&back, part, cut), -EBADMSG);
-        free(part);
-    }
-    bytes[2] = 7; /* all hold it, and yet there is a holder */
-    assert_int_equal(reserve_get(&back, bytes, n), -EBADMSG);
-    bytes[2] = 2;
-    assert_int_equal(reserve_get(&back, bytes, n), -EBADMSG);
-    bytes[2] = 5;
-    bytes[1] = RESERVE_FORMAT + 1;
-    assert_int_equal(reserve_get(&back, bytes, n), -EPROTONOSUPPORT);
+    assert_int_equal(out(1, RESERVE_REGISTER, 0, 0, 5), RESERVE_GOOD);
+    assert_int_equal(out(1, RESERVE_RESERVE, 5, 5, 0), RESERVE_GOOD);
+    assert_false(conflicts(1, RESERVE_WRITES));
+    assert_true(conflicts(1 + AT_SECOND, RESERVE_WRITES));
+    assert_int_equal(out(1 + AT_SECOND, RESERVE_RELEASE, 5, 5, 0), RESERVE_CONFLICT);
+    assert_int_equal(out(1 + AT_SECOND, RESERVE_REGISTER, 0, 0, 5), RESERVE_GOOD);
+    assert_false(conflicts(1 + AT_SECOND, RESERVE_WRITES));
+    assert_false(holds(1 + AT_SECOND));
+    assert_int_equal(r.n, 2);
+    assert_int_equal(out(1 + AT_SECOND, RESERVE_PREEMPT, 1, 5, 5), RESERVE_GOOD); /* its other half */
+    assert_int_equal(told_to(1), RESERVE_TELL_UNREGISTERED);
+    assert_true(holds(1 + AT_SECOND));
+    assert_true(conflicts(1, RESERVE_WRITES));
+    assert_int_equal(r.n, 1);
 }
 
-static void transport_ids(void **state)
+/* ALL_TG_PT: as if it had come by each target port, and nothing changes unless all of them would be good. */
+static void all_target_ports(void **state)
 {
-    static const char *const bad[] = {"iqn.a:bcdefgh,i,0x8001020304", "iqn.a:bcdefgh,t,0x800102030405",
-                                      "iqn.a:bcdefghijklmnopqrstuvw", ",i,0x80010203040500000000",
-                                      "iqn.a:bcdef,i,0x80010203040g", "iqn.a:b,i,0x80010203040506"};
-    uint8_t bytes[RESERVE_TRANSPORT_ID_MAX];
-    struct reserve_port p = port(0xa5), back;
-    size_t n;
+    struct reserve_request q = {.action = RESERVE_REGISTER,
+                                .service_key = 5,
+                                .from = nexus(1),
+                                .ntargets = 2,
+                                .targets = {FIRST, SECOND}};
 
     (void)state;
-    n = reserve_put_port(&p, bytes);
-    assert_int_equal(n % 4, 0);
-    assert_int_equal(reserve_get_port(&back, bytes, n), n);
-    assert_string_equal(back.name, p.name);
-    assert_memory_equal(back.isid, p.isid, 6);
-    assert_int_equal(reserve_get_port(&back, bytes, n - 1), 0);
-    bytes[0] = 0x05; /* a name without a port */
-    assert_int_equal(reserve_get_port(&back, bytes, n), 0);
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        memset(bytes, 0, sizeof bytes);
-        bytes[0] = 0x45;
-        bytes[3] = 40;
-        memcpy(bytes + 4, bad[i], strlen(bad[i]));
-        assert_int_equal(reserve_get_port(&back, bytes, 44), 0);
-    }
-    memset(p.name, 'x', ISCSI_NAME_MAX);
-    n = reserve_put_port(&p, bytes);
-    assert_int_equal(reserve_get_port(&back, bytes, n), n);
-    assert_string_equal(back.name, p.name);
+    out(2, RESERVE_REGISTER, 0, 0, 7);
+    assert_int_equal(reserve_out(&r, &q, &told), RESERVE_GOOD);
+    assert_int_equal(r.n, 3);
+    assert_int_equal(r.generation, 2);
+    assert_int_equal(r.registrants[find(1 + AT_SECOND)].key, 5);
+    assert_int_equal(reserve_out(&r, &q, &told), RESERVE_CONFLICT);
+    assert_int_equal(out(1 + AT_SECOND, RESERVE_REGISTER, 0, 5, 6), RESERVE_GOOD); /* only there */
+    assert_int_equal(r.registrants[find(1)].key, 5);
+    q.key = 5;
+    assert_int_equal(reserve_out(&r, &q, &told), RESERVE_CONFLICT); /* it is 6 at the second */
+    q.action = RESERVE_REGISTER_IGNORE;
+    q.service_key = 8;
+    assert_int_equal(reserve_out(&r, &q, &told), RESERVE_GOOD);
+    assert_int_equal(r.registrants[find(1)].key, 8);
+    assert_int_equal(r.registrants[find(1 + AT_SECOND)].key, 8);
+    out(1, RESERVE_RESERVE, 6, 8, 0);
+    q.from = nexus(1 + AT_SECOND); /* leaves, and with it whom it holds by */
+    q.service_key = 0;
+    assert_int_equal(reserve_out(&r, &q, &told), RESERVE_GOOD);
+    assert_int_equal(r.n, 1);
+    assert_int_equal(r.type, 0);
+    assert_int_equal(told.n, 1);
+    assert_int_equal(told_to(2), RESERVE_TELL_RELEASED);
+    q.action = RESERVE_REGISTER; /* named by another: each at each */
+    q.key = 0;
+    q.service_key = 9;
+    q.nports = 2;
+    q.ports[0] = port(3);
+    q.ports[1] = port(2);
+    assert_int_equal(reserve_out(&r, &q, &told), RESERVE_BAD_PORTS);
+    q.ports[1] = port(4);
+    assert_int_equal(reserve_out(&r, &q, &told), RESERVE_GOOD);
+    assert_int_equal(r.n, 7);
+}
+
+static unsigned random_nexus(void)
+{
+    return (unsigned)random() % 3 + (random() % 2 ? (unsigned)AT_SECOND : 0);
 }
 
 /* Whatever is asked, in any order: the state stays one that can be, a refusal changes nothing, and nobody
@@ -388,12 +420,18 @@ static void at_random(void **state)
                                     .key = (uint64_t)(random() % 4),
                                     .service_key = (uint64_t)(random() % 4),
                                     .unregister = random() % 2,
-                                    .from = port((unsigned)random() % 6)};
+                                    .from = nexus(random_nexus())};
         enum reserve_result result;
         unsigned writers = 0;
 
         if (q.action == RESERVE_MOVE || (q.action == RESERVE_REGISTER && random() % 8 == 0))
-            q.ports[q.nports++] = port((unsigned)random() % 6);
+            q.ports[q.nports++] = port((unsigned)random() % 3);
+        if (q.action == RESERVE_MOVE) {
+            q.targets[q.ntargets++] = random() % 2 ? FIRST : SECOND;
+        } else if (random() % 4 == 0) {
+            q.targets[q.ntargets++] = FIRST;
+            q.targets[q.ntargets++] = SECOND;
+        }
         before = r;
         result = reserve_out(&r, &q, &told);
         if (result != RESERVE_GOOD)
@@ -402,14 +440,19 @@ static void at_random(void **state)
         assert_int_equal(r.holder != RESERVE_NOBODY, r.type && !reserve_all_hold(r.type));
         assert_true(r.n || !r.type);
         for (unsigned i = 0; i < r.n; i++)
-            assert_int_equal(reserve_find(&r, r.registrants[i].port.name, r.registrants[i].port.isid), i);
+            assert_int_equal(reserve_find(&r, r.registrants[i].nexus.initiator.name,
+                                          r.registrants[i].nexus.initiator.isid,
+                                          r.registrants[i].nexus.target),
+                             i);
         for (unsigned i = 0; i < told.n; i++)
-            assert_string_not_equal(told.each[i].port.name, q.from.name);
-        for (unsigned i = 0; i < 6; i++)
+            assert_false(same(&told.each[i].nexus, &q.from));
+        for (unsigned i = 0; i < 3; i++) {
             writers += !conflicts(i, RESERVE_WRITES);
+            writers += !conflicts(i + AT_SECOND, RESERVE_WRITES);
+        }
         assert_int_equal(writers, !r.type ? 6 : r.type < 5 ? 1 : r.n);
         if (r.n) {
-            assert_int_equal(reserve_get(&back, bytes, reserve_put(&r, bytes)), 0);
+            assert_int_equal(reserve_get(&back, bytes, reserve_put(&r, bytes), 1), 0);
             assert_int_equal(back.holder, r.holder);
             assert_int_equal(back.n, r.n);
         }
@@ -431,9 +474,9 @@ int main(void)
         RULE(preempting_all),
         RULE(clearing),
         RULE(moving),
+        RULE(each_target_port_by_itself),
+        RULE(all_target_ports),
         RULE(at_random),
-        RULE(kept_as_bytes),
-        RULE(transport_ids),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
