@@ -2,6 +2,7 @@
 # One linter over all our sources: lint.sh shellcheck | cppcheck | clang-tidy BUILD_DIR
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. deploy/lib.sh
 
 c_sources() { find common link journal cache target initiator control tests/lib deploy -name '*.c' | sort; }
 scripts() {
@@ -17,8 +18,19 @@ cppcheck)
         --file-list=-
     ;;
 clang-tidy)
+    export clean_dir=$cache_dir/tidy
+    mkdir -p "$clean_dir"
+    find "$clean_dir" -type f -mtime +30 -delete
+    c_sources | xargs -P "$(nproc)" -n 1 bash "$0" tidy "$2"
+    ;;
+tidy)
+    # One file, unless the same text with the same headers was found clean before.
+    command=$(jq -r --arg file "$PWD/$3" '.[] | select(.file == $file) | .command' "$2/compile_commands.json")
+    [ -n "$command" ] || die "$3 is in no build"
+    text=$({ clang-tidy --version && cat .clang-tidy && eval "$command -E -P -C -o -"; } | sed "s|$PWD|.|g" | sha256sum | cut -c1-32)
+    if [ -e "$clean_dir/$text" ]; then exit; fi
     # Its counts of suppressed warnings are noise.
-    c_sources | xargs -P "$(nproc)" -n 1 clang-tidy -p "$2" --quiet --warnings-as-errors='*' 2>&1 |
-        sed -E '/^[0-9]+ warnings? |^Suppressed|^Use -/d'
+    clang-tidy -p "$2" --quiet --warnings-as-errors='*' "$3" 2>&1 | sed -E '/^[0-9]+ warnings? |^Suppressed|^Use -/d'
+    touch "$clean_dir/$text"
     ;;
 esac
