@@ -1,14 +1,18 @@
 /* cache/vms_disks.c - what the on-prem daemons say about the VMs' disks: at creation, and when one grows.
  *
- * A creation asks for each disk's size, writes the catalog, reads the (empty) log, builds the
- * volumes on the VM's loop, and answers. It gives up when the on-prem daemon does not answer in time: nobody
- * is using the VM yet, and the person who asked is waiting.
+ * A creation asks for each disk's size, writes the catalog, has on-prem attach the disks, reads the (empty)
+ * log, builds the volumes on the VM's loop, and answers. It gives up when the on-prem daemon does not answer
+ * in time: nobody is using the VM yet, and the person who asked is waiting. After a crash in between, the VM
+ * is there, and its initiators wait until on-prem has attached it (vm_place.h).
  */
 #include "check.h"
 #include "log.h"
 #include "mem.h"
 #include "step.h"
+#include "vm_hold.h"
+#include "vm_leave.h"
 #include "vm_life.h"
+#include "vm_place.h"
 #include "vm_sizes.h"
 #include "vm_spec.h"
 
@@ -27,9 +31,12 @@ struct vms_creation {
     struct vm_spec spec;
     struct vm *vm;
     struct vm_sizes sizes;
+    struct vm_hold hold;
     struct timer timeout;
     struct work work;
     struct task task;
+    bool made; /* its entry is in the store */
+    bool held; /* on-prem may have it */
     int status;
     struct why why;
     void (*done)(void *arg, struct vm *, const struct why *);
@@ -71,50 +78,134 @@ static void on_vm_loop(struct task *t)
     loop_post(c->vms->conf.main, &c->task);
 }
 
-static void save(struct work *w)
+static void no_answer(struct vms_creation *c, const struct vm_disk *d)
+{
+    why_set(&c->why, 0, "disk %s:%s: no answer from an on-prem daemon named %s within %d s", d->onprem,
+            d->disk, d->onprem, STAT_TIMEOUT_MS / 1000);
+}
+
+/* --- it is not to be: whatever there is of it goes --- */
+
+static void undo(struct work *w)
+{
+    struct vms_creation *c = container_of(w, struct vms_creation, work);
+    struct why why = {""};
+    int err = c->held ? vm_leave_note(c->vms->conf.journal, &c->spec, &why) : 0;
+
+    if (!err)
+        err = vm_erase(c->vms, &c->spec, false, &why);
+    if (err)
+        log_error(c->spec.name, "something of it is left behind: %s", why.text);
+}
+
+static void undone(struct work *w)
 {
     struct vms_creation *c = container_of(w, struct vms_creation, work);
 
-    struct vm_store store = vm_store_of(c->vms);
-    struct why why = {""};
-
-    c->status = vm_store_create(&store, &c->spec, &c->why);
-    STEP("create.entry", "a new VM's entry is in the store");
-    if (c->status)
-        return;
-    c->status = vm_save(c->vms, &c->spec, false, &c->why);
-    STEP("create.catalog", "it is in the catalog");
-    if (!c->status)
-        c->status = vm_open_log(c->vm, &c->why);
-    if (c->status && vm_erase(c->vms, &c->spec, false, &why))
-        log_error(c->spec.name, "its entry is left behind: %s", why.text);
+    if (c->held)
+        vms_leave_tell(c->vms, &c->spec);
+    vm_free(c->vm);
+    finish(c);
 }
 
-static void saved(struct work *w)
+static void begin_undo(struct vms_creation *c)
+{
+    c->work = (struct work){.run = undo, .done = undone};
+    worker_do(c->vms->conf.worker, c->vms->conf.main, &c->work);
+}
+
+/* --- its disks are its own: opened --- */
+
+static void open_log(struct work *w)
+{
+    struct vms_creation *c = container_of(w, struct vms_creation, work);
+
+    c->status = vm_place_note(c->vms->conf.journal, &c->spec, false, &c->why);
+    if (!c->status)
+        c->status = vm_open_log(c->vm, &c->why);
+}
+
+static void opened_log(struct work *w)
 {
     struct vms_creation *c = container_of(w, struct vms_creation, work);
 
     if (c->status) {
-        vm_free(c->vm);
-        finish(c);
+        begin_undo(c);
         return;
     }
     c->task.run = on_vm_loop;
     loop_post(c->vm->loop, &c->task);
 }
 
+static void begin_opening(struct vms_creation *c)
+{
+    c->work = (struct work){.run = open_log, .done = opened_log};
+    worker_do(c->vms->conf.worker, c->vms->conf.main, &c->work);
+}
+
+static void on_held(struct vm_hold *h)
+{
+    struct vms_creation *c = container_of(h, struct vms_creation, hold);
+
+    timer_stop(&c->timeout);
+    c->status = h->status;
+    c->why = h->why;
+    c->held = !c->status || c->status == -ECANCELED;
+    if (c->status == -ECANCELED)
+        no_answer(c, &c->spec.disks[0]);
+    if (c->status) {
+        begin_undo(c);
+        return;
+    }
+    STEP("create.hold", "on-prem keeps its disks for it");
+    begin_opening(c);
+}
+
+/* --- it is made --- */
+
+static void save(struct work *w)
+{
+    struct vms_creation *c = container_of(w, struct vms_creation, work);
+    struct vm_store store = vm_store_of(c->vms);
+
+    c->status = vm_store_create(&store, &c->spec, &c->why);
+    STEP("create.entry", "a new VM's entry is in the store");
+    c->made = !c->status;
+    if (!c->status)
+        c->status = vm_place_note(c->vms->conf.journal, &c->spec, vm_at_one_place(&c->spec), &c->why);
+    if (!c->status)
+        c->status = vm_save(c->vms, &c->spec, false, &c->why);
+    STEP("create.catalog", "it is in the catalog");
+}
+
+static void saved(struct work *w)
+{
+    struct vms_creation *c = container_of(w, struct vms_creation, work);
+
+    if (!c->made) {
+        vm_free(c->vm);
+        finish(c);
+    } else if (c->status) {
+        begin_undo(c);
+    } else if (!vm_at_one_place(&c->spec)) {
+        begin_opening(c);
+    } else {
+        c->hold = (struct vm_hold){.vms = c->vms, .spec = &c->spec, .done = on_held};
+        timer_set_ms(&c->timeout, STAT_TIMEOUT_MS);
+        vm_hold_ask(&c->hold);
+    }
+}
+
 /* It gives up when the daemon does not answer in time. */
 static void on_sizes(struct vm_sizes *s)
 {
     struct vms_creation *c = container_of(s, struct vms_creation, sizes);
-    const struct vm_disk *d = &c->spec.disks[s->disk];
 
     timer_stop(&c->timeout);
     c->status = s->status;
     c->why = s->why;
     if (c->status == -ECANCELED)
-        why_set(&c->why, 0, "disk %s:%s: no answer from an on-prem daemon named %s within %d s", d->onprem,
-                d->disk, d->onprem, STAT_TIMEOUT_MS / 1000);
+        no_answer(c, &c->spec.disks[s->disk]);
     if (c->status) {
         finish(c);
         return;
@@ -124,9 +215,16 @@ static void on_sizes(struct vm_sizes *s)
     worker_do(c->vms->conf.worker, c->vms->conf.main, &c->work);
 }
 
+/* Whatever it waits for. */
+static void cancel(struct vms_creation *c)
+{
+    vm_sizes_cancel(&c->sizes);
+    vm_hold_cancel(&c->hold);
+}
+
 static void on_timeout(struct timer *t)
 {
-    vm_sizes_cancel(&container_of(t, struct vms_creation, timeout)->sizes);
+    cancel(container_of(t, struct vms_creation, timeout));
 }
 
 void vms_cancel_creations(struct vms *vms)
@@ -134,7 +232,7 @@ void vms_cancel_creations(struct vms *vms)
     struct vms_creation *c;
 
     TAILQ_FOREACH (c, &vms->creating, entry)
-        vm_sizes_cancel(&c->sizes);
+        cancel(c);
 }
 
 static int check_unique(struct vms *vms, const struct vm_spec *spec, struct why *why)

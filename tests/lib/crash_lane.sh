@@ -118,7 +118,7 @@ check_all() {
 # A VM comes and goes, with something in the store.
 others() {
     while :; do
-        until ctl vm create other --disk dc1:other || ctl vm show other; do
+        until ctl vm create other --disk dc1:other || ctl vm show other || ctl vm recover other; do
             sleep 0.05
         done
         head -c 1100000 /dev/urandom | lun-io write "iscsi://127.0.0.1:3260/$iqn:other/0" 0

@@ -33,7 +33,7 @@ act "the store's disk is full"
 mkdir bucket.small
 mount -t tmpfs -o size=3m tmpfs bucket.small
 edge_on dir url="dir:$stage/bucket.small"
-rm -rf edge-data
+rm -rf edge-data onprem-data
 edge_start
 onprem_start
 vm_create vm2 disk1

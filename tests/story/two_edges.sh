@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Two edges that are no pair, with one store and one on-prem daemon: a VM that the second takes over is served
-# by it alone; what the first one still does with it, even to delete it, touches nothing of it.
+# Two edges that are no pair, with one store and one on-prem daemon: a source disk that one's VM has is not given to the
+# other; a VM that the other takes over is served by it alone, and the first one's "delete" touches nothing of it.
 . "$(dirname "$0")/../lib/story.sh"
 needs jq
 
@@ -9,7 +9,8 @@ store=$stage/bucket
 mkdir "$store"
 edge_store="url = \"dir:$store\" commit_age = 1"
 disk_make source.img 8
-onprem_conf disk1 "file:$stage/source.img"
+truncate -s 8M other.img third.img
+onprem_conf disk1 "file:$stage/source.img" other "file:$stage/other.img" third "file:$stage/third.img"
 edge_conf
 isthmusctl pki issue pki --role edge --name edge-b >/dev/null
 sed 's|edge-data|edge-b-data|; s|pki/edge-a|pki/edge-b|; s|:3260|:3270|; s|:7260|:7270|; s|:7261|:7271|; s|:7262|:7272|' edge.conf >edge-b.conf
@@ -28,13 +29,39 @@ edge_start
 b_start
 onprem_start
 
+act "the second edge does not get a disk that the first one's VM has"
 vm_create vm1 disk1 --storage write-back
-wait_for 20 "on-prem to hold the source disk" attached vm1
+wait_for 2 "it to be attached" attached vm1
+for storage in write-back cloud-persist; do
+    refuse "a second VM on that disk" ctl_b vm create vm2 --disk dc1:disk1 --storage "$storage" 2>said
+    grep -q "disk disk1 belongs to VM vm1, which is attached" said || failed "the refusal says: $(cat said)"
+done
+refuse "a VM that was refused" ctl_b vm show vm2 2>/dev/null
+expect "nothing of it in the store" test "$(find "$store/vms" -name vm | wc -l)" = 1
+refuse "a VM on one that is free and one that is not" ctl_b vm create vm2 --disk dc1:other --disk dc1:disk1 2>/dev/null
+ctl_b vm create vm2 --disk dc1:other
 
-act "taken over by the second, the first is shut out, and its delete touches nothing"
+act "on one edge a second VM may share it if nothing is written back to it"
+refuse "a VM on a disk that another writes back to" vm_create vm3 disk1 2>said
+grep -q "disk disk1 belongs to VM vm1, which is attached" said || failed "the refusal says: $(cat said)"
+ctl_b vm create vm3 --disk dc1:other
+refuse "write-back to a disk that another reads" ctl_b vm create vm5 --disk dc1:other --storage write-back 2>/dev/null
+
+act "taken over by the second, a VM is served by it alone"
+vm_create vm4 third
 disk_make some.img 1
 lun-io write "$(url vm1)" 1000 flush <some.img
+lun-io write "$(url vm4)" 1000 flush <some.img
 ctl vm flush vm1
+ctl vm flush vm4
+ctl_b vm recover vm4
+lun-io zero "$(url vm4)" 0 8 2>/dev/null || true
+lost() { [ "$(ctl --json vm show vm4 | jq -r .ownership)" = lost ]; }
+wait_for 30 "the first edge to notice" lost
+refuse "a login at the first edge" lun-io read "$(url vm4)" 0 8 >/dev/null 2>&1
+lun-io read "$(url_b vm4)" 1000 2048 | cmp - some.img
+
+act "what the first one has not noticed yet it cannot delete"
 ctl_b vm recover vm1
 lun-io read "$(url_b vm1)" 1000 2048 | cmp - some.img
 ctl vm delete vm1 --force
@@ -44,7 +71,6 @@ crash edge_b
 b_start
 lun-io read "$(url_b vm1)" 1000 2048 | cmp - some.img
 lun-io read "$(url_b vm1)" 4000 2048 | cmp - some.img
-
 stop edge
 stop edge_b
 stop onprem
