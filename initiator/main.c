@@ -70,7 +70,7 @@ static int start_writeback(struct onprem *o, struct why *why)
     explicit_bzero(&key, sizeof key);
     if (err)
         return err;
-    err = writeback_new(&o->writeback, o->loop, &stage, &disks, why);
+    err = writeback_open(&o->writeback, o->loop, &stage, &disks, why);
     if (err)
         stage_close(&stage);
     else

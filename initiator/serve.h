@@ -14,7 +14,7 @@ struct serve;
 
 /* budget_bytes: of reads in flight. thorough: compress for a slow line (proto.h, runs_encode). */
 struct serve *serve_new(struct loop *, uint64_t budget_bytes, bool thorough);
-/* The disks, for writeback_new(); and who gets messages of write-back, and is told of the disks, from then
+/* The disks, for writeback_open(); and who gets messages of write-back, and is told of the disks, from then
  * on. Before the first disk is added. NULL: such messages are refused. */
 struct wb_disks serve_disks(struct serve *);
 void serve_writeback(struct serve *, struct writeback *);

@@ -48,9 +48,9 @@ static void fail(struct wb_vm *vm, int status, const struct why *why)
     if (vm->wb->closing)
         return;
     if (status == -EBUSY) {
-        wb_alarm(vm, WB_ALARM_TAKEN, why->text);
+        wb_raise_alarm(vm, WB_ALARM_TAKEN, why->text);
     } else if (status == -EBADMSG) {
-        wb_alarm(vm, WB_ALARM_DAMAGED, why->text);
+        wb_raise_alarm(vm, WB_ALARM_DAMAGED, why->text);
     } else {
         if (a->fails > 0 && strcmp(a->said.text, why->text) != 0) { /* not what is over in a second */
             log_warn(vm->rec.name, "cut %llu waits: %s", (unsigned long long)vm->rec.target, why->text);
@@ -262,7 +262,7 @@ static void on_marks(struct wb_round *round)
         vm->apply->phase = APPLY_IDLE;
         why_set(&why, 0, "disk %s was written by somebody else since cut %llu: say which history counts",
                 vm->rec.disks[disk], (unsigned long long)vm->rec.applied);
-        wb_alarm(vm, WB_ALARM_WRITTEN, why.text);
+        wb_raise_alarm(vm, WB_ALARM_WRITTEN, why.text);
     } else {
         changed(vm, make_applying, done_applying);
     }

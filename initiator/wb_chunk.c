@@ -94,7 +94,7 @@ static void end_chunk(struct chunk *c)
     wb->nchunks--;
     free(c);
     wb_chunks(vm);
-    wb_idle(wb);
+    wb_go_idle(wb);
 }
 
 static void run_note(struct work *w)
@@ -111,7 +111,7 @@ static void done_note(struct work *w)
     struct wb_vm *vm = container_of(w, struct chunk, work)->vm;
 
     end_chunk(container_of(w, struct chunk, work));
-    wb_idle(vm->wb);
+    wb_go_idle(vm->wb);
 }
 
 static void failed(struct wb_apply *a, int status, const struct why *why)

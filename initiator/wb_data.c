@@ -26,7 +26,7 @@ static void done_put(struct work *w)
     }
     metric_set(wb->stage_bytes, stage_bytes(wb->stage));
     wb_op_end(op, op->status, op->why.text, NULL);
-    wb_idle(wb);
+    wb_go_idle(wb);
 }
 
 static int put_data(struct wb_op *op, uint8_t *plain)
@@ -213,7 +213,7 @@ static void done_scan(struct work *w)
         op->change = (struct wb_change){.make = make_end, .done = done_end};
         wb_change(op->vm, &op->change);
     }
-    wb_idle(wb);
+    wb_go_idle(wb);
 }
 
 void wb_on_end(struct wb_op *op)

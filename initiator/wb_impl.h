@@ -103,17 +103,17 @@ struct writeback {
 /* ---- writeback.c ---- */
 
 void wb_busy(struct writeback *);
-void wb_idle(struct writeback *); /* one less is out */
+void wb_go_idle(struct writeback *); /* one less is out */
 /* The VM's disk i, opened; NULL if it is not there now. */
 struct datastore *wb_disk(const struct wb_vm *, unsigned i, const struct datastore_info **);
 struct source *wb_source(const struct writeback *, const char *disk);
 /* All are there? If not, why says which is not. */
 bool wb_disks_ready(const struct wb_vm *, struct why *);
-/* Runs on the thread that writes the stage. w->done() must call wb_idle(). */
+/* Runs on the thread that writes the stage. w->done() must call wb_go_idle(). */
 void wb_write(struct writeback *, struct work *);
 void wb_pool(struct writeback *, struct work *);
 void wb_change(struct wb_vm *, struct wb_change *);
-void wb_alarm(struct wb_vm *, enum wb_alarm, const char *text);
+void wb_raise_alarm(struct wb_vm *, enum wb_alarm, const char *text);
 struct wb_vm *wb_vm_new(struct writeback *, const uint8_t id[WB_ID_BYTES]);
 /* Forgets a VM that has no row, no message and no change. */
 void wb_vm_forget(struct wb_vm *);
@@ -131,7 +131,7 @@ void wb_op_state(struct wb_op *);
 void wb_op_answer(struct wb_op *, int status, const char *why, struct buf *body);
 /* WB_APPLIED: those that can be answered now. */
 void wb_wake(struct wb_vm *);
-void wb_metrics_show(struct wb_vm *);
+void wb_show_metrics(struct wb_vm *);
 
 /* ---- wb_state.c: what is asked, what is answered ---- */
 

@@ -23,7 +23,7 @@ static void on_round(struct datastore_io *io)
     }
     if (--round->pending == 0) {
         round->done(round);
-        wb_idle(wb);
+        wb_go_idle(wb);
     }
 }
 

@@ -125,7 +125,7 @@ static void done_stage(struct work *w)
         finish(o);
     else
         look_at(o, OFFER_SAME_PLACE);
-    wb_idle(wb);
+    wb_go_idle(wb);
 }
 
 /* ---- the source disks ---- */
@@ -173,7 +173,7 @@ static void done_found(struct work *w)
         o->first += o->n;
         next_batch(o);
     }
-    wb_idle(vm->wb);
+    wb_go_idle(vm->wb);
 }
 
 static void done_hash(struct work *w)
@@ -187,7 +187,7 @@ static void done_hash(struct work *w)
         o->work = (struct work){.run = run_found, .done = done_found};
         wb_write(wb, &o->work);
     }
-    wb_idle(wb);
+    wb_go_idle(wb);
 }
 
 static void all_read(struct offering *o)
@@ -208,7 +208,7 @@ static void on_read(struct source_read *read, int status, const struct why *why,
         memcpy(o->data[c - o->candidates], data, PROTO_BLOCK);
     if (--o->pending == 0)
         all_read(o);
-    wb_idle(wb);
+    wb_go_idle(wb);
 }
 
 /* May this block be read now? Nothing here waits for a datastore that is away. */

@@ -167,7 +167,7 @@ static void free_metrics(struct wb_metrics *m)
         metric_free(&m->offered[i]);
 }
 
-void wb_metrics_show(struct wb_vm *vm)
+void wb_show_metrics(struct wb_vm *vm)
 {
     struct wb_metrics *m = &vm->metrics;
 

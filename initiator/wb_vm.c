@@ -303,7 +303,7 @@ void wb_let_go(struct timer *t)
         log_warn(vm->rec.name, "a disk of it is still reserved: its target does not answer");
     vm->op->change = (struct wb_change){.make = make_detach, .done = done_detach};
     wb_change(vm, &vm->op->change);
-    wb_idle(vm->wb);
+    wb_go_idle(vm->wb);
 }
 
 static void detach(struct wb_op *op)

@@ -36,7 +36,7 @@ static void end(struct task *t)
     free(wb);
 }
 
-void wb_idle(struct writeback *wb)
+void wb_go_idle(struct writeback *wb)
 {
     CHECK(wb->busy > 0);
     if (--wb->busy == 0 && wb->closing)
@@ -143,7 +143,7 @@ void writeback_disk_taken(struct writeback *wb, const char *disk, const struct w
 
     TAILQ_FOREACH (vm, &wb->vms, entry)
         if (vm->rec.attached && disk_number(vm, disk) < vm->rec.ndisks)
-            wb_alarm(vm, WB_ALARM_TAKEN, why->text);
+            wb_raise_alarm(vm, WB_ALARM_TAKEN, why->text);
 }
 
 bool writeback_healthy(void *writeback, struct why *why)
@@ -188,11 +188,11 @@ static void done_write(struct work *w)
         log_error(vm->rec.name, "%s", vm->write_why.text);
     vm->change = NULL;
     metric_set(wb->stage_bytes, stage_bytes(wb->stage));
-    wb_metrics_show(vm);
+    wb_show_metrics(vm);
     c->done(vm, c, vm->write_status, &vm->write_why); /* without more, it may be the end of the VM */
     if (more)
         start_change(vm);
-    wb_idle(wb);
+    wb_go_idle(wb);
 }
 
 static void start_change(struct wb_vm *vm)
@@ -243,7 +243,7 @@ static void done_alarm(struct wb_vm *vm, struct wb_change *c, int status, const 
     free(container_of(c, struct alarm_change, change));
 }
 
-void wb_alarm(struct wb_vm *vm, enum wb_alarm alarm, const char *text)
+void wb_raise_alarm(struct wb_vm *vm, enum wb_alarm alarm, const char *text)
 {
     struct alarm_change *a = xcalloc(1, sizeof *a);
 
@@ -293,7 +293,7 @@ void wb_vm_forget(struct wb_vm *vm)
     TAILQ_REMOVE(&vm->wb->vms, vm, entry);
     vm->wb->nvms--;
     vm->rec.attached = false;
-    wb_metrics_show(vm);
+    wb_show_metrics(vm);
     wb_apply_free(vm);
     timer_free(&vm->let_go);
     free(vm);
@@ -339,7 +339,7 @@ static void begin_vm(struct wb_vm *vm)
     if (!vm->rec.attached)
         return;
     tell(vm);
-    wb_metrics_show(vm);
+    wb_show_metrics(vm);
     wb_hold(vm, true);
     wb_settle(vm);
     wb_apply_go(vm);
@@ -356,8 +356,8 @@ static uint64_t lowest_number(const struct writeback *wb)
     return lowest;
 }
 
-int writeback_new(struct writeback **wbp, struct loop *loop, struct stage **stage,
-                  const struct wb_disks *disks, struct why *why)
+int writeback_open(struct writeback **wbp, struct loop *loop, struct stage **stage,
+                   const struct wb_disks *disks, struct why *why)
 {
     struct writeback *wb = xcalloc(1, sizeof *wb);
     struct wb_vm *vm;
@@ -399,5 +399,5 @@ void writeback_close(struct writeback **wbp, void (*done)(void *arg), void *arg)
     wb->done = done;
     wb->arg = arg;
     wb_busy(wb);
-    wb_idle(wb);
+    wb_go_idle(wb);
 }

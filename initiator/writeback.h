@@ -21,8 +21,8 @@ struct wb_disks {
 };
 
 /* Takes *stage. Reads what it knows: blocking, at start-up. 0 or -errno with why. */
-int writeback_new(struct writeback **, struct loop *, struct stage **stage, const struct wb_disks *,
-                  struct why *);
+int writeback_open(struct writeback **, struct loop *, struct stage **stage, const struct wb_disks *,
+                   struct why *);
 /* Nothing new begins from now on; closing the disks ends what waits for them. Then done(), and all is freed,
  * the stage too (what it holds goes on at the next start). After link_free(). */
 void writeback_close(struct writeback **, void (*done)(void *arg), void *arg);

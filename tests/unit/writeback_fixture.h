@@ -154,7 +154,7 @@ static int try_up(struct why *why)
     disks = serve_disks(serve);
     for (unsigned i = 0; i < ndisks; i++)
         add_disk(i);
-    assert_int_equal(writeback_new(&writeback, loop, &stage, &disks, why), 0);
+    assert_int_equal(writeback_open(&writeback, loop, &stage, &disks, why), 0);
     serve_writeback(serve, writeback);
     start_link();
     return 0;
