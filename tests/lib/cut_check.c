@@ -143,13 +143,13 @@ static int check(bool run, char **argv, int argc, const struct options *o)
 
     if (argc < 2 || (run && (argc != 2 || !is_url(argv[1]))))
         usage();
-    if (!cut_open(&m, argv[0]))
+    if (!cut_model_open(&m, argv[0]))
         return 2;
     m.say = on_violation;
     status = look(&m, argv + 1, argc - 1, o, &session);
     if (status) {
         cut_logout(&session);
-        cut_close(&m);
+        cut_model_close(&m);
         if (status == -EPIPE)
             printf("lost 0 torn 0 acknowledged 0 died before all was read\n");
         return run && status == -EPIPE ? 0 : 2;
@@ -170,7 +170,7 @@ static int check(bool run, char **argv, int argc, const struct options *o)
     printf("lost %u torn %u acknowledged %u%s\n", m.lost, m.torn + result.stale, result.acknowledged,
            result.died ? " died" : "");
     status = !good || result.stale ? 1 : result.refused ? 2 : 0;
-    cut_close(&m);
+    cut_model_close(&m);
     return status;
 }
 

@@ -138,7 +138,7 @@ static void drop_void(struct cut_model *m)
     m->nwrites = n;
 }
 
-bool cut_open(struct cut_model *m, const char *path)
+bool cut_model_open(struct cut_model *m, const char *path)
 {
     struct cut_event events[256];
     struct cut_header h;
@@ -173,7 +173,7 @@ bool cut_open(struct cut_model *m, const char *path)
     return good;
 }
 
-void cut_close(struct cut_model *m)
+void cut_model_close(struct cut_model *m)
 {
     if (m->file && fclose(m->file) != 0) {
         perror("cut: the history");

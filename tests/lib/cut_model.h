@@ -75,9 +75,9 @@ bool cut_create(const char *path, const char *vm, unsigned ndisks, const uint32_
 /* What the stamps of a disk carry. */
 uint64_t cut_disk_id(const char *vm, unsigned disk);
 
-/* Reads the history; false, with a sentence on stderr. Free with cut_close. */
-bool cut_open(struct cut_model *m, const char *path);
-void cut_close(struct cut_model *m);
+/* Reads the history; false, with a sentence on stderr. Free with cut_model_close. */
+bool cut_model_open(struct cut_model *m, const char *path);
+void cut_model_close(struct cut_model *m);
 
 /* Adds to the history and its file. */
 uint32_t cut_begin(struct cut_model *m, uint8_t disk, bool zeros, uint32_t lba, uint32_t nsectors);

@@ -34,7 +34,7 @@ static int set_up(void **state)
     for (unsigned d = 0; d < DISKS; d++)
         for (uint32_t s = 0; s < SECTORS; s++)
             stamp_sector(d, s, 0);
-    if (!cut_create(path, vm, DISKS, sectors) || !cut_open(&model, path))
+    if (!cut_create(path, vm, DISKS, sectors) || !cut_model_open(&model, path))
         return -1;
     return 0;
 }
@@ -42,7 +42,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    cut_close(&model);
+    cut_model_close(&model);
     return 0;
 }
 
@@ -75,8 +75,8 @@ static bool judged(enum cut_must must, uint64_t before_us)
 
 static void reopen(void)
 {
-    cut_close(&model);
-    assert_true(cut_open(&model, path));
+    cut_model_close(&model);
+    assert_true(cut_model_open(&model, path));
 }
 
 static void all_that_was_acknowledged(void **state)
