@@ -1,0 +1,53 @@
+/* tests/sim/guest.h - a VM's guest: what it writes and reads over the volumes, and what it may see.
+ *
+ * Of one sector there is never more than one write under way; reads go where they like. So each sector has an
+ * order of writes, and a read may show the last one that was acknowledged or read before it began, or a later
+ * one. After a crash of its edge the guest first reads everything: that must be a cut of what it wrote
+ * (cut_model.h) that holds what had to survive, and is its history from then on.
+ */
+#ifndef ISTHMUS_SIM_GUEST_H
+#define ISTHMUS_SIM_GUEST_H
+
+#include "cut_model.h"
+#include "sim_edge.h"
+
+enum { GUEST_DISKS = 2 };
+
+/* What must have survived; weaker ones come later. */
+enum guest_must { GUEST_WAS_KILLED, GUEST_LOST_POWER, GUEST_LOST_DISKS };
+
+struct guest;
+
+struct guest_conf {
+    const char *vm, *path; /* of the history */
+    unsigned ndisks;
+    uint32_t nsectors;
+    unsigned depth;    /* I/Os in flight */
+    uint64_t think_ns; /* between two */
+    unsigned nops;     /* then it is content */
+};
+struct guest *guest_new(const struct guest_conf *);
+/* A guest of the same VM as it would be found somewhere else: it only looks, once, whether what was
+ * acknowledged before is there in a cut. path is for it alone. */
+struct guest *guest_twin(struct guest *, const char *path, uint64_t before_us);
+/* What the source disk shows before anything was written. */
+void guest_prepare(const struct guest *, unsigned disk, uint8_t *bytes);
+/* From now on its target is there. */
+void guest_target(struct guest *, struct sim_edge *);
+void guest_going(struct guest *, struct vm *);
+/* The edge is gone, and everything under way with it. */
+/* before_us: GUEST_LOST_DISKS: what was acknowledged before must come back. */
+void guest_lost(struct guest *, enum guest_must, uint64_t before_us);
+void guest_more(struct guest *, unsigned nops);
+
+bool guest_running(const struct guest *);  /* it has a target, and has seen that all is well there */
+bool guest_content(const struct guest *);  /* all it wanted is done */
+struct vm *guest_vm(const struct guest *); /* NULL: it has none */
+uint64_t guest_last(const struct guest *); /* the highest number of a record of its own */
+unsigned guest_done(const struct guest *); /* I/Os */
+/* When the first write above that record was acknowledged; UINT64_MAX: none was. */
+uint64_t guest_acknowledged_above(const struct guest *, uint64_t seq);
+/* Are these disks at a cut that holds what was acknowledged before? Else a violation, of `what`. */
+bool guest_judge(struct guest *, uint8_t *const *disks, uint64_t before_us, const char *what);
+
+#endif

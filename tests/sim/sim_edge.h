@@ -1,0 +1,41 @@
+/* tests/sim/sim_edge.h - an edge, put together as target/edge.c does, on simulated parts.
+ */
+#ifndef ISTHMUS_SIM_EDGE_H
+#define ISTHMUS_SIM_EDGE_H
+
+#include "sim_kv.h"
+#include "sim_link.h"
+#include "sim_store.h"
+#include "vm.h"
+
+struct sim_edge {
+    struct sim_node node;
+    struct sim_disk disk;
+    struct sim_bucket *bucket;
+    struct sim_edge_conf {
+        unsigned commit_age_ms, writeback_interval_ms;
+        uint64_t commit_bytes, writeback_bytes, ram_bytes, journal_bytes;
+        const char *spool;
+    } conf;
+    /* of the running process */
+    struct loop *main, *loop;
+    struct journal *journal;
+    struct ram *ram;
+    struct store *store;
+    struct commit_slots slots;
+    unsigned writeback_slots;
+    struct worker *worker;
+    struct link *link;
+    struct vms *vms;
+    struct aead_key master;
+    uint8_t writer[LOGOBJ_WRITER_BYTES];
+    bool ready; /* its VMs are open */
+    /* Initiators are to go. */
+    void (*going)(struct sim_edge *, struct vm *, enum vm_going);
+};
+void sim_edge_init(struct sim_edge *, const char *name, struct sim_bucket *);
+void sim_edge_start(struct sim_edge *);
+/* With the machine what was not synced goes, too. */
+void sim_edge_kill(struct sim_edge *, bool machine);
+
+#endif
