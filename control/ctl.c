@@ -4,6 +4,7 @@
 
 #include <getopt.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,37 +100,6 @@ static const char common_help[] =
     "  --token-file FILE         its token (ISTHMUS_TOKEN_FILE; /etc/isthmus/token)\n"
     "  --cacert FILE             the CA of an https server\n";
 
-static const struct option options[] = {
-    {"json", no_argument, NULL, 'j'},
-    {"server", required_argument, NULL, 'S'},
-    {"token-file", required_argument, NULL, 'T'},
-    {"cacert", required_argument, NULL, 'C'},
-    {"help", no_argument, NULL, 'h'},
-    {"version", no_argument, NULL, 'V'},
-    {"disk", required_argument, NULL, 'd'},
-    {"chap-user", required_argument, NULL, 'a'},
-    {"chap-secret-file", required_argument, NULL, 'b'},
-    {"mutual-user", required_argument, NULL, 'c'},
-    {"mutual-secret-file", required_argument, NULL, 'm'},
-    {"block-bytes", required_argument, NULL, 'B'},
-    {"force", no_argument, NULL, 'f'},
-    {"cut", required_argument, NULL, 'u'},
-    {"storage", required_argument, NULL, 'o'},
-    {"commit", no_argument, NULL, 'k'},
-    {"discard", no_argument, NULL, 'X'},
-    {"on-prem", no_argument, NULL, 'p'},
-    {"yes", no_argument, NULL, 'y'},
-    {"no-wait", no_argument, NULL, 'w'},
-    {"lun", required_argument, NULL, 'l'},
-    {"name", required_argument, NULL, 'n'},
-    {"role", required_argument, NULL, 'r'},
-    {"san", required_argument, NULL, 's'},
-    {"days", required_argument, NULL, 'D'},
-    {"config", required_argument, NULL, 'g'},
-    {"base", required_argument, NULL, 'x'},
-    {NULL, 0, NULL, 0},
-};
-
 static void help_all(FILE *f)
 {
     fputs("usage: isthmusctl COMMAND [OPTIONS]\n\n", f);
@@ -163,6 +133,8 @@ __attribute__((format(printf, 2, 3))) static _Noreturn void misused(const struct
     exit(2);
 }
 
+/* --- options --- */
+
 static void add(const struct command *c, const char **list, unsigned *n, const char *value)
 {
     if (*n == CTL_LIST_MAX)
@@ -180,92 +152,133 @@ static unsigned number(const struct command *c, const char *text, const char *wh
     return (unsigned)n;
 }
 
-static void take_option(struct ctl *ctl, const struct command *c, int letter, const char *value)
+static bool digits(const char *text, size_t most)
 {
-    switch (letter) {
-    case 'j':
-        ctl->json = true;
-        break;
-    case 'S':
-        ctl->server = value;
-        break;
-    case 'T':
-        ctl->token_file = value;
-        break;
-    case 'C':
-        ctl->cacert = value;
-        break;
-    case 'd':
-        add(c, ctl->disks, &ctl->ndisks, value);
-        break;
-    case 'a':
-        ctl->chap_user = value;
-        break;
-    case 'b':
-        ctl->chap_secret_file = value;
-        break;
-    case 'c':
-        ctl->mutual_user = value;
-        break;
-    case 'm':
-        ctl->mutual_secret_file = value;
-        break;
-    case 'B':
-        ctl->block_bytes = number(c, value, "bytes");
-        break;
-    case 'u':
-        if (!*value || strspn(value, "0123456789") != strlen(value) || strlen(value) > 18)
-            misused(c, "'%s' is not the number of a record", value);
-        ctl->cut = value;
-        break;
-    case 'o':
-        if (strcmp(value, "write-back") != 0 && strcmp(value, "cloud-persist") != 0)
-            misused(c, "'%s' is not write-back or cloud-persist", value);
-        ctl->storage = value;
-        break;
-    case 'l':
-        if (!*value || strspn(value, "0123456789") != strlen(value) || strlen(value) > 2)
-            misused(c, "'%s' is no LUN", value);
-        ctl->lun = value;
-        break;
-    case 'f':
-        ctl->force = true;
-        break;
-    case 'k':
-        ctl->commit = true;
-        break;
-    case 'p':
-        ctl->onprem = true;
-        break;
-    case 'X':
-        ctl->discard = true;
-        break;
-    case 'y':
-        ctl->yes = true;
-        break;
-    case 'w':
-        ctl->no_wait = true;
-        break;
-    case 'n':
-        ctl->name = value;
-        break;
-    case 'r':
-        ctl->role = value;
-        break;
-    case 's':
-        add(c, ctl->sans, &ctl->nsans, value);
-        break;
-    case 'g':
-        ctl->config = value;
-        break;
-    case 'x':
-        ctl->base = value;
-        break;
-    case 'D':
-        ctl->days = number(c, value, "days");
-        break;
-    }
+    size_t n = strlen(text);
+
+    return n && n <= most && strspn(text, "0123456789") == n;
 }
+
+static void take_disk(struct ctl *ctl, const struct command *c, const char *value)
+{
+    add(c, ctl->disks, &ctl->ndisks, value);
+}
+
+static void take_san(struct ctl *ctl, const struct command *c, const char *value)
+{
+    add(c, ctl->sans, &ctl->nsans, value);
+}
+
+static void take_block_bytes(struct ctl *ctl, const struct command *c, const char *value)
+{
+    ctl->block_bytes = number(c, value, "bytes");
+}
+
+static void take_days(struct ctl *ctl, const struct command *c, const char *value)
+{
+    ctl->days = number(c, value, "days");
+}
+
+static void take_cut(struct ctl *ctl, const struct command *c, const char *value)
+{
+    if (!digits(value, 18))
+        misused(c, "'%s' is not the number of a record", value);
+    ctl->cut = value;
+}
+
+static void take_lun(struct ctl *ctl, const struct command *c, const char *value)
+{
+    if (!digits(value, 2))
+        misused(c, "'%s' is no LUN", value);
+    ctl->lun = value;
+}
+
+static void take_storage(struct ctl *ctl, const struct command *c, const char *value)
+{
+    if (strcmp(value, "write-back") != 0 && strcmp(value, "cloud-persist") != 0)
+        misused(c, "'%s' is not write-back or cloud-persist", value);
+    ctl->storage = value;
+}
+
+/* Each once: its name, the letter that commands list it by (the common ones are capitals, and j), and where
+ * its value goes: a flag, a text as it is, or what take() makes of it. */
+#define FLAG(field)  offsetof(struct ctl, field), false, NULL
+#define TEXT(field)  offsetof(struct ctl, field), true, NULL
+#define TAKEN(taker) 0, true, taker
+static const struct option_row {
+    const char *name;
+    char letter;
+    size_t at;
+    bool has_value;
+    void (*take)(struct ctl *, const struct command *, const char *value);
+} rows[] = {
+    {"json", 'j', FLAG(json)},
+    {"server", 'S', TEXT(server)},
+    {"token-file", 'T', TEXT(token_file)},
+    {"cacert", 'C', TEXT(cacert)},
+    {"disk", 'd', TAKEN(take_disk)},
+    {"chap-user", 'a', TEXT(chap_user)},
+    {"chap-secret-file", 'b', TEXT(chap_secret_file)},
+    {"mutual-user", 'c', TEXT(mutual_user)},
+    {"mutual-secret-file", 'm', TEXT(mutual_secret_file)},
+    {"block-bytes", 'B', TAKEN(take_block_bytes)},
+    {"force", 'f', FLAG(force)},
+    {"cut", 'u', TAKEN(take_cut)},
+    {"storage", 'o', TAKEN(take_storage)},
+    {"commit", 'k', FLAG(commit)},
+    {"discard", 'X', FLAG(discard)},
+    {"on-prem", 'p', FLAG(onprem)},
+    {"yes", 'y', FLAG(yes)},
+    {"no-wait", 'w', FLAG(no_wait)},
+    {"lun", 'l', TAKEN(take_lun)},
+    {"name", 'n', TEXT(name)},
+    {"role", 'r', TEXT(role)},
+    {"san", 's', TAKEN(take_san)},
+    {"days", 'D', TAKEN(take_days)},
+    {"config", 'g', TEXT(config)},
+    {"base", 'x', TEXT(base)},
+};
+#undef FLAG
+#undef TEXT
+#undef TAKEN
+enum { OPTIONS = sizeof(rows) / sizeof(rows[0]) };
+
+/* The table as getopt wants it, with the two that end the program. */
+static void options_for_getopt(struct option options[OPTIONS + 3])
+{
+    for (size_t i = 0; i < OPTIONS; i++)
+        options[i] = (struct option){.name = rows[i].name,
+                                     .has_arg = rows[i].has_value ? required_argument : no_argument,
+                                     .val = rows[i].letter};
+    options[OPTIONS] = (struct option){.name = "help", .val = 'h'};
+    options[OPTIONS + 1] = (struct option){.name = "version", .val = 'V'};
+    options[OPTIONS + 2] = (struct option){0};
+}
+
+static const struct option_row *row_of(int letter)
+{
+    for (size_t i = 0; i < OPTIONS; i++)
+        if (rows[i].letter == letter)
+            return &rows[i];
+    return NULL;
+}
+
+static void take_option(struct ctl *ctl, const struct command *c, const struct option_row *row,
+                        const char *value)
+{
+    void *field = (char *)ctl + row->at;
+
+    if (!strchr("jSTC", row->letter) && !strchr(c->options, row->letter))
+        misused(c, "'%s' does not take one of these options", c->words);
+    if (row->take)
+        row->take(ctl, c, value);
+    else if (row->has_value)
+        *(const char **)field = value;
+    else
+        *(bool *)field = true;
+}
+
+/* --- the command line --- */
 
 /* The command that the first words name; *used gets how many words those are. */
 static const struct command *find(char **words, int nwords, int *used)
@@ -302,13 +315,15 @@ static void take_arguments(struct ctl *ctl, const struct command *c, char **word
  * are looked at again, now knowing which of them belong to it. */
 static const struct command *parse(int argc, char **argv, struct ctl *ctl)
 {
-    static char *letters[256];
+    static const struct option_row *given[256];
     static const char *values[256];
+    struct option options[OPTIONS + 3];
     const struct command *c;
     int letter, n = 0, used;
     bool help = false;
 
     opterr = 0;
+    options_for_getopt(options);
     while ((letter = getopt_long(argc, argv, ":jhV", options, NULL)) >= 0) {
         if (letter == 'V') {
             puts("isthmusctl " ISTHMUS_VERSION);
@@ -321,7 +336,7 @@ static const struct command *parse(int argc, char **argv, struct ctl *ctl)
             misused(NULL, "the option %s wants a value", argv[optind - 1]);
         } else if (n < 256) {
             values[n] = optarg;
-            letters[n++] = strchr("jSTCdabcmBlfunrsDgxokXpyw", letter);
+            given[n++] = row_of(letter);
         }
     }
     c = find(argv + optind, argc - optind, &used);
@@ -334,11 +349,8 @@ static const struct command *parse(int argc, char **argv, struct ctl *ctl)
     if (!c)
         misused(NULL, "there is no command '%s%s%s'", argv[optind], optind + 1 < argc ? " " : "",
                 optind + 1 < argc ? argv[optind + 1] : "");
-    for (int i = 0; i < n; i++) {
-        if (!strchr("jSTC", *letters[i]) && !strchr(c->options, *letters[i]))
-            misused(c, "'%s' does not take one of these options", c->words);
-        take_option(ctl, c, *letters[i], values[i]);
-    }
+    for (int i = 0; i < n; i++)
+        take_option(ctl, c, given[i], values[i]);
     if (c->run == ctl_vm_create && !ctl->ndisks)
         misused(c, "a VM needs a --disk");
     if (c->run == ctl_pki_issue && (!ctl->role || !ctl->name))
