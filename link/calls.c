@@ -5,7 +5,7 @@
  * bits are the slot) is found without a search. What has no slot waits with the peer, by class.
  * A user's callback is always the last thing a function here does.
  */
-#include "link_in.h"
+#include "calls_in.h"
 
 #include "check.h"
 #include "mem.h"
@@ -15,37 +15,6 @@
 #include <string.h>
 
 enum call_state { CALL_WAITING = 1, CALL_SENT, CALL_DONE };
-
-struct call_slot { /* a call of ours */
-    bool busy, cancel_due, background;
-    uint8_t promote_due; /* a class + 1 */
-    uint16_t next_free;
-    uint64_t id;
-    struct link_call *call; /* NULL: cancelled */
-    struct lout *out;       /* until its last byte is out */
-};
-
-struct served { /* a request being answered; freed by link_reply */
-    struct link_request pub;
-    struct lconn *conn; /* NULL: gone */
-    struct serve_slot *slot;
-    struct buf *body;
-};
-
-struct serve_slot { /* a call of theirs */
-    bool busy, cancelled;
-    uint64_t id;
-    struct served *request; /* until link_reply */
-    struct lout *reply;     /* from link_reply until its last byte is out */
-};
-
-struct calls {
-    uint16_t window, nbusy, nbackground, first_free;
-    uint64_t generation;
-    struct call_list sent; /* oldest first */
-    struct call_slot slots[LINK_WINDOW];
-    struct serve_slot served[LINK_WINDOW];
-};
 
 static enum link_class class_of(const struct link_call *call)
 {
@@ -302,119 +271,6 @@ static int on_reply(struct lconn *c, const struct frame *f, struct buf **body, s
     return 0;
 }
 
-/* ---- their calls ---- */
-
-static struct serve_slot *serve_slot_of(struct lconn *c, uint64_t id)
-{
-    uint64_t i = id & 0xffff;
-
-    return i < LINK_WINDOW ? &c->calls->served[i] : NULL;
-}
-
-static int on_call(struct lconn *c, unsigned lane, const struct frame *f, struct buf **body, struct why *why)
-{
-    struct link *link = c->owner;
-    struct serve_slot *s = serve_slot_of(c, f->id);
-    struct link_request *pub;
-    struct served *r;
-
-    if (!s || s->busy)
-        return why_set(why, -EPROTO, "it has more calls under way than the %d that were agreed", LINK_WINDOW);
-    r = xcalloc(1, sizeof(*r));
-    r->conn = c;
-    r->slot = s;
-    r->body = *body ? *body : buf_new(0);
-    *body = NULL;
-    pub = &r->pub;
-    *pub = (struct link_request){c->peer, f->type, (enum link_class)(lane - 1), r->body->data, r->body->len};
-    *s = (struct serve_slot){.busy = true, .id = f->id, .request = r};
-    if (link->handlers.request)
-        link->handlers.request(link->handlers.arg, pub);
-    else
-        link_reply(&pub, -ENOSYS, "this daemon answers no requests", NULL, 0);
-    return 0;
-}
-
-static struct buf *gather(const struct iovec *iov, int niov)
-{
-    struct buf *b;
-    size_t n = 0;
-
-    for (int i = 0; i < niov; i++)
-        n += iov[i].iov_len;
-    CHECK(n <= LINK_FRAME_MAX);
-    b = buf_new(n);
-    n = 0;
-    for (int i = 0; i < niov; i++) {
-        if (iov[i].iov_len)
-            memcpy(b->data + n, iov[i].iov_base, iov[i].iov_len);
-        n += iov[i].iov_len;
-    }
-    return b;
-}
-
-static void send_reply(struct lconn *c, struct serve_slot *s, enum link_class class, int code,
-                       struct buf *body)
-{
-    struct frame f = {.kind = FRAME_REPLY, .code = (uint16_t)code, .id = s->id, .len = body ? body->len : 0};
-
-    s->reply = lconn_send(c, frame_lane_of(class), &f, f.len ? body : NULL, s);
-}
-
-void link_reply(struct link_request **rp, int status, const char *why, const struct iovec *iov, int niov)
-{
-    struct served *r = container_of(*rp, struct served, pub);
-    struct iovec sentence = {(void *)(uintptr_t)why, why ? strnlen(why, FRAME_BYE_MAX) : 0};
-    struct buf *body = NULL;
-
-    CHECK(status <= 0 && status >= -4095);
-    *rp = NULL;
-    if (r->conn && !r->slot->cancelled)
-        body = status ? gather(&sentence, 1) : gather(iov, niov);
-    if (r->conn) {
-        r->slot->request = NULL;
-        send_reply(r->conn, r->slot, r->pub.class, r->slot->cancelled ? ECANCELED : -status, body);
-    }
-    buf_unref(&body);
-    buf_unref(&r->body);
-    free(r);
-}
-
-/* A CANCEL or PROMOTE may cross the answer on its way: then there is nothing left to do. */
-static struct serve_slot *still_serving(struct lconn *c, const struct frame *f)
-{
-    struct serve_slot *s = serve_slot_of(c, f->id);
-
-    if (!s || !s->busy || s->id != f->id || (s->reply && lout_begun(s->reply)))
-        return NULL;
-    return s;
-}
-
-static void on_cancel(struct lconn *c, const struct frame *f)
-{
-    struct serve_slot *s = still_serving(c, f);
-    unsigned lane;
-
-    if (!s || s->cancelled)
-        return;
-    s->cancelled = true;
-    if (s->reply) { /* its bytes are not wanted: an empty answer goes instead */
-        lane = s->reply->lane;
-        lout_drop(c, s->reply);
-        send_reply(c, s, (enum link_class)(lane - 1), ECANCELED, NULL);
-    }
-}
-
-static void on_promote(struct lconn *c, const struct frame *f)
-{
-    struct serve_slot *s = still_serving(c, f);
-
-    if (s && s->reply && frame_lane_of(f->class) < s->reply->lane)
-        lout_move(c, s->reply, frame_lane_of(f->class));
-    else if (s && s->request && f->class < s->request->pub.class)
-        s->request->pub.class = f->class;
-}
-
 /* ---- both ---- */
 
 int calls_frame(struct lconn *c, unsigned lane, const struct frame *f, struct buf **body, struct why *why)
@@ -423,14 +279,14 @@ int calls_frame(struct lconn *c, unsigned lane, const struct frame *f, struct bu
 
     switch (f->kind) {
     case FRAME_CALL:
-        return on_call(c, lane, f, body, why);
+        return calls_serve(c, lane, f, body, why);
     case FRAME_REPLY:
         return on_reply(c, f, body, why);
     case FRAME_CANCEL:
-        on_cancel(c, f);
+        calls_serve_cancel(c, f);
         return 0;
     case FRAME_PROMOTE:
-        on_promote(c, f);
+        calls_serve_promote(c, f);
         return 0;
     default:
         CHECK(f->kind == FRAME_NOTICE);

@@ -1,15 +1,14 @@
-/* link/link_conn.c - see link_conn.h. Sockets through libevent, TLS by OpenSSL without its BIO pairs: the
- * socket itself pushes back, so that what waits, waits in our lanes where a higher class can overtake it.
+/* link/link_conn.c - a connection's states and its life: see link_conn.h. Sockets through libevent, TLS by
+ * OpenSSL without its BIO pairs.
  *
  * Every event ends in run(), which does whatever the state allows: OpenSSL's "reading wants to write" and
  * the reverse need no special case then.
  */
-#include "link_conn.h"
+#include "link_conn_in.h"
 
 #include "check.h"
 #include "log.h"
 #include "mem.h"
-#include "wire.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -22,13 +21,9 @@
 
 static const char part[] = "link";
 
-enum {
-    TURN_BYTES = 1024 * 1024, /* moved each way before other connections of the loop get their turn */
-    REKEY_RECORDS = 1 << 22,  /* far below AES-GCM's limit of 2^24.5 records a key (RFC 8446, 5.5) */
-    TICK_MS = 1000,
-};
+enum { TICK_MS = 1000 };
 
-static void lconn_kick(struct lconn *c)
+void lconn_kick(struct lconn *c)
 {
     if (!c->task_queued) {
         c->task_queued = true;
@@ -36,7 +31,7 @@ static void lconn_kick(struct lconn *c)
     }
 }
 
-static void lconn_enter(struct lconn *c, enum lconn_state next)
+void lconn_enter(struct lconn *c, enum lconn_state next)
 {
     static const char *const names[] = {"connecting", "handshake", "greeting", "up", "linger", "closed"};
 
@@ -45,115 +40,7 @@ static void lconn_enter(struct lconn *c, enum lconn_state next)
     c->state = next;
 }
 
-/* ---- out ---- */
-
-struct lout *lconn_send(struct lconn *c, unsigned lane, const struct frame *f, struct buf *body, void *slot)
-{
-    struct lout *o = xcalloc(1, sizeof(*o));
-
-    CHECK(lane < FRAME_LANES && f->len <= LINK_FRAME_MAX && f->len == (body ? body->len : 0));
-    o->frame = *f;
-    o->body = body ? buf_ref(body) : NULL;
-    o->lane = lane;
-    o->slot = slot;
-    frame_put(o->head, f);
-    TAILQ_INSERT_TAIL(&c->lanes[lane], o, entry);
-    lconn_kick(c);
-    return o;
-}
-
-static void lout_free(struct lout *o)
-{
-    buf_unref(&o->body);
-    free(o);
-}
-
-void lout_move(struct lconn *c, struct lout *o, unsigned lane)
-{
-    CHECK(!lout_begun(o) && lane < FRAME_LANES);
-    TAILQ_REMOVE(&c->lanes[o->lane], o, entry);
-    o->lane = lane;
-    TAILQ_INSERT_TAIL(&c->lanes[lane], o, entry);
-}
-
-void lout_drop(struct lconn *c, struct lout *o)
-{
-    CHECK(!lout_begun(o));
-    TAILQ_REMOVE(&c->lanes[o->lane], o, entry);
-    lout_free(o);
-}
-
-static void drop_lanes(struct lconn *c, unsigned from)
-{
-    struct lout *o;
-
-    for (unsigned i = from; i < FRAME_LANES; i++)
-        while ((o = TAILQ_FIRST(&c->lanes[i]))) {
-            TAILQ_REMOVE(&c->lanes[i], o, entry);
-            lout_free(o);
-        }
-}
-
-/* Copies as much of a frame as fits; true when that was its end. */
-static bool stage_frame(struct lconn *c, struct lout *o)
-{
-    size_t room = LCONN_STAGE - c->stage_len;
-    size_t total = FRAME_HEAD_BYTES + o->frame.len;
-
-    while (room > 0 && o->at < total) {
-        const uint8_t *from =
-            o->at < FRAME_HEAD_BYTES ? o->head + o->at : o->body->data + o->at - FRAME_HEAD_BYTES;
-        size_t left = (o->at < FRAME_HEAD_BYTES ? FRAME_HEAD_BYTES : total) - o->at;
-        size_t n = left < room ? left : room;
-
-        memcpy(c->stage + c->stage_len, from, n);
-        c->stage_len += n;
-        o->at += (uint32_t)n;
-        room -= n;
-    }
-    return o->at == total;
-}
-
-/* One chunk of the lane: its frames, as far as the stage has room. */
-static void stage_lane(struct lconn *c, unsigned lane)
-{
-    uint8_t *head = c->stage + c->stage_len;
-    struct lout *o;
-
-    c->stage_len += FRAME_CHUNK_HEAD_BYTES;
-    while (c->stage_len < LCONN_STAGE && (o = TAILQ_FIRST(&c->lanes[lane])) && stage_frame(c, o)) {
-        TAILQ_REMOVE(&c->lanes[lane], o, entry);
-        c->frames_out++;
-        if (o->frame.kind == FRAME_PONG)
-            c->pong_queued = false;
-        if (c->state == LCONN_UP)
-            c->events->sent(c, o);
-        lout_free(o);
-    }
-    head[0] = (uint8_t)lane;
-    head[1] = 0;
-    put16(head + 2, (uint16_t)(c->stage + c->stage_len - head - FRAME_CHUNK_HEAD_BYTES));
-}
-
-/* Fills one TLS record, highest lane first. */
-static bool stage_fill(struct lconn *c)
-{
-    c->stage_at = c->stage_len = 0;
-    for (unsigned i = 0; i < FRAME_LANES; i++)
-        while (!TAILQ_EMPTY(&c->lanes[i]) && c->stage_len + FRAME_CHUNK_HEAD_BYTES < LCONN_STAGE)
-            stage_lane(c, i);
-    return c->stage_len > 0;
-}
-
-/* OpenSSL refuses a key change while a write is half done, so this comes between records. */
-static void rekey_if_due(struct lconn *c)
-{
-    if (++c->records % REKEY_RECORDS == 0)
-        SSL_key_update(c->ssl, SSL_KEY_UPDATE_NOT_REQUESTED);
-}
-
-/* What SSL_get_error said. 0: wait for the socket; -EPIPE with why: it is over. */
-static int tls_result(struct lconn *c, int n, struct why *why)
+int lconn_tls_result(struct lconn *c, int n, struct why *why)
 {
     int saved = errno, e = SSL_get_error(c->ssl, n);
 
@@ -165,159 +52,6 @@ static int tls_result(struct lconn *c, int n, struct why *why)
     }
     tls_explain(c->ssl, e, saved, why);
     return -EPIPE;
-}
-
-static int transmit(struct lconn *c, struct why *why)
-{
-    size_t moved = 0;
-    int n, rc = 0;
-
-    while (c->stage_at < c->stage_len || stage_fill(c)) {
-        ERR_clear_error();
-        errno = 0;
-        n = SSL_write(c->ssl, c->stage + c->stage_at, (int)(c->stage_len - c->stage_at));
-        if (n <= 0) {
-            rc = tls_result(c, n, why);
-            break;
-        }
-        c->stage_at += (size_t)n;
-        moved += (size_t)n;
-        rekey_if_due(c);
-        if (moved >= TURN_BYTES) {
-            lconn_kick(c);
-            break;
-        }
-    }
-    if (moved && c->state == LCONN_UP)
-        c->events->moved(c, 0, moved);
-    return rc;
-}
-
-/* ---- in ---- */
-
-static void send_steering(struct lconn *c, enum frame_kind kind, uint64_t id)
-{
-    lconn_send(c, 0, &(struct frame){.kind = (uint8_t)kind, .id = id}, NULL, NULL);
-}
-
-static void send_ping(struct lconn *c)
-{
-    c->ping_out = true;
-    c->ping_ns = loop_now_ns(c->loop);
-    send_steering(c, FRAME_PING, ++c->ping_id);
-}
-
-static int on_hello(struct lconn *c, const struct buf *body, struct why *why)
-{
-    unsigned low, high;
-    int rc = frame_get_hello(body ? body->data : NULL, body ? body->len : 0, &c->theirs, why);
-
-    if (rc)
-        return rc;
-    low = c->theirs.version_min > c->ours.version_min ? c->theirs.version_min : c->ours.version_min;
-    high = c->theirs.version_max < c->ours.version_max ? c->theirs.version_max : c->ours.version_max;
-    if (high < low)
-        return why_set(
-            why, -EPROTO,
-            "%s speaks versions %u to %u of the link protocol and %s %u to %u: update the older one",
-            c->id.name, c->theirs.version_min, c->theirs.version_max, "this end", c->ours.version_min,
-            c->ours.version_max);
-    c->version = high;
-    c->in.greeted = true;
-    c->up_ns = loop_now_ns(c->loop);
-    lconn_enter(c, LCONN_UP);
-    send_ping(c);
-    c->events->up(c);
-    return 0;
-}
-
-/* The other side's last word. What it says is shown, never trusted. */
-static int on_bye(const struct buf *body, struct why *why)
-{
-    char text[FRAME_BYE_MAX + 1] = "no reason given";
-
-    for (uint32_t i = 0; body && i < body->len; i++) {
-        uint8_t ch = body->data[i];
-
-        text[i] = ch < 0x20 || ch >= 0x7f || ch == '"' ? '?' : (char)ch;
-        text[i + 1] = 0;
-    }
-    why_set(why, 0, "the other side hung up: %.330s", text);
-    return -ECONNRESET;
-}
-
-static int on_ping(struct lconn *c, uint64_t id, struct why *why)
-{
-    if (c->pong_queued)
-        return why_set(why, -EPROTO, "it sent a PING before its last one was answered");
-    c->pong_queued = true;
-    send_steering(c, FRAME_PONG, id);
-    return 0;
-}
-
-static int on_pong(struct lconn *c, uint64_t id, struct why *why)
-{
-    if (!c->ping_out || id != c->ping_id)
-        return why_set(why, -EPROTO, "it answered a PING that was not sent");
-    c->ping_out = false;
-    c->events->measured(c, loop_now_ns(c->loop) - c->ping_ns);
-    return 0;
-}
-
-static int on_frame(void *arg, unsigned lane, const struct frame *f, struct buf **body, struct why *why)
-{
-    struct lconn *c = arg;
-    int rc;
-
-    c->frames_in++;
-    switch (f->kind) {
-    case FRAME_HELLO:
-        rc = on_hello(c, *body, why);
-        break;
-    case FRAME_BYE:
-        rc = on_bye(*body, why);
-        break;
-    case FRAME_PING:
-        rc = on_ping(c, f->id, why);
-        break;
-    case FRAME_PONG:
-        rc = on_pong(c, f->id, why);
-        break;
-    default:
-        rc = c->events->frame(c, lane, f, body, why);
-    }
-    if (rc == 0 && c->state >= LCONN_LINGER) /* the owner ended it meanwhile */
-        return -ECANCELED;
-    return rc;
-}
-
-static int receive(struct lconn *c, struct why *why)
-{
-    uint8_t bytes[16384];
-    size_t moved = 0;
-    int n, rc = 0;
-
-    while (rc == 0) {
-        ERR_clear_error();
-        errno = 0;
-        n = SSL_read(c->ssl, bytes, sizeof(bytes));
-        if (n <= 0) {
-            rc = tls_result(c, n, why);
-            break;
-        }
-        moved += (size_t)n;
-        rc = frame_in_feed(&c->in, bytes, (size_t)n, on_frame, c, why);
-        if (moved >= TURN_BYTES) {
-            lconn_kick(c);
-            break;
-        }
-    }
-    if (moved) {
-        c->heard_ns = loop_now_ns(c->loop);
-        if (c->state == LCONN_UP)
-            c->events->moved(c, moved, 0);
-    }
-    return rc;
 }
 
 /* ---- states ---- */
@@ -355,7 +89,7 @@ static void run_handshake(struct lconn *c)
     errno = 0;
     n = SSL_do_handshake(c->ssl);
     if (n != 1) {
-        if (tls_result(c, n, &why))
+        if (lconn_tls_result(c, n, &why))
             lconn_end(c, &why, false);
         return;
     }
@@ -376,11 +110,11 @@ static void run_handshake(struct lconn *c)
 static void run_up(struct lconn *c)
 {
     struct why why = {""}, last = {""};
-    int rc = receive(c, &why);
+    int rc = lconn_receive(c, &why);
 
-    if (rc == 0 && c->state < LCONN_LINGER && transmit(c, &why)) {
+    if (rc == 0 && c->state < LCONN_LINGER && lconn_transmit(c, &why)) {
         /* It may have told us the reason before it hung up: that is the better sentence. */
-        rc = receive(c, &last);
+        rc = lconn_receive(c, &last);
         if (rc == -ECONNRESET || rc == -EPIPE)
             why = last;
         rc = -EPIPE;
@@ -398,7 +132,7 @@ static void run_linger(struct lconn *c)
 
     if (!c->hung_up) {
         event_del(c->readable); /* what still comes is not wanted, and must not wake us while we write */
-        if (c->tls_up && transmit(c, &why) == 0 && c->stage_at < c->stage_len)
+        if (c->tls_up && lconn_transmit(c, &why) == 0 && c->stage_at < c->stage_len)
             return;
         c->hung_up = true;
         event_add(c->readable, NULL);
@@ -460,7 +194,7 @@ static void keep_alive(struct lconn *c, uint64_t now)
                 (unsigned long long)silent_ms / 1000);
         lconn_end(c, &why, false);
     } else if (!c->ping_out && now - c->ping_ns >= LCONN_PING_MS * 1000000ull) {
-        send_ping(c);
+        lconn_ping(c);
     }
 }
 
@@ -549,7 +283,7 @@ void lconn_end(struct lconn *c, const struct why *why, bool tell)
         return;
     lconn_enter(c, LCONN_LINGER);
     c->linger_ns = loop_now_ns(c->loop);
-    drop_lanes(c, tell ? 1 : 0);
+    lconn_drop_lanes(c, tell ? 1 : 0);
     if (!tell)
         c->stage_at = c->stage_len;
     if (tell && c->tls_up) {
@@ -566,7 +300,7 @@ void lconn_close(struct lconn *c)
     if (c->state == LCONN_CLOSED)
         return;
     lconn_enter(c, LCONN_CLOSED);
-    drop_lanes(c, 0);
+    lconn_drop_lanes(c, 0);
     frame_in_clear(&c->in);
     event_free(c->readable);
     event_free(c->writable);
