@@ -72,6 +72,10 @@ static const struct command {
     {"store verify", "[VM]", "g", ctl_store_verify,
      "read all that the object store has of a VM, or of all, and say whether it is sound",
      "  --config FILE             the edge's, for its store and key (default: /etc/isthmus/edge.conf)\n"},
+    {"store drop-lost", "VM", "gy", ctl_store_drop_lost,
+     "remove what a recovery put aside: what was behind damage, or behind an older cut that was asked for",
+     "  --config FILE             the edge's, for its store and key (default: /etc/isthmus/edge.conf)\n"
+     "  --yes                     really\n"},
     {"store export", "VM FILE", "gudx", ctl_store_export,
      "write a disk as a raw image, from the object store alone",
      "  --config FILE             the edge's, for its store and key (default: /etc/isthmus/edge.conf)\n"

@@ -56,6 +56,7 @@ int ctl_vm_remove_disk(const struct ctl *, struct why *);
 int ctl_status(const struct ctl *, struct why *);
 int ctl_store_list(const struct ctl *, struct why *);
 int ctl_store_verify(const struct ctl *, struct why *);
+int ctl_store_drop_lost(const struct ctl *, struct why *);
 int ctl_store_export(const struct ctl *, struct why *);
 int ctl_pki_init(const struct ctl *, struct why *);
 int ctl_pki_issue(const struct ctl *, struct why *);

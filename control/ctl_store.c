@@ -1,6 +1,7 @@
-/* control/ctl_store.c - what an object store holds, looked at without an edge: list, verify, export.
+/* control/ctl_store.c - what an object store holds, looked at without an edge: list, verify, drop-lost,
+ * export.
  *
- * Reads the edge's configuration file: its section store, and its key. Nothing in the store is changed. Maps
+ * Reads the edge's configuration file: its section store, and its key. Only drop-lost changes the store. Maps
  * are rebuilt in a journal of their own in $TMPDIR, which is removed in the end.
  */
 #include "audit.h"
@@ -210,10 +211,13 @@ static int list_one(struct walk *w, struct vm_spec *spec, struct why *why)
 {
     struct recover_conf c = recover_conf_of(w->o, spec);
     struct recover_result r;
+    uint64_t lost = 0, lost_bytes = 0;
     unsigned objects = 0;
     int err = recover_each_object(&c, count, &objects, why);
 
     memset(&r, 0, sizeof r);
+    if (!err)
+        err = recover_lost(&c, false, &lost, &lost_bytes, why);
     if (!err)
         err = recover_vm(&c, &r, why);
     if (err == -ENOENT)
@@ -221,13 +225,14 @@ static int list_one(struct walk *w, struct vm_spec *spec, struct why *why)
     if (err)
         return err;
     if (w->o->ctl->json)
-        json_array_append_new(w->list, json_pack("{ss si sI sI sI si}", "name", spec->name, "disks",
-                                                 (int)vm_spec_disks(spec), "epoch", (json_int_t)spec->epoch,
-                                                 "cut", (json_int_t)r.state.committed, "checkpoint",
-                                                 (json_int_t)r.checkpoint, "objects", (int)objects));
+        json_array_append_new(w->list,
+                              json_pack("{ss si sI sI sI si sI}", "name", spec->name, "disks",
+                                        (int)vm_spec_disks(spec), "epoch", (json_int_t)spec->epoch, "cut",
+                                        (json_int_t)r.state.committed, "checkpoint", (json_int_t)r.checkpoint,
+                                        "objects", (int)objects, "put_aside", (json_int_t)lost));
     else
-        printf("%-20s %5u %7" PRIu64 " %12" PRIu64 " %12" PRIu64 " %8u\n", spec->name, vm_spec_disks(spec),
-               spec->epoch, r.state.committed, r.checkpoint, objects);
+        printf("%-20s %5u %7" PRIu64 " %12" PRIu64 " %12" PRIu64 " %8u %9" PRIu64 "\n", spec->name,
+               vm_spec_disks(spec), spec->epoch, r.state.committed, r.checkpoint, objects, lost);
     return map_delete(w->o->journal, spec->id, why);
 }
 
@@ -238,8 +243,8 @@ int ctl_store_list(const struct ctl *ctl, struct why *why)
     int err = open_all(&o, ctl, why);
 
     if (!err && !ctl->json)
-        printf("%-20s %5s %7s %12s %12s %8s\n", "VM", "DISKS", "EPOCH", "NEWEST CUT", "CHECKPOINT",
-               "OBJECTS");
+        printf("%-20s %5s %7s %12s %12s %8s %9s\n", "VM", "DISKS", "EPOCH", "NEWEST CUT", "CHECKPOINT",
+               "OBJECTS", "PUT ASIDE");
     if (!err) {
         err = walk(&w, why);
         end_walk(&w);
@@ -323,6 +328,38 @@ int ctl_store_verify(const struct ctl *ctl, struct why *why)
     close_all(&o);
     if (!err && w.unsound)
         err = why_set(why, -EBADMSG, "the object store is not sound: %u VM(s) have faults", w.unsound);
+    return err;
+}
+
+/* --- drop-lost ------------------------------------------------------------------------------------------*/
+
+static int drop_lost(struct walk *w, struct vm_spec *spec, struct why *why)
+{
+    struct recover_conf c = recover_conf_of(w->o, spec);
+    uint64_t n = 0, bytes = 0;
+    int err = recover_lost(&c, true, &n, &bytes, why);
+
+    if (!err)
+        printf("%s: %" PRIu64 " object(s) that were put aside are removed, %" PRIu64 " bytes\n", spec->name,
+               n, bytes);
+    return err;
+}
+
+int ctl_store_drop_lost(const struct ctl *ctl, struct why *why)
+{
+    struct opened o;
+    struct walk w = {.o = &o, .each = drop_lost};
+    int err;
+
+    if (!ctl->yes)
+        return why_set(why, -EINVAL, "what was put aside of VM %s would be gone for good: say --yes",
+                       ctl->argument);
+    err = open_all(&o, ctl, why);
+    if (!err) {
+        err = walk(&w, why);
+        json_decref(w.list);
+    }
+    close_all(&o);
     return err;
 }
 

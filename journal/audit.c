@@ -351,6 +351,7 @@ int audit_vm(const struct recover_conf *conf, struct audit_result *result, struc
     int err;
 
     memset(result, 0, sizeof *result);
+    a.conf.audited = true;
     a.conf.tell = on_told;
     a.conf.arg = &a;
     err = older_checkpoints(&a, why);

@@ -2,23 +2,23 @@
  *
  * Objects of one cut are applied together, when its end was found: until then only their fronts are kept.
  */
-#include "recover.h"
 #include "check.h"
 #include "checkpoint.h"
-#include "commit_impl.h"
 #include "log.h"
 #include "mem.h"
+#include "recover_impl.h"
 #include "step.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const char part[] = "recover";
 
-enum { GET_TIMEOUT_MS = 60000, FRONT_FIRST = 256 << 10, FRONT_MAX = 4 << 20 };
+enum { FRONT_FIRST = 256 << 10, FRONT_MAX = 4 << 20 };
 
 /* An object of the cut being gathered. */
 struct front {
@@ -26,20 +26,7 @@ struct front {
     struct logobj_index index;
 };
 
-struct recovery {
-    const struct recover_conf *conf;
-    struct recover_result *result;
-    struct map *map;
-    struct front *fronts;
-    unsigned nfronts, room;
-    uint8_t *bytes;
-    uint64_t next; /* where the log ended: nothing usable has this first SEQ */
-    bool gap;      /* and there are objects behind it */
-    int (*each)(void *arg, uint64_t first);
-    void *each_arg;
-};
-
-static void __attribute__((format(printf, 2, 3))) tell(struct recovery *r, const char *format, ...)
+void recover_tell(struct recovery *r, const char *format, ...)
 {
     char sentence[500];
     va_list args;
@@ -55,7 +42,7 @@ static void __attribute__((format(printf, 2, 3))) tell(struct recovery *r, const
 /* The object, whole or its beginning; its length or -errno. */
 static int64_t get(struct recovery *r, const char *name, size_t cap, bool whole, struct why *why)
 {
-    struct store_req req = {.op = STORE_GET, .timeout_ms = GET_TIMEOUT_MS, .key = name};
+    struct store_req req = {.op = STORE_GET, .timeout_ms = RECOVER_TIMEOUT_MS, .key = name};
     int err;
 
     req.get.buf = r->bytes;
@@ -67,6 +54,43 @@ static int64_t get(struct recovery *r, const char *name, size_t cap, bool whole,
     return err ? err : (int64_t)req.len;
 }
 
+/* --- names ----------------------------------------------------------------------------------------------*/
+
+void recover_prefix(char prefix[MAP_NAME_MAX], const uint8_t *id, const char *folder)
+{
+    map_object_name(prefix, id, 1);
+    strcpy(strstr(prefix, "/log/"), folder);
+}
+
+int recover_pages(struct recovery *r, const char *prefix, const char *from,
+                  int (*each)(void *arg, const struct store_page *), void *arg, struct why *why)
+{
+    char after[STORE_KEY_MAX + 1];
+    bool more = true;
+    int err = 0;
+
+    snprintf(after, sizeof after, "%s", from);
+    while (more && !err) {
+        struct store_req req = {.op = STORE_LIST, .timeout_ms = RECOVER_TIMEOUT_MS};
+
+        req.list.prefix = prefix;
+        req.list.after = after;
+        req.list.limit = STORE_LIST_MAX;
+        err = store_wait_through(r->conf->store, &req, r->conf->stop, "the store is listed for a recovery");
+        if (err) {
+            *why = req.why;
+            return err;
+        }
+        if (req.page->count) {
+            snprintf(after, sizeof after, "%s", req.page->entries[req.page->count - 1].key);
+            err = each(arg, req.page);
+        }
+        more = req.page->next != NULL;
+        store_page_free(&req.page);
+    }
+    return err;
+}
+
 /* --- the checkpoint -------------------------------------------------------------------------------------*/
 
 struct found {
@@ -74,54 +98,28 @@ struct found {
     unsigned n;
 };
 
-static int list_page(struct recovery *r, const char *prefix, const char *after, struct store_page **page,
-                     struct why *why)
-{
-    struct store_req req = {.op = STORE_LIST, .timeout_ms = GET_TIMEOUT_MS};
-    int err;
-
-    req.list.prefix = prefix;
-    req.list.after = after;
-    req.list.limit = STORE_LIST_MAX;
-    err = store_wait_through(r->conf->store, &req, r->conf->stop, "the store is listed for a recovery");
-    if (err && why)
-        *why = req.why;
-    *page = req.page;
-    return err;
-}
-
-static void prefix_of(char prefix[MAP_NAME_MAX], const uint8_t *id, const char *folder)
-{
-    map_object_name(prefix, id, 1);
-    strcpy(strstr(prefix, "/log/"), folder);
-}
-
 /* Every cut of which there is an end. */
-static int find_checkpoints(struct recovery *r, struct found *f, struct why *why)
+static int keep_cuts(void *arg, const struct store_page *page)
 {
-    char prefix[MAP_NAME_MAX], after[STORE_KEY_MAX + 1] = "";
-    struct store_page *page;
-    bool more = true;
+    struct found *f = arg;
 
-    prefix_of(prefix, r->conf->id, "/map/");
-    while (more) {
-        int err = list_page(r, prefix, after, &page, why);
+    for (size_t i = 0; i < page->count; i++) {
+        const char *tail = strrchr(page->entries[i].key, '/') + 1, *kind = strchr(tail, '-');
 
-        if (err)
-            return err;
-        for (size_t i = 0; i < page->count; i++) {
-            const char *tail = page->entries[i].key + strlen(prefix), *kind = strchr(tail, '-');
-
-            if (kind && strcmp(kind, "-end") == 0) {
-                f->cuts = xrealloc(f->cuts, (f->n + 1) * sizeof *f->cuts);
-                f->cuts[f->n++] = strtoull(tail, NULL, 16);
-            }
-            snprintf(after, sizeof after, "%s", page->entries[i].key);
+        if (kind && strcmp(kind, "-end") == 0) {
+            f->cuts = xrealloc(f->cuts, (f->n + 1) * sizeof *f->cuts);
+            f->cuts[f->n++] = strtoull(tail, NULL, 16);
         }
-        more = page->next != NULL;
-        store_page_free(&page);
     }
     return 0;
+}
+
+static int find_checkpoints(struct recovery *r, struct found *f, struct why *why)
+{
+    char prefix[MAP_NAME_MAX];
+
+    recover_prefix(prefix, r->conf->id, "/map/");
+    return recover_pages(r, prefix, "", keep_cuts, f, why);
 }
 
 /* What it says of the source disks holds, whatever becomes of its parts. */
@@ -183,7 +181,7 @@ static int load_checkpoint(struct recovery *r, uint64_t cut, struct why *why)
         struct why damage = *why;
 
         r->result->damaged = true;
-        tell(r, "checkpoint %s cannot be used (%s): going back to the one before", name, damage.text);
+        recover_tell(r, "checkpoint %s cannot be used (%s): going back to the one before", name, damage.text);
     }
     return err;
 }
@@ -337,7 +335,7 @@ static int walk(struct recovery *r, struct why *why)
     if (err == 1) {
         if (*why->text) {
             r->result->damaged = true;
-            tell(r, "the log object at %" PRIu64 " cannot be used: %s", next, why->text);
+            recover_tell(r, "the log object at %" PRIu64 " cannot be used: %s", next, why->text);
         }
         err = 0;
     }
@@ -345,88 +343,6 @@ static int walk(struct recovery *r, struct why *why)
     r->next = next;
     forget_fronts(r);
     return err;
-}
-
-/* Calls each() with the name of every log object behind the cut. */
-static int each_beyond(struct recovery *r, int (*each)(struct recovery *, const struct store_page *),
-                       struct why *why)
-{
-    char prefix[MAP_NAME_MAX], after[STORE_KEY_MAX + 1];
-    struct store_page *page;
-    bool more = true;
-    int err = 0;
-
-    prefix_of(prefix, r->conf->id, "/log/");
-    map_object_name(after, r->conf->id, r->result->state.committed);
-    while (more && !err) {
-        err = list_page(r, prefix, after, &page, why);
-        if (err)
-            return err;
-        if (page->count) {
-            snprintf(after, sizeof after, "%s", page->entries[page->count - 1].key);
-            err = each(r, page);
-        }
-        more = page->next != NULL;
-        store_page_free(&page);
-    }
-    return err;
-}
-
-static uint64_t first_of(const struct store_entry *e)
-{
-    return strtoull(strrchr(e->key, '/') + 1, NULL, 16);
-}
-
-static int count_beyond(struct recovery *r, const struct store_page *page)
-{
-    r->result->beyond += page->count;
-    for (size_t i = 0; i < page->count; i++)
-        if (first_of(&page->entries[i]) == r->next)
-            r->gap = false;
-    return 0;
-}
-
-/* A few objects are on their way at once: that many may be there before the one that they follow. */
-static uint64_t went_ahead(const struct recover_result *result)
-{
-    return result->beyond - result->unfinished;
-}
-
-/* A crash leaves no more than that. */
-static void judge_beyond(struct recovery *r)
-{
-    if (!r->gap || went_ahead(r->result) < COMMIT_OUTGOING || r->conf->through != UINT64_MAX)
-        return;
-    r->result->damaged = true;
-    tell(r, "the log object at %" PRIu64 " is missing: %" PRIu64 " behind it are of no use", r->next,
-         went_ahead(r->result));
-}
-
-static int pass_on(struct recovery *r, const struct store_page *page)
-{
-    int err = 0;
-
-    for (size_t i = 0; i < page->count && !err; i++)
-        err = r->each(r->each_arg, first_of(&page->entries[i]));
-    return err;
-}
-
-static int delete_beyond(struct recovery *r, const struct store_page *page)
-{
-    CLEANUP_FREE const char **keys = xcalloc(page->count, sizeof *keys);
-    struct store_req req = {.op = STORE_DELETE, .timeout_ms = GET_TIMEOUT_MS};
-
-    for (size_t i = 0; i < page->count; i++)
-        keys[i] = page->entries[i].key;
-    req.del.keys = keys;
-    req.del.nkeys = page->count;
-    return store_wait_through(r->conf->store, &req, r->conf->stop,
-                              "objects that nothing leads to are removed");
-}
-
-bool recover_is_unwritten(const struct recover_result *result)
-{
-    return !result->damaged && result->state.committed == 0 && went_ahead(result) < COMMIT_OUTGOING;
 }
 
 static void recovery_end(struct recovery *r)
@@ -452,11 +368,8 @@ int recover_vm(const struct recover_conf *conf, struct recover_result *result, s
         err = map_open(&r.map, conf->journal, conf->id, conf->vm, why);
     if (!err)
         err = walk(&r, why);
-    r.gap = true;
     if (!err)
-        err = each_beyond(&r, count_beyond, why);
-    if (!err)
-        judge_beyond(&r);
+        err = recover_look_beyond(&r, why);
     if (!err && result->state.committed == 0)
         err = why_set(why, -ENOENT, "the store holds no whole cut of VM %s", conf->vm);
     if (!err && result->applied > result->state.committed)
@@ -471,22 +384,13 @@ int recover_vm(const struct recover_conf *conf, struct recover_result *result, s
         if (!err)
             map_install(r.map, &change);
     }
+    if (!err && !conf->audited)
+        err = recover_look_behind(&r, why);
     if (!err)
-        tell(&r,
-             "recovered to record %" PRIu64 ": checkpoint at %" PRIu64 ", %" PRIu64
-             " object(s) after it, %" PRIu64 " behind the cut",
-             result->state.committed, result->checkpoint, result->objects, result->beyond);
-    recovery_end(&r);
-    return err;
-}
-
-int recover_clear_beyond(const struct recover_conf *conf, const struct recover_result *result,
-                         struct why *why)
-{
-    struct recover_result copy = *result;
-    struct recovery r = {.conf = conf, .result = &copy};
-    int err = each_beyond(&r, delete_beyond, why);
-
+        recover_tell(&r,
+                     "recovered to record %" PRIu64 ": checkpoint at %" PRIu64 ", %" PRIu64
+                     " object(s) after it, %" PRIu64 " behind the cut",
+                     result->state.committed, result->checkpoint, result->objects, result->beyond);
     recovery_end(&r);
     return err;
 }
@@ -500,13 +404,4 @@ int recover_checkpoints(const struct recover_conf *conf, uint64_t **cuts, unsign
     *cuts = f.cuts;
     *n = f.n;
     return err;
-}
-
-int recover_each_object(const struct recover_conf *conf, int (*each)(void *arg, uint64_t first), void *arg,
-                        struct why *why)
-{
-    struct recover_result none = {0};
-    struct recovery r = {.conf = conf, .result = &none, .each = each, .each_arg = arg};
-
-    return each_beyond(&r, pass_on, why);
 }

@@ -19,6 +19,7 @@ struct recover_conf {
     uint64_t epoch, since;   /* vmobj.h: objects from `since` on with an older epoch do not count */
     uint64_t floor;          /* what was written up to there was thrown away (discard.h); 0: nothing was */
     uint64_t through;        /* at most to this cut; UINT64_MAX: the newest */
+    bool audited;            /* whoever asks looks at every object itself: what is missing need not be told */
     const atomic_bool *stop; /* may be NULL */
     /* A sentence for the operator, as it goes: what is missing or damaged, where it ended. May be NULL. */
     void (*tell)(void *arg, const char *sentence);
@@ -32,7 +33,8 @@ struct recover_result {
     uint64_t objects, entries; /* read after it */
     uint64_t beyond; /* objects behind the cut, which are of no use: of cuts that never ended, or damaged */
     uint64_t unfinished; /* of those: the beginning of a cut, one object after the other */
-    bool damaged;        /* something did not open */
+    uint64_t missing;    /* objects that this cut needs, and that are not there: each was told */
+    bool damaged;        /* something did not open, or is missing */
 };
 
 /* 0; -ENOENT: the store has nothing of this VM, or `through` was thrown away, or the source disks are behind
@@ -42,7 +44,9 @@ int recover_vm(const struct recover_conf *, struct recover_result *, struct why 
  * begun? Then its source disks are its only cut, and recover_clear_beyond makes room for the log to begin
  * anew. */
 bool recover_is_unwritten(const struct recover_result *);
-/* Removes the log objects behind the result's cut, so that the log can go on there. */
+/* Makes room behind the result's cut, so that the log can go on there: of log objects, and of checkpoints.
+ * What a crash has left is removed; if something is damaged, or `through` asked for an older cut, it is put
+ * aside (docs/log.md, "What was put aside"). */
 int recover_clear_beyond(const struct recover_conf *, const struct recover_result *, struct why *);
 
 /* For tools. The cuts of the checkpoints, rising, each with its end: *cuts is the caller's to free. */
@@ -50,5 +54,8 @@ int recover_checkpoints(const struct recover_conf *, uint64_t **cuts, unsigned *
 /* The first SEQ of every log object that is there, rising; non-zero from each() stops and is returned. */
 int recover_each_object(const struct recover_conf *, int (*each)(void *arg, uint64_t first), void *arg,
                         struct why *);
+
+/* How many objects were put aside, and their bytes; drop: removes them. */
+int recover_lost(const struct recover_conf *, bool drop, uint64_t *n, uint64_t *bytes, struct why *);
 
 #endif

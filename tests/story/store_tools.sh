@@ -94,6 +94,22 @@ damaged "one object in the place of another" "the log object at $((cuts[3] + 1))
 rm "$(object 1)"
 damaged "a missing object at the beginning" "the log object at 1 is missing|the store holds no whole cut"
 
+act "recovered with damage in the middle, nothing is thrown away"
+flip "$(object 3)" 120
+rm -rf edge-data
+edge_start
+ctl vm recover vm1 >said
+grep -q "object(s) behind the cut are kept, in the folder lost/" said || failed "it says: $(cat said)"
+stop edge
+expect "all but the good ones put aside" test "$(objects | grep -c /lost/)" = $((n - 2))
+expect "all of them there" test "$(objects | wc -l)" = "$n"
+tool list vm1 | grep -Eq "^vm1 .* 2 +$((n - 2))\$" || failed "the list says: $(tool list)"
+refuse "to drop them without a word" tool drop-lost vm1 2>said
+grep -q "would be gone for good: say --yes" said || failed "it says: $(cat said)"
+tool drop-lost vm1 --yes
+expect "none put aside" test "$(objects | wc -l)" = 2
+restore
+
 act "with another key"
 cp at-rest.key right.key
 isthmusctl key new other.key >/dev/null

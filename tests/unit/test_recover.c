@@ -111,18 +111,111 @@ static void a_missing_object_ends_it_there(void **state)
     history_free(h);
 }
 
+static const char spoil[] = "printf XXXXXXXXXXXXXXXX | dd of=\"$f\" bs=1 seek=300 conv=notrunc status=none";
+
+/* How many files of the store have this in their path. */
+static unsigned files(struct history *h, const char *part)
+{
+    CLEANUP_FREE char *command = xasprintf("find '%s' -type f -path '*%s*' | wc -l", h->w->store_dir, part);
+    FILE *f = popen(command, "r");
+    char line[32] = "";
+
+    assert_non_null(fgets(line, sizeof line, f));
+    pclose(f);
+    return (unsigned)strtoul(line, NULL, 10);
+}
+
 static void a_damaged_object_ends_it_there(void **state)
 {
     struct history *h = history_new(CUTS, 0);
     char name[MAP_NAME_MAX];
     struct recover_result r;
+    unsigned all = files(h, "/log/");
 
     (void)state;
     map_object_name(name, h->w->f->id, h->seq[2] + 1);
-    damage(h, name, "printf XXXXXXXXXXXXXXXX | dd of=\"$f\" bs=1 seek=300 conv=notrunc status=none");
+    damage(h, name, spoil);
     r = recover(h, UINT64_MAX, 0);
     assert_true(r.damaged);
     expect_cut_is(h, 2);
+    assert_int_equal(files(h, "/lost/0000000000000001/log/"), r.beyond); /* not one is thrown away */
+    assert_int_equal(files(h, "/log/"), all);
+    history_free(h);
+}
+
+/* With the damaged object whole again all of it is there again. */
+static void what_was_put_aside_can_be_put_back(void **state)
+{
+    struct history *h = history_new(CUTS, 4);
+    struct recover_conf conf = {.store = NULL, .vm = "vm"};
+    CLEANUP_FREE char *keep = xasprintf("cp \"$f\" '%s'", h->w->saved);
+    CLEANUP_FREE char *back = xasprintf("cp '%s' \"$f\"", h->w->saved);
+    CLEANUP_FREE char *all_back = xasprintf(
+        "cd '%s'/vms/*/ && mkdir -p map && cp lost/*/log/* log/ && cp lost/*/map/* map/", h->w->store_dir);
+    char object[MAP_NAME_MAX], part_of_it[MAP_NAME_MAX];
+    uint64_t n, bytes;
+    struct why why;
+
+    (void)state;
+    map_object_name(object, h->w->f->id, h->seq[2] + 1);
+    checkpoint_name(part_of_it, h->w->f->id, h->seq[4], 0);
+    damage(h, part_of_it, spoil);
+    damage(h, object, keep);
+    damage(h, object, spoil);
+    recover(h, UINT64_MAX, 0);
+    expect_cut_is(h, 2);
+    assert_true(files(h, "/lost/0000000000000001/map/") == 2);
+    assert_int_equal(files(h, "/vms/*/map/") - files(h, "/lost/*/map/"), 0);
+    assert_int_equal(system(all_back), 0);
+    damage(h, object, back);
+    recover(h, UINT64_MAX, 0);
+    expect_cut_is(h, CUTS);
+
+    memcpy(conf.id, h->w->f->id, sizeof conf.id);
+    conf.store = h->w->store;
+    assert_int_equal(recover_lost(&conf, false, &n, &bytes, &why), 0);
+    assert_true(n == files(h, "/lost/") && n > 0 && bytes > 0);
+    assert_int_equal(recover_lost(&conf, true, &n, &bytes, &why), 0);
+    assert_int_equal(files(h, "/lost/"), 0);
+    expect_cut_is(h, CUTS);
+    history_free(h);
+}
+
+/* A checkpoint of the time after the cut would lead into the history that was left. */
+static void what_goes_on_from_an_earlier_cut_is_what_comes_back(void **state)
+{
+    struct history *h = history_new(CUTS, 4);
+    uint64_t left = h->seq[4];
+
+    (void)state;
+    recover(h, h->seq[3], 0);
+    assert_true(files(h, "/lost/0000000000000001/log/") > 0);
+    expect_cut_is(h, 3);
+    free(h->model[4]);
+    random_puts(h->w, 10, 70000);
+    assert_int_equal(commit_and_wait(h->w), 0);
+    h->seq[4] = map_state(h->w->map)->committed;
+    assert_true(h->seq[4] < left);
+    h->model[4] = xmalloc(AREA * 512);
+    memcpy(h->model[4], h->w->f->model, AREA * 512);
+    recover(h, UINT64_MAX, 0);
+    expect_cut_is(h, 4);
+    history_free(h);
+}
+
+static void what_a_checkpoint_needs_and_is_missing_is_told(void **state)
+{
+    struct history *h = history_new(CUTS, CUTS);
+    char name[MAP_NAME_MAX];
+    struct recover_result r;
+
+    (void)state;
+    map_object_name(name, h->w->f->id, h->seq[CUTS - 1] + 1);
+    damage(h, name, "rm \"$f\"");
+    r = recover(h, UINT64_MAX, 0);
+    assert_int_equal(r.state.committed, h->seq[CUTS]);
+    assert_int_equal(r.missing, 1);
+    assert_true(r.damaged);
     history_free(h);
 }
 
@@ -482,6 +575,9 @@ int main(void)
         cmocka_unit_test(to_an_earlier_cut),
         cmocka_unit_test(a_missing_object_ends_it_there),
         cmocka_unit_test(a_damaged_object_ends_it_there),
+        cmocka_unit_test(what_was_put_aside_can_be_put_back),
+        cmocka_unit_test(what_goes_on_from_an_earlier_cut_is_what_comes_back),
+        cmocka_unit_test(what_a_checkpoint_needs_and_is_missing_is_told),
         cmocka_unit_test(a_damaged_checkpoint_is_passed_over),
         cmocka_unit_test(an_old_object_put_back_is_noticed),
         cmocka_unit_test(what_was_discarded_stays_away),
