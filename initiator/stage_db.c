@@ -215,7 +215,6 @@ static void make_options(struct stage_db *d)
     d->reading = rocksdb_readoptions_create();
     d->scanning = rocksdb_readoptions_create();
     rocksdb_readoptions_set_fill_cache(d->scanning, 0);
-    rocksdb_readoptions_set_readahead_size(d->scanning, 2u << 20);
 }
 
 int stage_db_open(struct stage_db *d, const char *dir, struct why *why)

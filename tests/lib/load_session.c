@@ -442,6 +442,20 @@ static uint64_t next_lba(struct load_session *s, uint32_t count)
     return place * count;
 }
 
+/* What is written: bytes that do not compress, and no 4 KiB of it ever again, lest it be stored or sent once.
+ * A digest covers what others still send of the same bytes: those are left as they are. */
+static const uint8_t *new_data(struct load_session *s)
+{
+    uint8_t *data = pool + (next_random(s) >> 8) % ((POOL - s->load->io_bytes) / 512) * 512;
+
+    for (uint32_t at = 0; !s->data_digest && at < s->load->io_bytes; at += 4096) {
+        uint64_t stamp = next_random(s);
+
+        memcpy(data + at, &stamp, sizeof stamp);
+    }
+    return data;
+}
+
 static void start(struct load_session *s)
 {
     const struct load *load = s->load;
@@ -456,7 +470,7 @@ static void start(struct load_session *s)
     s->slots[i].since_ns = load->now_ns;
     s->slots[i].got = 0;
     if (load->write) {
-        s->slots[i].data = pool + (next_random(s) >> 8) % ((POOL - load->io_bytes) / 512) * 512;
+        s->slots[i].data = new_data(s);
         if (s->immediate) {
             immediate = load->io_bytes < s->segment ? load->io_bytes : s->segment;
             immediate = immediate < s->first_burst ? immediate : s->first_burst;
