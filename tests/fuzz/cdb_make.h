@@ -73,6 +73,7 @@ static uint32_t list_made(struct maker *m, uint8_t *cdb, uint8_t *list)
         cdb[2] = (uint8_t)make_random(m, 9);
         list[7] = (uint8_t)make_random(m, 3);
         list[15] = (uint8_t)make_random(m, 3);
+        list[20] = (uint8_t)(make_random(m, 2) << 2); /* ALL_TG_PT */
         put32(cdb + 5, n);
         break;
     case 0x83: /* EXTENDED COPY between two disks */

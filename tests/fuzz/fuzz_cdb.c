@@ -412,7 +412,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     (void)argc;
     (void)argv;
     initiator_init();
-    initiators_differ = true;
+    groups_differ = true;
     on_heard = heard;
     for (unsigned i = 0; i < WORLD_VOLUMES; i++) {
         models[i].block = world.volumes[i].block_bytes;

@@ -65,18 +65,19 @@ static struct loop *loops[1 + WORLD_LOOPS]; /* the last: main */
 static struct target *target;
 static struct client clients[CLIENTS];
 static uint8_t pattern[DATA_BYTES];
-static bool initiators_differ;
+/* Both are one initiator port: at one target port, or each at another. */
+static bool groups_differ;
 /* Set by the fuzz target that wants to see every PDU. */
 static void (*on_heard)(struct client *, const uint8_t *bhs, const uint8_t *data, uint32_t n);
 
 static void begin_target(void)
 {
-    const char *portal = "127.0.0.1:0";
+    const char *portals[] = {"127.0.0.1:0,1", "127.0.0.1:0,2"};
     struct target_conf conf = {.main = loops[WORLD_LOOPS],
                                .loops = loops,
                                .nloops = WORLD_LOOPS,
-                               .portals = &portal,
-                               .nportals = 1,
+                               .portals = portals,
+                               .nportals = 2,
                                .window = 16,
                                .session_bytes = 128 << 10, /* so little that commands wait for it */
                                .loop_bytes = 192 << 10};
@@ -238,7 +239,8 @@ static void client_connect(struct client *c)
     address = peers_enter(target->peers, &from, 100); /* as the portal does */
     atomic_fetch_add(&target->nconns, 1);
     atomic_fetch_add(&target->nopen, 1);
-    conn_accept(&target->shards[c - clients], fds[1], address, "fuzz", "127.0.0.1:3260", 1);
+    conn_accept(&target->shards[c - clients], fds[1], address, "fuzz", "127.0.0.1:3260",
+                groups_differ ? (uint16_t)(1 + (c - clients)) : 1);
     turn(2);
 }
 
@@ -318,9 +320,7 @@ static void login(struct client *c, uint8_t flags, const void *text, uint32_t n)
 {
     uint8_t bhs[BHS_BYTES] = {ISCSI_LOGIN_REQUEST | ISCSI_IMMEDIATE, flags};
 
-    bhs[AT_ISID] = 0x80; /* both connections: the same initiator port, unless told */
-    if (initiators_differ)
-        bhs[AT_ISID + 5] = (uint8_t)(c - clients);
+    bhs[AT_ISID] = 0x80;
     put16(bhs + AT_CID, 1);
     if (flags & 0x20) /* reserved: the session that began last is meant */
         put16(bhs + AT_TSIH, (uint16_t)atomic_load(&target->last_tsih));
