@@ -3,6 +3,7 @@
 #include "vm_swap.h"
 #include "check.h"
 #include "mem.h"
+#include "step.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -73,6 +74,7 @@ static void open_run(struct work *w)
     struct filling *f = container_of(w, struct filling, work);
 
     f->status = vm_open_log(f->vm, &f->why);
+    STEP("verb.fill", "the log and the map of a VM that was closed are open again");
 }
 
 static void on_closed_again(void *arg)

@@ -2,6 +2,7 @@
  * and who holds the source disks. A VM whose disks are at several daemons has no write-back: nothing is done.
  */
 #include "check.h"
+#include "step.h"
 #include "vm_verb_impl.h"
 
 #include <errno.h>
@@ -12,6 +13,7 @@ static void on_home(struct writeback_wait *w)
 {
     struct vm_verb *v = container_of(w, struct vm_verb, home);
 
+    STEP("verb.home", "on-prem has done what a verb asked it for: written, let go, gone on");
     v->waits = VERB_NO_WAIT;
     v->result = w->status;
     if (w->status)
@@ -188,9 +190,10 @@ void verb_attached_poll(struct vm_verb *v)
         return;
     }
     vm_status(v->vm, &s);
-    if (!s.has_wb || (s.wb.attached && !s.wb.alarm))
+    if (!s.has_wb || (s.wb.attached && !s.wb.alarm)) {
+        STEP("verb.attach", "on-prem holds the disks of a VM that came back");
         vm_verb_next(v, 0);
-    else
+    } else
         vm_verb_wait(v, "waits for on-prem to hold the source disks%s%s", *s.wb.why.text ? ": " : "",
                      s.wb.why.text);
 }

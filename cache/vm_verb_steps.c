@@ -3,6 +3,7 @@
 #include "check.h"
 #include "discard.h"
 #include "log.h"
+#include "step.h"
 #include "vm_spec.h"
 #include "vm_swap.h"
 #include "vm_verb_impl.h"
@@ -199,8 +200,10 @@ static void save(struct work *w)
 
     store.stop = &v->stop;
     v->result = vm_save(v->vms, &v->spec, false, &v->why);
+    STEP("verb.catalog", "what a verb makes of a VM is in the catalog");
     if (!v->result)
         v->result = vm_store_change(&store, &v->spec, &v->why);
+    STEP("verb.entry", "and in its entry in the store");
 }
 
 static void saved(struct work *w)
@@ -247,6 +250,7 @@ static void wipe(struct work *w)
         err = discard_map(map, v->spec.floor, &v->why);
     map_close(&map);
     v->result = err ? err : vmlog_delete(journal, v->spec.id, &v->why);
+    STEP("verb.wipe", "what was discarded is out of the journal and the map");
 }
 
 void verb_wipe_run(struct vm_verb *v)
@@ -261,6 +265,7 @@ static void sweep(struct work *w)
     struct vm_verb *v = container_of(w, struct vm_verb, work);
 
     v->result = discard_objects(v->vms->conf.stores[0], v->spec.id, v->spec.floor, &v->stop, &v->why);
+    STEP("verb.sweep", "what was discarded is out of the store");
     if (!v->result)
         log_info(v->spec.name, "what was written up to record %lu is discarded", v->spec.floor);
 }
@@ -281,6 +286,7 @@ static void on_committed(struct commit_wait *w)
     v->waits = VERB_NO_WAIT;
     if (w->status == -ESTALE)
         why_set(&v->why, 0, "another edge has taken VM %s over", v->ask.vm);
+    STEP("verb.flush", "everything is in the store, as a verb wanted");
     v->result = w->status;
     verb_back(v);
 }

@@ -9,6 +9,7 @@
 #include "check.h"
 #include "log.h"
 #include "mem.h"
+#include "step.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -115,6 +116,7 @@ static void save(struct work *w)
     tasks_key(ts->saving->info.id, key);
     ts->status = ts->json ? journal_meta_put(ts->conf.journal, key, ts->json, strlen(ts->json), &ts->why)
                           : journal_meta_delete(ts->conf.journal, key, &ts->why);
+    STEP("task.note", "a task is written down as it is now, or forgotten");
 }
 
 static void not_saved(struct entry *e)

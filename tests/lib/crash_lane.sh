@@ -15,6 +15,11 @@
 #   store    the object store takes nothing for a while, and the edge dies meanwhile; as with edge
 #   home     the edge or the on-prem daemon, whose step it is, dies under load (-: at a random moment), and the other with
 #            it; the on-prem daemon alone brings the source disks to a cut, with everything up to its instant
+#   alone    the on-prem daemon dies under load, the edge goes on; started again, it brings the source disks to all that was
+#            acknowledged
+#   power    as if its machine had died: pieces of a stage that came last are lost; the same
+#   verb     the edge dies as with edge, while another VM goes home and comes back and what it wrote is discarded;
+#            the same, and what was under way with that VM comes to an end
 #
 # In a lane with STORAGE=write-back cuts go on to the source disks every second; else those never change.
 . "$(dirname "$0")/story.sh"
@@ -117,6 +122,7 @@ check_all() {
 
 # A VM comes and goes, with something in the store.
 others() {
+    set +e
     while :; do
         until ctl vm create other --disk dc1:other || ctl vm show other || ctl vm recover other; do
             sleep 0.05
@@ -147,9 +153,40 @@ bucket_fill() {
     fallocate -l "$(df --output=avail -B1 bucket | tail -n 1)" bucket/full 2>/dev/null || true
 }
 
+# Another VM goes home, comes back, and forgets what it wrote.
+verbs() {
+    set +e
+    until ctl vm show other || ctl vm create other --disk dc1:other || ctl vm recover other; do
+        sleep 0.05
+    done
+    while :; do
+        ctl run-in-cloud other
+        head -c 100000 /dev/urandom | lun-io write "iscsi://127.0.0.1:3260/$iqn:other/0" 0
+        ctl vm flush other
+        ctl vm discard other --yes --force
+        head -c 100000 /dev/urandom | lun-io write "iscsi://127.0.0.1:3260/$iqn:other/0" 1000
+        ctl run-on-prem other --commit --force
+        ctl run-in-cloud other
+        head -c 100000 /dev/urandom | lun-io write "iscsi://127.0.0.1:3260/$iqn:other/0" 2000
+        ctl run-on-prem other --discard --force
+    done
+} >/dev/null 2>&1
+# What was under way with it ends, and it goes.
+other_is_gone() { ctl vm delete other --force || ! ctl vm show other; }
+
+clears() {
+    set +e
+    while :; do
+        ctl vm clear-alarm "$vm"
+        sleep 0.1
+    done
+} >/dev/null 2>&1
+
 beside() {
     case $1 in
     create.* | delete.*) others & ;;
+    verb.* | task.* | onprem.vm.detach) verbs & ;;
+    onprem.vm.clear) clears & ;;
     journal.move) no_commits & ;;
     *) flushes & ;;
     esac
@@ -170,7 +207,9 @@ die_under_load() {
     [ "$1" = - ] || options=(--crash-at "$1:$2")
     edge_buried
     edge_go "${options[@]}"
-    [ "$1" != journal.move ] || ms=$((3 * load_ms)) # the journal has to grow
+    case $1 in
+    journal.move | verb.* | task.* | create.* | delete.*) ms=$((3 * load_ms)) ;; # the journal has to grow; on-prem has to be there
+    esac
     load_go "$ms"
     beside "$1"
     if [ "$1" = - ]; then
@@ -185,6 +224,13 @@ die_under_load() {
 }
 
 play_edge() { die_under_load "$1" "$2"; }
+
+play_verb() {
+    die_under_load "$1" "$2"
+    edge_go
+    wait_for 30 "the other VM to come to rest" other_is_gone
+    check_all
+}
 
 play_store() {
     how=random
@@ -263,7 +309,7 @@ at_a_cut() {
     local word
     alive onprem || failed "the on-prem daemon ended: $(tail -n 3 onprem.log)"
     logged onprem "serves [0-9]+ disks" || return 1
-    word=$(grep -E 'its disks are|nothing was written back|staged and will be applied|alarm' onprem.log | tail -n 1)
+    word=$(grep "ctx=$vm " onprem.log | grep -E 'its disks are|nothing was written back|staged and will be applied|alarm' | tail -n 1)
     [[ -z $word || $word == *"its disks are at cut"* || $word == *"nothing was written back"* ]]
 }
 onprem_buried() {
@@ -285,20 +331,77 @@ play_home() {
         onprem_go "${options[@]}"
     fi
     load_go
+    beside "$1"
     if [ "$1" = - ]; then
         how=random
         sleep "$((1 + seed % 2)).$(printf '%03d' $((seed % 1000)))"
     elif dies "$who"; then
         how=reached
     fi
+    beside_end
     edge_buried
     onprem_buried
     load_over
     onprem_go
     wait_for 30 "the source disks to be at a cut" at_a_cut
-    instant=$(onprem_get /metrics | awk '/^isthmus_onprem_applied_instant_seconds/ { printf "%.0f", int($2 * 1000) * 1000 }')
+    instant=$(onprem_get /metrics | awk -v vm="$vm" 'index($0, "isthmus_onprem_applied_instant_seconds{vm=\"" vm "\"") == 1 { printf "%.0f", int($2 * 1000) * 1000 }')
     cut-check verify history a.img b.img c.img --must "${instant:-nothing}" >>check.log 2>&1 ||
         trouble "the check of the source disks ended with status $?"
+}
+
+# The source disks are at all that was acknowledged.
+written_back() { ctl vm flush "$vm" --on-prem; } # refused while a task that was begun beside the load goes on
+check_source() {
+    wait_for 30 "everything to be written back" written_back
+    cut-check verify history a.img b.img c.img --must "${EPOCHREALTIME//[.,]/}" >>check.log 2>&1 ||
+        trouble "the check of the source disks ended with status $?"
+}
+
+play_alone() {
+    edge_buried
+    onprem_buried
+    edge_go
+    onprem_go --crash-at "$1:$2"
+    load_go $((2 * load_ms))
+    beside "$1"
+    ! dies onprem || how=reached
+    beside_end
+    onprem_buried
+    onprem_go
+    load_over
+    check_source
+    check_all
+}
+
+# The first pieces of a stage are kept, those that came after them are lost.
+play_power() {
+    edge_buried
+    onprem_buried
+    edge_go
+    onprem_go
+    wait_for 30 "the edge to answer" edge_answers
+    ctl vm pause-writeback "$vm" >/dev/null
+    load_go
+    wait "${pids[load]}" || true
+    unset "pids[load]"
+    onprem_buried
+    onprem_go --crash-at onprem.stage.data:1
+    ctl vm resume-writeback "$vm" >/dev/null
+    wait_for 20 "a piece of a stage" gone onprem
+    onprem_buried
+    cp -a onprem-data onprem-before
+    onprem_go --crash-at onprem.stage.data:4
+    wait_for 20 "more pieces of it" gone onprem
+    onprem_buried
+    rm -rf onprem-data
+    mv onprem-before onprem-data
+    onprem_go --crash-at "$1:$2"
+    wait_for 20 "the stage to be found in pieces" gone onprem
+    how=reached
+    onprem_buried
+    onprem_go
+    check_source
+    check_all
 }
 
 before="a new stage"

@@ -31,7 +31,10 @@ times_of() {
 }
 kind_of() {
     case $1 in
-    wb.* | onprem.*) echo home ;;
+    onprem.stage.given_up) echo power ;;
+    onprem.*) [ $((RANDOM % 2)) = 0 ] && echo alone || echo home ;;
+    wb.*) echo home ;;
+    verb.* | task.*) echo verb ;;
     recover.*) echo recover ;;
     replay.* | commit.adopt) echo start ;;
     checkpoint.* | commit.* | dir.*) [ $((RANDOM % 2)) = 0 ] && echo wipe || echo edge ;;
@@ -70,8 +73,8 @@ share() {
     awk -v lanes="$lanes" -v work="$work" '{
         best = -1
         for (lane = 0; lane < lanes; lane++)
-            if (($1 != "home" || lane % 2 || lanes == 1) && (best < 0 || cost[lane] < cost[best])) best = lane
-        cost[best] += $1 == "home" ? 2 : 1
+            if ((!($1 ~ /^(home|alone|power)$/) || lane % 2 || lanes == 1) && (best < 0 || cost[lane] < cost[best])) best = lane
+        cost[best] += $1 ~ /^(home|alone|power|verb)$/ ? 2 : 1
         print >(work "/plan." best)
     }' "$work/plan"
 }
