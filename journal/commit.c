@@ -140,10 +140,16 @@ static void told_again(struct commit *c)
              c->cut.seq);
 }
 
+/* Put by us now, or by us before a crash. */
+static bool is_committed(const struct commit *c)
+{
+    return !c->failed || (c->again && map_state(c->conf.map)->committed >= c->cut.seq);
+}
+
 static void on_closed(struct cut *cut)
 {
     struct commit *c = container_of(cut, struct commit, cut);
-    bool committed = !c->failed;
+    bool committed = is_committed(c);
 
     if (committed) {
         pace_moved(&c->pace, 0, loop_now_ns(c->conf.loop) - c->moved_ns, true);
@@ -167,7 +173,7 @@ static void close_cut(struct commit *c)
 {
     commit_put_end(c);
     c->state = COMMIT_CLOSING;
-    cut_close(&c->cut, !c->failed, on_closed);
+    cut_close(&c->cut, is_committed(c), on_closed);
 }
 
 void commit_moved(struct commit *c)

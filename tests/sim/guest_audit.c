@@ -92,6 +92,7 @@ static void settle(struct guest *g)
     for (uint32_t n = 1; n < g->nwrites; n++)
         if (!g->writes[n].survived)
             g->writes[n].done_ns = 0;
+    g->last_seq = 0; /* numbers of what was lost are given again */
     cut_settle(&g->model);
 }
 

@@ -258,6 +258,8 @@ static void hand_over(struct net_message *m)
     struct net_end *e = &m->conn->ends[m->to];
 
     if (!is_alive(e->peer->link) || e->down_posted) {
+        if (!is_cut(m->conn, e->side)) /* there is no such connection, it is told */
+            sim_after(NULL, sim_latency(net.latency_ns), hears_of_it, &m->conn->ends[!m->to]);
         message_free(m);
         return;
     }
@@ -319,6 +321,8 @@ static void flows_again(void *arg)
         TAILQ_REMOVE(&e->held, m, entry);
         hand_over(m);
     }
+    if (e->conn->ends[!e->side].down_posted && !is_cut(e->conn, !e->side)) /* a ping would be told so */
+        end_down(e);
 }
 
 static bool between(const struct net_conn *c, const struct sim_node *a, const struct sim_node *b)

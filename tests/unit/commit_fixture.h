@@ -26,6 +26,7 @@ struct world {
     unsigned age_ms;
     uint64_t bytes;
     bool fenced;
+    uint64_t lag_ns;
     sem_t cut; /* a cut was committed */
     sem_t done;
     int status;

@@ -49,6 +49,37 @@ static void what_the_store_has_already_is_adopted(void **state)
     world_free(w);
 }
 
+static void see_lag(struct fixture *f, void *arg)
+{
+    struct world *w = arg;
+
+    (void)f;
+    w->lag_ns = commit_lag_ns(w->commit);
+}
+
+/* The same, and the guest writes nothing any more: who waits is told, and the journal lets go of it. */
+static void adopted_whole_is_a_cut(void **state)
+{
+    struct world *w = world_new();
+
+    (void)state;
+    srand(34);
+    random_puts(w, 60, 0);
+    world_close(w);
+    copy_tree(w->f->dir, w->saved);
+    world_open(w);
+    assert_int_equal(commit_and_wait(w), 0);
+    world_close(w);
+    copy_tree(w->saved, w->f->dir);
+    world_open(w);
+    assert_int_equal(commit_and_wait(w), 0);
+    assert_int_equal(map_state(w->map)->committed, 60);
+    on_loop(w->f, see_lag, w);
+    assert_int_equal(w->lag_ns, 0);
+    expect_store(w);
+    world_free(w);
+}
+
 static void another_edge_ends_it(void **state)
 {
     struct world *w = world_new();
@@ -147,6 +178,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_store_gets_what_was_written),
         cmocka_unit_test(what_the_store_has_already_is_adopted),
+        cmocka_unit_test(adopted_whole_is_a_cut),
         cmocka_unit_test(another_edge_ends_it),
         cmocka_unit_test(an_edge_that_has_the_entry_ends_it),
         cmocka_unit_test(who_waits_can_be_taken_back),
