@@ -139,17 +139,24 @@ static int by_frame(const void *a, const void *b, void *pieces)
     return x->lba < y->lba ? -1 : x->lba > y->lba;
 }
 
+static void window_room(struct wb_window *w, unsigned n)
+{
+    free(w->pieces);
+    free(w->hashes);
+    free(w->order);
+    w->pieces = xcalloc(n, sizeof *w->pieces);
+    w->hashes = xcalloc(n, sizeof *w->hashes);
+    w->order = xcalloc(n, sizeof *w->order);
+}
+
 /* In the order of the log's objects each frame is read once, however the guest's writes are scattered. */
 int wb_window_load(struct wb_window *w, struct wb_plan *plan, uint64_t left, struct why *why)
 {
-    if (!w->pieces) {
-        w->pieces = xcalloc(WB_WINDOW, sizeof *w->pieces);
-        w->hashes = xcalloc(WB_WINDOW, sizeof *w->hashes);
-        w->order = xcalloc(WB_WINDOW, sizeof *w->order);
-    }
-    if (left == plan->pieces)
-        rewind(plan->file);
     w->n = left < WB_WINDOW ? (unsigned)left : WB_WINDOW;
+    if (left == plan->pieces) { /* the first one: none is larger */
+        rewind(plan->file);
+        window_room(w, w->n);
+    }
     w->ndata = 0;
     if (fread(w->pieces, sizeof *w->pieces, w->n, plan->file) != w->n)
         return why_set(why, -EIO, "the list of what is to be written back cannot be read again");
