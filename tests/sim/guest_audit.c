@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { CHUNK = 256, AT_ONCE = 4 };
+enum { CHUNK = 128, AT_ONCE = 4 };
 
 static void say_sentence(void *arg, const char *sentence)
 {

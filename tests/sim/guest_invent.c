@@ -13,9 +13,9 @@ static void choose_range(const struct guest *g, struct op *op)
     uint32_t hot = g->conf.nsectors / 16;
 
     op->disk = (uint8_t)sim_below(g->conf.ndisks);
-    op->nsectors = (uint32_t)(kind < 40   ? 8 * sim_between(1, 4)
-                              : kind < 90 ? sim_between(1, 24)
-                                          : sim_between(1, 300));
+    op->nsectors = (uint32_t)(kind < 40   ? 8 * sim_between(1, 2)
+                              : kind < 90 ? sim_between(1, 16)
+                                          : sim_between(1, 200));
     op->lba = (uint32_t)sim_below(sim_chance(500000) ? hot : g->conf.nsectors);
     if (kind < 40)
         op->lba &= ~7U;

@@ -2,9 +2,13 @@
  *
  *   sim --seeds N [--from S]   N seeds from S (1) on; what a seed that was violated tells is printed
  *   sim --seed S [--live]      one seed, in this process, and its story
+ *   --broken                   each broken variant (broken.h) until a seed is violated, at most as many as it
+ * may take
+ *   --variant N                with the N-th of them
  *   --calm                     without faults
  *   --debug                    with the daemons' debug lines
  */
+#include "broken.h"
 #include "sim.h"
 #include "world.h"
 
@@ -14,6 +18,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +74,8 @@ static int run_child(uint64_t seed, bool calm, bool quiet)
 
     if (pid == 0) {
         alarm(SEED_S);
+        if (quiet && !freopen("/dev/null", "w", stdout))
+            _exit(2);
         run_one(seed, calm);
         if (sim_violations() && !quiet) {
             printf("--- seed %" PRIu64 "\n", seed);
@@ -81,10 +88,33 @@ static int run_child(uint64_t seed, bool calm, bool quiet)
         perror("sim");
         exit(2);
     }
-    if (WIFSIGNALED(status))
+    if (WIFSIGNALED(status) && !quiet)
         printf("--- seed %" PRIu64 " died by signal %d (%s); replay it: sim --seed %" PRIu64 " --live\n",
                seed, WTERMSIG(status), strsignal(WTERMSIG(status)), seed);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 2;
+}
+
+/* Each variant must be found within its seeds. */
+static int run_broken(void)
+{
+    unsigned caught = 0;
+
+    for (broken = 1; broken < BROKEN_RECORDS; broken++) {
+        unsigned seed = 1;
+
+        while (seed <= broken_seeds(broken) && run_child(seed, false, true) == 0)
+            seed++;
+        if (seed <= broken_seeds(broken))
+            printf("variant %d caught by seed %u of %u: %s\n", (int)broken, seed, broken_seeds(broken),
+                   broken_name(broken));
+        else
+            printf("variant %d NOT caught by %u seeds: %s\n", (int)broken, broken_seeds(broken),
+                   broken_name(broken));
+        fflush(stdout);
+        caught += seed <= broken_seeds(broken);
+    }
+    printf("broken %d caught %u\n", BROKEN_RECORDS - 1, caught);
+    return caught == BROKEN_RECORDS - 1 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 static int run_many(uint64_t from, uint64_t n, bool calm)
@@ -102,12 +132,14 @@ int main(int argc, char **argv)
     static const struct option options[] = {{"seeds", required_argument, NULL, 'n'},
                                             {"from", required_argument, NULL, 'f'},
                                             {"seed", required_argument, NULL, 's'},
+                                            {"broken", no_argument, NULL, 'b'},
+                                            {"variant", required_argument, NULL, 'v'},
                                             {"live", no_argument, NULL, 'l'},
                                             {"debug", no_argument, NULL, 'd'},
                                             {"calm", no_argument, NULL, 'c'},
                                             {NULL, 0, NULL, 0}};
     uint64_t n = 0, from = 1, seed = 0;
-    bool calm = false, one = false, live = false, debug = false;
+    bool calm = false, one = false, live = false, debug = false, all_broken = false;
     int c, rc;
 
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -119,6 +151,10 @@ int main(int argc, char **argv)
             one = true, seed = strtoull(optarg, NULL, 10);
         else if (c == 'l')
             live = true;
+        else if (c == 'b')
+            all_broken = true;
+        else if (c == 'v')
+            broken = (enum broken)strtoul(optarg, NULL, 10);
         else if (c == 'd')
             debug = true;
         else if (c == 'c')
@@ -131,6 +167,8 @@ int main(int argc, char **argv)
         perror(dir);
         return 2;
     }
+    mallopt(M_MMAP_THRESHOLD, 1 << 20); /* nothing else is given back: it ends soon */
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
     log_set_level(debug ? "debug" : "info");
     on_death();
     if (one) {
@@ -141,6 +179,8 @@ int main(int argc, char **argv)
         printf("seed %" PRIu64 " violations %u events %" PRIu64 " story %016" PRIx64 "\n", seed,
                sim_violations(), sim_events_run(), sim_story_hash());
         rc = sim_violations() ? EXIT_FAILURE : EXIT_SUCCESS;
+    } else if (all_broken) {
+        rc = run_broken();
     } else {
         rc = run_many(from, n, calm);
     }

@@ -13,7 +13,8 @@ struct sim_edge {
     struct sim_disk disk;
     struct sim_bucket *bucket;
     struct sim_edge_conf {
-        unsigned commit_age_ms, writeback_interval_ms;
+        unsigned commit_age_ms, writeback_interval_ms, checkpoint_objects;
+        uint32_t object_bytes;
         uint64_t commit_bytes, writeback_bytes, ram_bytes, journal_bytes;
         const char *spool;
     } conf;

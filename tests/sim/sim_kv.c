@@ -2,6 +2,7 @@
  */
 #include "sim_kv.h"
 
+#include "broken.h"
 #include "sim.h"
 
 #include "check.h"
@@ -34,12 +35,11 @@ void sim_disk_crash(struct sim_disk *d, const struct sim_node *node, bool machin
 {
     uint64_t unsynced = sim_table_unsynced(d->table), keep;
 
-    if (!machine) {
-        sim_say(node, "is killed");
+    sim_say(node, machine ? "loses power" : "is killed");
+    if (!machine && broken != BROKEN_ACK_EARLY)
         return;
-    }
     keep = sim_below(unsynced + 1);
-    sim_say(node, "loses power: %llu of %llu unsynced batches survive", (unsigned long long)keep,
+    sim_say(node, "%llu of %llu unsynced batches survive", (unsigned long long)keep,
             (unsigned long long)unsynced);
     sim_table_lose(d->table, keep);
 }
@@ -157,7 +157,7 @@ static int sim_sync(struct kv *kv)
         k->broken = true;
         return k->disk->fails ? k->disk->fails : -EIO;
     }
-    if (!k->disk->lies)
+    if (broken != BROKEN_NO_SYNC)
         sim_table_sync(k->disk->table, n);
     return 0;
 }

@@ -15,7 +15,6 @@ struct sim_disk {
     uint64_t write_ns, sync_ns; /* what they take, usually */
     uint64_t room_bytes, total_bytes;
     int fails;      /* -errno of every write and sync from now on; 0: none */
-    bool lies;      /* a sync answers 0 and does nothing: a broken disk, to prove the checks */
     unsigned opens; /* how often */
 };
 void sim_disk_init(struct sim_disk *);

@@ -4,6 +4,7 @@
  * Instead of initiator/stage_db.c and RocksDB. The directory's name says which disk: that of the node it is
  * called on.
  */
+#include "broken.h"
 #include "sim.h"
 #include "sim_kv.h"
 #include "sim_world.h"
@@ -108,7 +109,7 @@ int stage_db_write(struct stage_db *db, rocksdb_writebatch_t *b, enum stage_how 
         uint64_t n = sim_table_applied(d->table);
 
         fiber_sleep(sim_latency(d->sync_ns));
-        if (!d->lies)
+        if (broken != BROKEN_STAGE_UNSYNCED)
             sim_table_sync(d->table, n);
     } else {
         fiber_sleep(sim_latency(d->write_ns / 2));

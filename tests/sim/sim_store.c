@@ -116,16 +116,14 @@ static void take_away(struct sim_bucket *b, struct object *o)
     free(o);
 }
 
-bool sim_bucket_lose_last(struct sim_bucket *b, const char *part)
+const char *sim_bucket_last(struct sim_bucket *b, const char *part)
 {
     struct object *o, *last = NULL;
 
     RB_FOREACH (o, objects, &b->objects)
         if (strstr(o->key, part))
             last = o;
-    if (last)
-        take_away(b, last);
-    return last != NULL;
+    return last ? last->key : NULL;
 }
 
 /* --- what is done in the bucket --- */

@@ -26,8 +26,8 @@ struct sim_bucket *sim_bucket_copy(const struct sim_bucket *);
 struct sim_store_faults *sim_bucket_faults(struct sim_bucket *);
 size_t sim_bucket_objects(const struct sim_bucket *);
 uint64_t sim_bucket_requests(const struct sim_bucket *);
-/* The last key that begins so is removed (to prove the checks); false: there is none. */
-bool sim_bucket_lose_last(struct sim_bucket *, const char *part);
+/* The last key that holds `part`; NULL: there is none. */
+const char *sim_bucket_last(struct sim_bucket *, const char *part);
 
 struct store *sim_store_new(struct loop *, struct sim_bucket *);
 

@@ -2,6 +2,7 @@
  */
 #include "sim_volume.h"
 
+#include "broken.h"
 #include "sim.h"
 
 #include "check.h"
@@ -38,6 +39,7 @@ void sim_volume_init(struct sim_volume *v, const char *name, size_t bytes, uint6
     v->bytes = xcalloc(1, bytes);
     v->n = bytes;
     v->latency_ns = latency_ns;
+    v->flush_ns = sim_chance(300000) ? sim_below(3 * SIM_S) : latency_ns;
     while (i < VOLUMES_MAX && volumes[i] && strcmp(volumes[i]->name, name) != 0)
         i++;
     CHECK(i < VOLUMES_MAX);
@@ -129,7 +131,7 @@ static void finish(struct task *t)
         sim_after(sim_loop_node(d->b.loop), DOWN_MS * SIM_MS, come_back, j);
         return;
     }
-    if (d->restarts != d->volume->restarts)
+    if (d->restarts != d->volume->restarts && broken != BROKEN_LOSS_UNNOTICED)
         ds_may_have_lost(&d->b);
     d->restarts = d->volume->restarts;
     status = do_it(d->volume, io);
@@ -163,7 +165,9 @@ static void sim_pump(struct ds_base *b)
         j->io = io;
         d->issued++;
         ds_hold(b);
-        sim_after(sim_loop_node(b->loop), sim_latency(d->volume->latency_ns), come_back, j);
+        sim_after(sim_loop_node(b->loop),
+                  sim_latency(io->op == DATASTORE_FLUSH ? d->volume->flush_ns : d->volume->latency_ns),
+                  come_back, j);
     }
 }
 

@@ -15,7 +15,7 @@ struct sim_volume {
     char name[32];
     uint8_t *bytes;
     size_t n;
-    uint64_t latency_ns, restarts;
+    uint64_t latency_ns, flush_ns, restarts;
     uint64_t writes; /* ever; also the mark */
     bool down;       /* answers nobody */
     int fails;       /* -errno of every write from now on */

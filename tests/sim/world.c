@@ -102,7 +102,7 @@ static void make_guest(void)
                               .ndisks = world.ndisks,
                               .nsectors = world.nsectors,
                               .depth = (unsigned)sim_between(1, 6),
-                              .think_ns = sim_between(1, 400) * SIM_MS,
+                              .think_ns = sim_between(5, 600) * SIM_MS,
                               .nops = UINT32_MAX / 2};
 
     conf.path = xasprintf("%s/history", world.conf.dir);
@@ -112,7 +112,7 @@ static void make_guest(void)
 static void make_world(void)
 {
     world.ndisks = (unsigned)sim_between(1, GUEST_DISKS);
-    world.nsectors = 512U << sim_below(2);
+    world.nsectors = 256U << sim_below(2);
     world.cloud_persist = sim_chance(250000);
     world.bucket = sim_bucket_new(sim_between(1, 60) * SIM_MS);
     sim_net_begin(sim_between(100, 80000) * SIM_US);
@@ -128,7 +128,9 @@ static void make_world(void)
     sim_edge_init(&world.edge, "edge", world.bucket);
     world.edge.going = on_going;
     world.edge.conf.commit_age_ms = (unsigned)sim_between(1000, 4000);
-    world.edge.conf.writeback_interval_ms = (unsigned)sim_between(3000, 20000);
+    world.edge.conf.writeback_interval_ms = (unsigned)sim_between(3000, 12000);
+    world.edge.conf.object_bytes = (uint32_t)sim_between(16, 256) << 10;
+    world.edge.conf.checkpoint_objects = (unsigned)sim_between(2, 64);
     world.edge.conf.spool = world.conf.dir;
     sim_onprem_init(&world.onprem, "onprem", world.volumes, world.ndisks, edges);
     fiber_preempt((uint32_t)sim_below(100000));
@@ -208,7 +210,7 @@ void world_run(uint64_t seed, const struct world_conf *conf)
     }
     if (conf->faults)
         world_storm_begin();
-    sim_run(sim_now + sim_between(20, 60) * SIM_S, NULL, NULL);
+    sim_run(sim_now + sim_between(10, 40) * SIM_S, NULL, NULL);
     if (conf->faults)
         world_storm_end();
     sim_say(NULL, "calm from here on");

@@ -52,6 +52,12 @@ void world_onprem_dies(bool machine)
     sim_onprem_kill(&world.onprem, machine);
 }
 
+static void restart_volumes(void)
+{
+    for (unsigned i = 0; i < world.ndisks; i++)
+        sim_volume_restart(&world.volumes[i]);
+}
+
 static void at_step(void *arg, struct sim_node *node, const char *name)
 {
     bool machine = sim_chance(300000);
@@ -60,6 +66,9 @@ static void at_step(void *arg, struct sim_node *node, const char *name)
     if (node == &world.edge.node) {
         sim_say(node, "dies at the step %s", name);
         world_edge_dies(machine ? GUEST_LOST_POWER : GUEST_WAS_KILLED);
+    } else if (node == &world.onprem.node && sim_chance(300000)) {
+        sim_say(node, "at the step %s the datastore's machine restarts", name);
+        restart_volumes();
     } else if (node == &world.onprem.node) {
         sim_say(node, "dies at the step %s", name);
         world_onprem_dies(machine);
@@ -126,8 +135,12 @@ static void kill_onprem(void)
 
 static void arm_step(void)
 {
-    size_t step = sim_below(sim_steps());
+    bool onprem = sim_chance(400000);
+    size_t step;
 
+    do
+        step = sim_below(sim_steps());
+    while ((strncmp(sim_step_name(step), "onprem.", 7) == 0) != onprem);
     sim_step_arm(step, (unsigned)sim_between(1, 4), at_step, NULL);
 }
 

@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ALONE_S = 40 };
+enum { ALONE_S = 15 };
 
 static const char *const rescues[] = {"rescue", NULL};
 

@@ -1,0 +1,197 @@
+/* tests/sim/broken.c - see broken.h. __wrap_NAME is called for NAME, __real_NAME is ours.
+ */
+#include "broken.h"
+
+#include "sim_edge.h"
+
+#include "check.h"
+#include "commit.h"
+#include "cut.h"
+#include "mem.h"
+#include "ram.h"
+#include "recover.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum broken broken;
+
+static const struct {
+    const char *name;
+    unsigned seeds;
+} variants[BROKEN_RECORDS] = {
+    [BROKEN_NOTHING] = {"nothing", 0},
+    [BROKEN_ACK_EARLY] = {"acknowledged before the journal has it", 20},
+    [BROKEN_NO_SYNC] = {"a flush without an fsync", 20},
+    [BROKEN_FUA] = {"a FUA write without an fsync", 50},
+    [BROKEN_TRIM_EARLY] = {"the journal is trimmed before the store has it", 20},
+    [BROKEN_RECORD_LEFT_OUT] = {"a commit leaves a record out", 10},
+    [BROKEN_UNMAP_FORGOTTEN] = {"zeros are forgotten when a cut is coalesced", 10},
+    [BROKEN_CUT_UNEVEN] = {"a recovery with one disk at an older cut", 20},
+    [BROKEN_NEWEST_IGNORED] = {"a recovery without the newest object", 10},
+    [BROKEN_TORN_CUT] = {"a recovery to the middle of a cut", 300},
+    [BROKEN_STALE_CACHE] = {"a write is not laid into the cache", 10},
+    [BROKEN_DROP_TOO_MUCH] = {"the map lets go of more than was written back", 30},
+    [BROKEN_LOSS_UNNOTICED] = {"what a datastore lost is not written again", 500},
+    [BROKEN_STAGE_UNSYNCED] = {"on-prem's stage is not fsynced", 200},
+    [BROKEN_PERSIST_WRITES] = {"cloud-persist writes to the source disks", 30},
+};
+
+const char *broken_name(enum broken b)
+{
+    return variants[b].name;
+}
+
+unsigned broken_seeds(enum broken b)
+{
+    return variants[b].seeds;
+}
+
+/* --- the log --- */
+
+void __real_vmlog_append(struct vmlog *, struct vmlog_append *);
+void __wrap_vmlog_append(struct vmlog *, struct vmlog_append *);
+void __wrap_vmlog_append(struct vmlog *log, struct vmlog_append *a)
+{
+    if (broken == BROKEN_FUA)
+        a->fua = false;
+    __real_vmlog_append(log, a);
+}
+
+/* --- a cut --- */
+
+void __real_cut_close(struct cut *, bool committed, void (*closed)(struct cut *));
+void __wrap_cut_close(struct cut *, bool committed, void (*closed)(struct cut *));
+void __wrap_cut_close(struct cut *c, bool committed, void (*closed)(struct cut *))
+{
+    __real_cut_close(c, committed || broken == BROKEN_TRIM_EARLY, closed);
+}
+
+void __real_cut_sort(struct cut *);
+void __wrap_cut_sort(struct cut *);
+void __wrap_cut_sort(struct cut *c)
+{
+    unsigned n = 0;
+
+    __real_cut_sort(c);
+    if (broken == BROKEN_RECORD_LEFT_OUT && c->n > 1)
+        c->n--;
+    for (unsigned i = 0; broken == BROKEN_UNMAP_FORGOTTEN && i < c->n; i++)
+        if (!c->extents[i].zero)
+            c->extents[n++] = c->extents[i];
+    if (broken == BROKEN_UNMAP_FORGOTTEN)
+        c->n = n;
+}
+
+/* --- recovery --- */
+
+static uint64_t newest; /* object that the store has, during a recovery; else 0 */
+
+int __real_recover_vm(const struct recover_conf *, struct recover_result *, struct why *);
+int __wrap_recover_vm(const struct recover_conf *, struct recover_result *, struct why *);
+int __wrap_recover_vm(const struct recover_conf *conf, struct recover_result *res, struct why *why)
+{
+    struct sim_edge *e = container_of(sim_node_current(), struct sim_edge, node);
+    const char *key = sim_bucket_last(e->bucket, "/log/");
+    struct recover_conf other = *conf;
+    int rc;
+
+    newest = key ? strtoull(strstr(key, "/log/") + 5, NULL, 16) : 0;
+    if (broken == BROKEN_NEWEST_IGNORED && newest > 1)
+        other.through = newest - 1;
+    rc = __real_recover_vm(&other, res, why);
+    newest = 0;
+    return rc;
+}
+
+int __real_map_apply(struct map *, const struct logobj_head *, const struct logobj_entry *, unsigned n,
+                     const struct map_state *, bool stable, struct map_change **, struct why *);
+int __wrap_map_apply(struct map *, const struct logobj_head *, const struct logobj_entry *, unsigned n,
+                     const struct map_state *, bool stable, struct map_change **, struct why *);
+int __wrap_map_apply(struct map *m, const struct logobj_head *h, const struct logobj_entry *entries,
+                     unsigned n, const struct map_state *state, bool stable, struct map_change **change,
+                     struct why *why)
+{
+    struct logobj_entry *some;
+    unsigned left = 0;
+    int rc;
+
+    if (broken != BROKEN_CUT_UNEVEN || h->first != newest)
+        return __real_map_apply(m, h, entries, n, state, stable, change, why);
+    some = xcalloc(n + 1, sizeof *some);
+    for (unsigned i = 0; i < n; i++)
+        if (entries[i].disk == 0)
+            some[left++] = entries[i];
+    rc = __real_map_apply(m, h, some, left, state, stable, change, why);
+    free(some);
+    return rc;
+}
+
+int __real_logobj_head_read(struct logobj_head *, const uint8_t *bytes, size_t n, const uint8_t vm[16],
+                            uint64_t first, struct why *);
+int __wrap_logobj_head_read(struct logobj_head *, const uint8_t *bytes, size_t n, const uint8_t vm[16],
+                            uint64_t first, struct why *);
+int __wrap_logobj_head_read(struct logobj_head *h, const uint8_t *bytes, size_t n, const uint8_t vm[16],
+                            uint64_t first, struct why *why)
+{
+    int rc = __real_logobj_head_read(h, bytes, n, vm, first, why);
+
+    if (broken == BROKEN_TORN_CUT && rc == 0 && newest)
+        h->ends_cut = true;
+    return rc;
+}
+
+/* --- the tiers --- */
+
+void __real_tier_ram_written(struct tier *, uint64_t lba, uint32_t nsectors, const uint8_t *data);
+void __wrap_tier_ram_written(struct tier *, uint64_t lba, uint32_t nsectors, const uint8_t *data);
+void __wrap_tier_ram_written(struct tier *t, uint64_t lba, uint32_t nsectors, const uint8_t *data)
+{
+    if (broken != BROKEN_STALE_CACHE || !sim_chance(50000))
+        __real_tier_ram_written(t, lba, nsectors, data);
+}
+
+int __real_map_drop(struct map *, uint64_t through, const struct map_state *, struct map_change **,
+                    struct why *);
+int __wrap_map_drop(struct map *, uint64_t through, const struct map_state *, struct map_change **,
+                    struct why *);
+int __wrap_map_drop(struct map *m, uint64_t through, const struct map_state *state,
+                    struct map_change **change, struct why *why)
+{
+    return __real_map_drop(m, broken == BROKEN_DROP_TOO_MUCH ? UINT64_MAX - 1 : through, state, change, why);
+}
+
+/* --- sizes ---- not broken: small, so that a cut has several objects and checkpoints come often */
+
+struct commit *__real_commit_new(const struct commit_conf *);
+struct commit *__wrap_commit_new(const struct commit_conf *);
+struct commit *__wrap_commit_new(const struct commit_conf *conf)
+{
+    const struct sim_edge *e = container_of(sim_loop_node(conf->loop), struct sim_edge, node);
+    struct commit_conf small = *conf;
+
+    small.object_bytes = e->conf.object_bytes;
+    return __real_commit_new(&small);
+}
+
+struct upkeep *__real_upkeep_new(const struct upkeep_conf *);
+struct upkeep *__wrap_upkeep_new(const struct upkeep_conf *);
+struct upkeep *__wrap_upkeep_new(const struct upkeep_conf *conf)
+{
+    const struct sim_edge *e = container_of(sim_loop_node(conf->loop), struct sim_edge, node);
+    struct upkeep_conf small = *conf;
+
+    small.objects = e->conf.checkpoint_objects;
+    return __real_upkeep_new(&small);
+}
+
+struct writeback *__real_writeback_new(const struct writeback_conf *);
+struct writeback *__wrap_writeback_new(const struct writeback_conf *);
+struct writeback *__wrap_writeback_new(const struct writeback_conf *conf)
+{
+    struct writeback_conf other = *conf;
+
+    if (broken == BROKEN_PERSIST_WRITES)
+        other.policy = WB_WRITE_BACK;
+    return __real_writeback_new(&other);
+}
