@@ -128,6 +128,15 @@ struct sim_node *sim_node_current(void)
     return current ? current->node : NULL;
 }
 
+static void context_make(ucontext_t *c, uint8_t *stack)
+{
+    getcontext(c);
+    c->uc_stack.ss_sp = stack;
+    c->uc_stack.ss_size = STACK_BYTES;
+    c->uc_link = NULL;
+    makecontext(c, body, 0);
+}
+
 struct fiber *fiber_start(struct sim_node *node, void (*run)(void *arg), void *arg, uint64_t after_ns)
 {
     struct fiber *f = TAILQ_FIRST(&spare);
@@ -147,11 +156,7 @@ struct fiber *fiber_start(struct sim_node *node, void (*run)(void *arg), void *a
     f->node = node;
     f->run = run;
     f->arg = arg;
-    getcontext(&f->context);
-    f->context.uc_stack.ss_sp = stack;
-    f->context.uc_stack.ss_size = STACK_BYTES;
-    f->context.uc_link = NULL;
-    makecontext(&f->context, body, 0);
+    context_make(&f->context, stack);
     TAILQ_INSERT_TAIL(&node->fibers, f, entry);
     f->wake = sim_after(node, after_ns, enter, f);
     return f;

@@ -27,7 +27,7 @@ static int start_disks(struct sim_onprem *o, struct why *why)
 {
     for (unsigned i = 0; i < o->nvolumes; i++) {
         char url[64];
-        char name[16];
+        char name[32];
         struct datastore_conf conf = {.name = name, .url = url};
         int err;
 

@@ -118,7 +118,7 @@ static void make_world(void)
     sim_net_begin(sim_between(100, 80000) * SIM_US);
     make_guest();
     for (unsigned i = 0; i < world.ndisks; i++) {
-        char name[16];
+        char name[32];
 
         snprintf(name, sizeof name, "source%u", i);
         sim_volume_init(&world.volumes[i], name, (size_t)world.nsectors * 512,

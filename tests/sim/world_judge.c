@@ -33,7 +33,7 @@ static void copy_onprem(void)
     sim_onprem_init(&rescue.onprem, "onprem2", rescue.volumes, world.ndisks, rescues);
     sim_table_copy(rescue.onprem.disk.table, world.onprem.disk.table);
     for (unsigned i = 0; i < world.ndisks; i++) {
-        char name[16];
+        char name[32];
 
         snprintf(name, sizeof name, "copy%u", i);
         sim_volume_init(&rescue.volumes[i], name, world.volumes[i].n, world.volumes[i].latency_ns);
