@@ -135,6 +135,7 @@ int vm_open_volume(struct vm *vm, unsigned lun, const struct vm_disk *d, struct 
                      readahead, vm->spec.name);
     vm->volumes[lun] = volume_new(&(struct volume_conf){.loop = vm->loop,
                                                         .log = vm->log,
+                                                        .map = vm->map,
                                                         .disk = d->number,
                                                         .top = t,
                                                         .sectors = d->sectors,

@@ -3,6 +3,7 @@
  */
 #include "volume.h"
 #include "check.h"
+#include "map.h"
 #include "mem.h"
 #include "metric.h"
 #include "ram.h"
@@ -17,6 +18,7 @@
 struct volume {
     struct loop *loop;
     struct vmlog *log;
+    const struct map *map;
     struct tier *top;
     uint8_t disk;
     uint64_t sectors;
@@ -56,6 +58,7 @@ struct volume *volume_new(const struct volume_conf *conf)
 
     v->loop = conf->loop;
     v->log = conf->log;
+    v->map = conf->map;
     v->disk = conf->disk;
     v->top = conf->top;
     v->sectors = conf->sectors;
@@ -272,16 +275,37 @@ void io_release(struct io *io)
     io->nblocks = 0;
 }
 
+/* What the log does not hold: zeros in the map? It knows blocks, so a part of one is what the block is. */
+static uint64_t alike_in_map(const struct volume *v, uint64_t lba, uint64_t nsectors, bool *zero)
+{
+    uint64_t first = lba / BLOCK_SECTORS, end = (lba + nsectors + BLOCK_SECTORS - 1) / BLOCK_SECTORS;
+    uint64_t n = map_zeros(v->map, v->disk, first, end - first, zero);
+    uint64_t alike = (first + n) * BLOCK_SECTORS - lba;
+
+    return alike < nsectors ? alike : nsectors;
+}
+
 bool volume_mapped(struct volume *v, uint64_t lba, uint64_t nsectors, uint64_t *same)
 {
     struct vmlog_piece pieces[64];
     uint32_t most = nsectors < UINT32_MAX ? (uint32_t)nsectors : UINT32_MAX, covered;
     unsigned n = vmlog_pieces(v->log, v->disk, lba, most, pieces, sizeof pieces / sizeof *pieces, &covered);
-    bool zero = n && pieces[0].kind == PIECE_ZERO;
+    uint64_t alike = 0, whole = 0;
+    bool zero = false;
 
     *same = 0;
-    for (unsigned i = 0; i < n && (pieces[i].kind == PIECE_ZERO) == zero; i++)
-        *same += pieces[i].nsectors;
+    for (unsigned i = 0; i < n && alike == whole; i++) {
+        bool is_zero = pieces[i].kind == PIECE_ZERO;
+
+        alike = whole = pieces[i].nsectors;
+        if (pieces[i].kind == PIECE_ABSENT && v->map)
+            alike = alike_in_map(v, lba + *same, whole, &is_zero);
+        if (i == 0)
+            zero = is_zero;
+        else if (is_zero != zero)
+            break;
+        *same += alike;
+    }
     return !zero;
 }
 

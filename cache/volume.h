@@ -16,6 +16,7 @@
 
 #include <sys/uio.h>
 
+struct map;
 struct volume;
 
 enum io_op { IO_READ, IO_WRITE, IO_ZERO, IO_FLUSH };
@@ -48,8 +49,9 @@ enum { IO_SECTORS_MAX = 32768 };
 struct volume_conf {
     struct loop *loop;
     struct vmlog *log;
-    uint8_t disk;     /* its number in the log: the LUN, but of one that was added later */
-    struct tier *top; /* the ram tier; the volume takes the stack */
+    const struct map *map; /* of what has left the log for the store; or NULL */
+    uint8_t disk;          /* its number in the log: the LUN, but of one that was added later */
+    struct tier *top;      /* the ram tier; the volume takes the stack */
     uint64_t sectors;
     uint32_t block_bytes;
     const uint8_t *vm_id; /* VMLOG_ID_BYTES: with that number it makes the NAA id */
@@ -74,7 +76,8 @@ int io_iov(const struct io *, uint32_t from, uint32_t n, struct iovec *iov, int 
 void io_release(struct io *);
 
 /* Whether the sector at lba is mapped, and in *same how many from there on (up to nsectors) are known to be
- * the same. What was zeroed through this volume is not; what is zero on the source disk is not known. */
+ * the same. What was zeroed through this volume is not, until the source disk has it: what is zero there is
+ * not known. */
 bool volume_mapped(struct volume *, uint64_t lba, uint64_t nsectors, uint64_t *same);
 
 uint8_t volume_disk(const struct volume *); /* its number in the log */

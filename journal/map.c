@@ -196,6 +196,28 @@ uint32_t map_alike(const struct map *m, uint8_t disk, uint64_t first, uint32_t c
     return known || first + n < end ? n : count;
 }
 
+uint64_t map_zeros(const struct map *m, uint8_t disk, uint64_t first, uint64_t count, bool *zeros)
+{
+    const struct known *k = &m->disks[disk];
+    uint64_t n = 0, region = first / REGION_BLOCKS;
+
+    *zeros = region < k->nregions && (k->regions[region].zero >> first % REGION_BLOCKS & 1);
+    while (n < count) {
+        uint64_t at = (first + n) % REGION_BLOCKS, others;
+
+        region = (first + n) / REGION_BLOCKS;
+        if (region >= k->nregions)
+            return *zeros ? n : count; /* nothing is known there */
+        others = (*zeros ? ~k->regions[region].zero : k->regions[region].zero) >> at;
+        if (others) {
+            n += (unsigned)__builtin_ctzll(others);
+            break;
+        }
+        n += REGION_BLOCKS - at;
+    }
+    return n < count ? n : count;
+}
+
 const struct map_state *map_state(const struct map *m)
 {
     return &m->state;

@@ -1,11 +1,11 @@
 /* journal/map.h - where the newest committed copy of each sector is, of those that the source disk lacks.
  *
- * One map per VM, in the journal's RocksDB (docs/log.md). In memory is only which blocks it knows of: two
+ * One map per VM, in the journal's RocksDB (docs/log.md). In memory is only which blocks it knows of: three
  * bits per 4 KiB block of the regions that have any, and the table of its log objects.
  *
- * Threads: map_knows, map_holds, map_alike, map_state and map_install belong to the VM's loop. What is marked
- * "blocking" runs in loop_work; of those that change the map one at a time per VM, while lookups go on beside
- * it.
+ * Threads: map_knows, map_holds, map_alike, map_zeros, map_state and map_install belong to the VM's loop.
+ * What is marked "blocking" runs in loop_work; of those that change the map one at a time per VM, while
+ * lookups go on beside it.
  */
 #ifndef ISTHMUS_MAP_H
 #define ISTHMUS_MAP_H
@@ -47,6 +47,8 @@ const struct map_state *map_state(const struct map *); /* as last installed */
 bool map_knows(const struct map *, uint8_t disk, uint64_t block);
 bool map_holds(const struct map *, uint8_t disk, uint64_t block);
 uint32_t map_alike(const struct map *, uint8_t disk, uint64_t first, uint32_t count);
+/* Whether this block is zeros as far as the map knows, and how many from it on, up to count, are so, too. */
+uint64_t map_zeros(const struct map *, uint8_t disk, uint64_t first, uint64_t count, bool *zeros);
 
 /* Blocking. As vmlog_pieces. -EBADMSG: a row was altered. */
 struct map_piece {

@@ -184,6 +184,7 @@ struct region_blocks region_blocks(const struct region *g)
 {
     struct region_blocks blocks = {0};
     uint32_t from = 0, to = 0; /* the sectors without a gap, up to here */
+    uint32_t zero_from = 0, zero_to = 0;
 
     for (unsigned i = 0; i < g->n; i++) {
         const struct region_entry *e = &g->entries[i];
@@ -191,10 +192,16 @@ struct region_blocks region_blocks(const struct region *g)
         if (e->sector != to)
             from = e->sector;
         to = end_of(e);
+        if (e->zero && e->sector != zero_to)
+            zero_from = e->sector;
+        if (e->zero)
+            zero_to = to;
         for (uint32_t b = e->sector / REGION_BLOCK_SECTORS; b <= (to - 1) / REGION_BLOCK_SECTORS; b++) {
             blocks.some |= UINT64_C(1) << b;
             if (b * REGION_BLOCK_SECTORS >= from && (b + 1) * REGION_BLOCK_SECTORS <= to)
                 blocks.all |= UINT64_C(1) << b;
+            if (b * REGION_BLOCK_SECTORS >= zero_from && (b + 1) * REGION_BLOCK_SECTORS <= zero_to)
+                blocks.zero |= UINT64_C(1) << b;
         }
     }
     return blocks;

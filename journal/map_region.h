@@ -39,9 +39,9 @@ uint32_t region_move(struct region *, const struct region_entry *e, uint64_t fro
 /* Drops every entry of an object whose first SEQ is at or below `through`. */
 void region_drop(struct region *, uint64_t through,
                  void (*gone)(void *arg, uint64_t object, uint32_t nsectors), void *arg);
-/* One bit per block of 4096 bytes: entries have some of it; and all of it. */
+/* One bit per block of 4096 bytes: entries have some of it; all of it; all of it is zeros. */
 struct region_blocks {
-    uint64_t some, all;
+    uint64_t some, all, zero;
 };
 struct region_blocks region_blocks(const struct region *);
 /* The entry at or after this sector, or NULL. */

@@ -4,10 +4,10 @@
  *   lun-io write URL LBA [fua|flush]      the bytes come from stdin, padded to whole sectors with zeros
  *   lun-io zero  URL LBA SECTORS          WRITE SAME with UNMAP
  *   lun-io size  URL                      "sectors N block_bytes N"
- *   lun-io soak  URL LBA SECTORS PAUSE_MS reads 64 KiB at a time, one after the other, and says how it went:
- *                                         "read N errors N longest_ms N"
- *   lun-io steal URL                      preempts whoever has the LUN reserved; others may read
- *   lun-io free  URL                      removes every reservation and registration
+ *   lun-io status URL LBA                 "mapped N" or "unmapped N": that, and how many sectors from LBA on
+ * are so lun-io soak  URL LBA SECTORS PAUSE_MS reads 64 KiB at a time, one after the other, and says how it
+ * went: "read N errors N longest_ms N" lun-io steal URL                      preempts whoever has the LUN
+ * reserved; others may read lun-io free  URL                      removes every reservation and registration
  *
  * URL as libiscsi has it, iscsi://[user%secret@]host[:port]/iqn/lun. A lost connection is made again by
  * libiscsi. INITIATOR names the initiator; BLOCK=4096 is for a LUN whose sectors are that long. Exit status 1
@@ -131,6 +131,20 @@ static void do_size(void)
     scsi_free_scsi_task(task);
 }
 
+static void do_status(uint64_t lba)
+{
+    struct scsi_task *task = iscsi_get_lba_status_sync(iscsi, lun, lba, 8 + 16);
+    struct scsi_get_lba_status *s;
+
+    if (task == NULL || task->status != SCSI_STATUS_GOOD || (s = scsi_datain_unmarshall(task)) == NULL ||
+        s->num_descriptors == 0)
+        die("LBA status");
+    printf("%s %" PRIu32 "\n",
+           s->descriptors[0].provisioning == SCSI_PROVISIONING_TYPE_MAPPED ? "mapped" : "unmapped",
+           s->descriptors[0].num_blocks);
+    scsi_free_scsi_task(task);
+}
+
 static uint64_t now_ms(void)
 {
     struct timespec t;
@@ -201,9 +215,10 @@ static void do_reservations(bool steal)
 
 static int usage(void)
 {
-    fprintf(stderr,
-            "usage: lun-io read URL LBA SECTORS | write URL LBA [fua|flush] | zero URL LBA SECTORS |\n"
-            "              size URL | soak URL LBA SECTORS PAUSE_MS | steal URL | free URL\n");
+    fprintf(
+        stderr,
+        "usage: lun-io read URL LBA SECTORS | write URL LBA [fua|flush] | zero URL LBA SECTORS |\n"
+        "              size URL | status URL LBA | soak URL LBA SECTORS PAUSE_MS | steal URL | free URL\n");
     return 2;
 }
 
@@ -230,6 +245,9 @@ int main(int argc, char **argv)
     } else if (strcmp(verb, "size") == 0 && argc == 3) {
         login(argv[2]);
         do_size();
+    } else if (strcmp(verb, "status") == 0 && argc == 4) {
+        login(argv[2]);
+        do_status(number(argv[3]));
     } else if (strcmp(verb, "soak") == 0 && argc == 6) {
         login(argv[2]);
         status = do_soak(number(argv[3]), number(argv[4]), number(argv[5]));

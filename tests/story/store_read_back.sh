@@ -29,11 +29,15 @@ for lba in 800 803 20000 25000 131064; do write "$lba" piece; done
 lun-io zero "$(url vm1)" 22001 1777
 dd if=/dev/zero of=expected.img bs=512 seek=22001 count=1777 conv=notrunc status=none
 expect "the same from the journal" same
+# status LBA: is it mapped, and how far
+status() { lun-io status "$(url vm1)" "$1"; }
 wait_for 20 "everything to be in the store" committed
 act "committed: $(metric isthmus_commit_objects_total) object(s)"
 expect "the same from memory" same
+expect "whole blocks unmapped, from the map" test "$(status 22008), $(status 23776)" = "unmapped 1768, mapped 107296"
 stop edge
 edge_start
+expect "them still to be so" test "$(status 22008), $(status 21990)" = "unmapped 1768, mapped 18"
 expect "the same from the store" same
 expect "reads from the store" test "$(metric isthmus_store_read_bytes_total)" -gt 2000000
 

@@ -265,8 +265,11 @@ static void a_whole_disk_is_unmapped(void **state)
     struct map_piece p;
     uint32_t covered;
     unsigned n;
+    bool zeros;
 
     (void)state;
+    assert_int_equal(map_zeros(w->map, 0, 5, UINT64_MAX, &zeros), UINT64_MAX);
+    assert_false(zeros);
     if (map_apply(w->map, &h, &e, 1, &w->state, true, &c, &w->f->why) != 0)
         fail_msg("%s", w->f->why.text);
     install_now(w, &c);
@@ -276,6 +279,11 @@ static void a_whole_disk_is_unmapped(void **state)
     assert_true(map_holds(w->map, 0, 13));
     assert_int_equal(map_alike(w->map, 0, 12, 100), 1);
     assert_int_equal(map_alike(w->map, 0, 13, 100), 100);
+    assert_int_equal(map_zeros(w->map, 0, 2, UINT64_MAX, &zeros), 11);
+    assert_false(zeros);
+    assert_int_equal(map_zeros(w->map, 0, 13, UINT64_MAX, &zeros), UINT64_C(70000) * REGION_BLOCKS - 1);
+    assert_true(zeros);
+    assert_int_equal(map_zeros(w->map, 0, 63, 3, &zeros), 3);
     assert_true(map_knows(w->map, 0, UINT64_C(70000) * REGION_BLOCKS));
     assert_int_equal(map_lookup(w->map, 0, UINT64_C(69999) * REGION_SECTORS, 8, &p, 1, &n, &covered), 0);
     assert_int_equal(p.kind, PIECE_ZERO);

@@ -42,7 +42,7 @@ static void model_put(struct model *m, const struct region_entry *e, uint64_t fr
 static void expect_same(const struct region *g, const struct model *m)
 {
     int64_t live[OBJECTS + 1] = {0};
-    unsigned in_block = 0;
+    unsigned in_block = 0, zeros = 0;
 
     for (uint32_t s = 0; s < REGION_SECTORS; s++) {
         const struct region_entry *e = region_find(g, s);
@@ -58,9 +58,11 @@ static void expect_same(const struct region *g, const struct model *m)
         if (o.object && !o.zero)
             live[o.object]++;
         in_block = (s % 8 ? in_block : 0) + (o.object != 0);
+        zeros = (s % 8 ? zeros : 0) + o.zero;
         if (s % 8 == 7) {
             assert_int_equal(region_blocks(g).some >> s / 8 & 1, in_block > 0);
             assert_int_equal(region_blocks(g).all >> s / 8 & 1, in_block == 8);
+            assert_int_equal(region_blocks(g).zero >> s / 8 & 1, zeros == 8);
         }
     }
     for (unsigned i = 1; i <= OBJECTS; i++)
