@@ -4,11 +4,10 @@
  * the first in line and takes in its neighbours from the tree as far as they touch. A read that a fetch in
  * flight covers already joins that fetch. Loop thread. Not a cache: nothing is kept once it is answered.
  */
-#include "source.h"
+#include "source_impl.h"
 
 #include "check.h"
 #include "mem.h"
-#include "metric.h"
 #include "proto.h"
 
 #include <errno.h>
@@ -16,17 +15,11 @@
 #include <string.h>
 
 enum {
-    FETCH_MAX = 1 << 20,         /* bytes of one fetch */
     DEMAND_TAIL_MAX = 256 << 10, /* how far a demand fetch grows for background reads */
     FETCHES_MAX = 16,            /* in flight per disk */
     BACKGROUND_MAX = 8,          /* of which background */
     WAITING_MAX = 4096,          /* reads in line per disk */
 };
-
-enum line { DEMAND, BACKGROUND, LINES };
-
-TAILQ_HEAD(reads, source_read);
-RB_HEAD(read_tree, source_read);
 
 /* One large read of the datastore, in as many pieces as its longest I/O asks for. */
 struct fetch {
@@ -46,26 +39,6 @@ struct fetch {
     } piece[];
 };
 
-struct source {
-    struct loop *loop;
-    char *name;
-    struct datastore *ds;
-    struct source_budget *budget;
-    bool wants_budget;
-    TAILQ_ENTRY(source) budget_entry;
-    struct source_events events;
-    struct reads lines[LINES];
-    struct read_tree tree;
-    unsigned nwaiting;
-    uint64_t numbers;
-    TAILQ_HEAD(, fetch) fetches;
-    unsigned nfetches[LINES];
-    struct reads refused; /* answered without a fetch, from the task, with in.number for -status */
-    struct task task;
-    bool posted, closing;
-    struct metric *requests[LINES], *reply_bytes, *raw_bytes;
-};
-
 static int compare(const struct source_read *a, const struct source_read *b)
 {
     if (a->offset != b->offset)
@@ -76,8 +49,6 @@ static int compare(const struct source_read *a, const struct source_read *b)
 /* libbsd's _STATIC variants need its __unused. */
 RB_PROTOTYPE_INTERNAL(read_tree, source_read, in.node, compare, static __attribute__((unused)))
 RB_GENERATE_INTERNAL(read_tree, source_read, in.node, compare, static __attribute__((unused)))
-
-static void pump(struct source *s);
 
 static void post(struct source *s)
 {
@@ -194,40 +165,6 @@ static void grow(struct fetch *f, struct source_read *first)
     }
 }
 
-static bool budget_take(struct source *s, uint64_t bytes)
-{
-    struct source_budget *b = s->budget;
-
-    if (b->used == 0 || b->used + bytes <= b->max) {
-        b->used += bytes;
-        return true;
-    }
-    if (!s->wants_budget) {
-        s->wants_budget = true;
-        TAILQ_INSERT_TAIL(&b->waiting, s, budget_entry);
-    }
-    return false;
-}
-
-static void budget_leave(struct source *s)
-{
-    if (s->wants_budget)
-        TAILQ_REMOVE(&s->budget->waiting, s, budget_entry);
-    s->wants_budget = false;
-}
-
-static void budget_give(struct source_budget *b, uint64_t bytes)
-{
-    struct source *s;
-
-    CHECK(b->used >= bytes);
-    b->used -= bytes;
-    while ((s = TAILQ_FIRST(&b->waiting)) && b->used + FETCH_MAX <= b->max) {
-        budget_leave(s);
-        pump(s);
-    }
-}
-
 static void on_piece(struct datastore_io *io);
 
 static void start_pieces(struct fetch *f)
@@ -260,7 +197,7 @@ static bool start_fetch(struct source *s, enum line line)
         refuse(s, first, -EINVAL);
         return true;
     }
-    if (!budget_take(s, FETCH_MAX))
+    if (!source_budget_take(s, FETCH_MAX))
         return false;
     f = xcalloc(1, sizeof *f + (FETCH_MAX / piece + 1) * sizeof f->piece[0]);
     f->source = s;
@@ -279,7 +216,7 @@ static bool start_fetch(struct source *s, enum line line)
 }
 
 /* Demand first; background only below its own bound, so that demand always finds a place. */
-static void pump(struct source *s)
+void source_pump(struct source *s)
 {
     bool going = !s->closing && s->ds->ops->info(s->ds);
 
@@ -330,10 +267,10 @@ static void end_fetch(struct fetch *f)
     }
     free(f->data);
     free(f);
-    pump(s);
+    source_pump(s);
     if (s->closing)
         post(s);
-    budget_give(budget, bytes);
+    source_budget_give(budget, bytes);
 }
 
 static void on_piece(struct datastore_io *io)
@@ -405,7 +342,7 @@ static void run_task(struct task *t)
         answer_refused(s, r);
     }
     s->posted = false;
-    pump(s);
+    source_pump(s);
     if (!TAILQ_EMPTY(&s->refused))
         post(s);
     else if (s->closing && !s->posted && TAILQ_EMPTY(&s->fetches))
@@ -417,7 +354,7 @@ static void on_opened(void *arg, int status, const struct why *why)
     struct source *s = arg;
 
     s->events.opened(s->events.arg, s, status, why);
-    pump(s);
+    source_pump(s);
 }
 
 static void on_resized(void *arg, const struct datastore_info *info)
@@ -485,7 +422,7 @@ void source_close(struct source **source)
 
     *source = NULL;
     s->closing = true;
-    budget_leave(s);
+    source_budget_leave(s);
     for (int i = 0; i < LINES; i++) {
         while ((r = TAILQ_FIRST(&s->lines[i]))) {
             leave_line(s, r);
@@ -514,11 +451,4 @@ const struct datastore_info *source_info(const struct source *s)
 const struct why *source_trouble(const struct source *s)
 {
     return s->ds ? s->ds->ops->trouble(s->ds) : NULL;
-}
-
-void source_budget_init(struct source_budget *b, uint64_t max_bytes)
-{
-    b->max = max_bytes < FETCH_MAX ? FETCH_MAX : max_bytes;
-    b->used = 0;
-    TAILQ_INIT(&b->waiting);
 }

@@ -147,4 +147,9 @@ void commit_put_cancel(struct commit *);
 void commit_put_end(struct commit *); /* idle: forget what is left */
 bool commit_put_complete(const struct commit *);
 
+/* commit_slots.c */
+bool commit_slot_take(struct commit *); /* false: commit_moved() is called when there is one */
+void commit_slot_leave(struct commit *);
+void commit_slot_give(struct commit *);
+
 #endif

@@ -31,46 +31,11 @@ static struct outgoing *out_at(struct commit *c, unsigned i)
     return &c->out[(c->first + i) % COMMIT_OUTGOING];
 }
 
-/* --- slots ----------------------------------------------------------------------------------------------*/
-
-static bool take_slot(struct commit *c)
-{
-    struct commit_slots *s = c->conf.slots;
-
-    if (s->free) {
-        s->free--;
-        return true;
-    }
-    if (!c->waiting_for_slot)
-        TAILQ_INSERT_TAIL(&s->waiting, c, slot_entry);
-    c->waiting_for_slot = true;
-    return false;
-}
-
-static void leave_queue(struct commit *c)
-{
-    if (c->waiting_for_slot)
-        TAILQ_REMOVE(&c->conf.slots->waiting, c, slot_entry);
-    c->waiting_for_slot = false;
-}
-
-static void give_slot(struct commit *c)
-{
-    struct commit_slots *s = c->conf.slots;
-    struct commit *next = TAILQ_FIRST(&s->waiting);
-
-    s->free++;
-    if (next && next != c) {
-        leave_queue(next);
-        commit_moved(next);
-    }
-}
-
 static void free_out(struct commit *c, struct outgoing *o)
 {
     logobj_built_free(&o->built);
     o->state = OUT_FREE;
-    give_slot(c);
+    commit_slot_give(c);
 }
 
 /* --- building -------------------------------------------------------------------------------------------*/
@@ -465,7 +430,7 @@ void commit_put_advance(struct commit *c)
         return;
     if (!c->move.ready && commit_move_wanted(c))
         commit_move_fetch(c);
-    else if (take_slot(c))
+    else if (commit_slot_take(c))
         build_begin(c);
 }
 
@@ -481,7 +446,7 @@ bool commit_put_idle(const struct commit *c)
 
 void commit_put_cancel(struct commit *c)
 {
-    leave_queue(c);
+    commit_slot_leave(c);
     commit_move_cancel(c);
     for (unsigned i = 0; i < COMMIT_OUTGOING; i++)
         if (c->out[i].state == OUT_PUTTING)
@@ -490,7 +455,7 @@ void commit_put_cancel(struct commit *c)
 
 void commit_put_end(struct commit *c)
 {
-    leave_queue(c);
+    commit_slot_leave(c);
     for (unsigned i = 0; i < COMMIT_OUTGOING; i++)
         if (c->out[i].state != OUT_FREE)
             free_out(c, &c->out[i]);

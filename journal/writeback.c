@@ -23,46 +23,6 @@ enum { TICK_MS = 200, REST_MIN_MS = 500, REST_MAX_MS = 30000, ASK_MS = 15000, OU
 
 static void next_step(struct writeback *wb);
 
-/* --- who waits ------------------------------------------------------------------------------------------*/
-
-static void on_wait_over(struct task *t)
-{
-    struct writeback_wait *w = container_of(t, struct writeback_wait, in.task);
-
-    w->done(w);
-}
-
-static void end_wait(struct writeback *wb, struct wb_waits *list, struct writeback_wait *w, int status,
-                     const struct why *why)
-{
-    TAILQ_REMOVE(list, w, in.entry);
-    w->in.ended = true;
-    w->status = status;
-    w->why = why ? *why : (struct why){""};
-    w->in.task.run = on_wait_over;
-    loop_post(wb->conf.loop, &w->in.task);
-}
-
-void wb_end_waits(struct writeback *wb, struct wb_waits *list, uint64_t through, int status,
-                  const struct why *why)
-{
-    struct writeback_wait *w, *next;
-
-    for (w = TAILQ_FIRST(list); w; w = next) {
-        next = TAILQ_NEXT(w, in.entry);
-        if (w->in.seq <= through)
-            end_wait(wb, list, w, status, why);
-    }
-}
-
-static void add_wait(struct wb_waits *list, struct writeback_wait *w, uint64_t seq)
-{
-    w->in.list = list;
-    w->in.seq = seq;
-    w->in.ended = false;
-    TAILQ_INSERT_TAIL(list, w, in.entry);
-}
-
 /* --- what is wrong --------------------------------------------------------------------------------------*/
 
 void wb_alarm(struct writeback *wb, const char *format, ...)
@@ -381,13 +341,13 @@ static void go_on(struct writeback *wb)
 
 void writeback_now(struct writeback *wb, struct writeback_wait *w)
 {
-    add_wait(&wb->waits, w, vmlog_last(wb->conf.log));
+    wb_add_wait(&wb->waits, w, vmlog_last(wb->conf.log));
     if (wb->conf.home)
-        end_wait(wb, &wb->waits, w, -ECANCELED, NULL);
+        wb_end_wait(wb, &wb->waits, w, -ECANCELED, NULL);
     else if (wb->alarm && !wb->damaged)
-        end_wait(wb, &wb->waits, w, -EBUSY, &wb->why);
+        wb_end_wait(wb, &wb->waits, w, -EBUSY, &wb->why);
     else if (w->in.seq <= map_state(wb->conf.map)->applied)
-        end_wait(wb, &wb->waits, w, 0, NULL);
+        wb_end_wait(wb, &wb->waits, w, 0, NULL);
     else
         go_on(wb);
 }
@@ -407,7 +367,7 @@ void writeback_cancel(struct writeback *wb, struct writeback_wait *w)
         return;
     if (w->in.list == &wb->detaches)
         writeback_attach(wb);
-    end_wait(wb, w->in.list, w, -ECANCELED, NULL);
+    wb_end_wait(wb, w->in.list, w, -ECANCELED, NULL);
     give_up_sending(wb);
 }
 
@@ -423,9 +383,9 @@ void writeback_detach(struct writeback *wb, struct writeback_wait *w)
 {
     wb->conf.home = true;
     wb_end_waits(wb, &wb->waits, UINT64_MAX, -ECANCELED, NULL);
-    add_wait(&wb->detaches, w, 0);
+    wb_add_wait(&wb->detaches, w, 0);
     if (wb->lost)
-        end_wait(wb, &wb->detaches, w, -EBUSY, &wb->why);
+        wb_end_wait(wb, &wb->detaches, w, -EBUSY, &wb->why);
     else if (wb->step == WB_IDLE)
         go_on(wb);
     else if (wb->step != WB_CONFIRMING && wb->step != WB_DETACHING)
@@ -441,9 +401,9 @@ void writeback_attach(struct writeback *wb)
 
 void writeback_clear_alarm(struct writeback *wb, struct writeback_wait *w)
 {
-    add_wait(&wb->clears, w, 0);
+    wb_add_wait(&wb->clears, w, 0);
     if (wb->lost)
-        end_wait(wb, &wb->clears, w, -EBUSY, &wb->why);
+        wb_end_wait(wb, &wb->clears, w, -EBUSY, &wb->why);
     else
         go_on(wb);
 }

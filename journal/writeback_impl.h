@@ -1,6 +1,7 @@
 /* journal/writeback_impl.h - what the files of write-back share. Not for others.
  *
  *   writeback.c          when, and what others ask for
+ *   writeback_wait.c     who waits for it
  *   writeback_ask.c      what on-prem says: attaching, detaching, the end of an alarm
  *   writeback_stage.c    the steps of one stage, from the commit to on-prem's "applied"
  *   writeback_confirm.c  its last ones: the map lets go of it
@@ -194,6 +195,11 @@ bool wb_take_state(struct writeback *);
 bool wb_take(struct writeback *, struct link_call *);
 /* Everything up to the cut is on the source disks. */
 void wb_applied(struct writeback *, uint64_t cut);
+
+/* writeback_wait.c */
+void wb_add_wait(struct wb_waits *, struct writeback_wait *, uint64_t seq);
+void wb_end_wait(struct writeback *, struct wb_waits *, struct writeback_wait *, int status,
+                 const struct why *);
 void wb_end_waits(struct writeback *, struct wb_waits *, uint64_t through, int status, const struct why *);
 
 /* writeback_ask.c */
