@@ -26,7 +26,18 @@ static bool shares_a_disk(const struct vm_spec *a, const struct vm_spec *b)
 static bool may_share(const struct vm_hold *h, const struct vm *vm)
 {
     return h->spec->storage == WB_CLOUD_PERSIST && vm->spec.storage == WB_CLOUD_PERSIST && !vm->spec.home &&
-           !atomic_load(&vm->fenced) && vm_at_one_place(&vm->spec) && shares_a_disk(h->spec, &vm->spec);
+           !vm->in.verb && !atomic_load(&vm->fenced) && vm_at_one_place(&vm->spec) &&
+           shares_a_disk(h->spec, &vm->spec);
+}
+
+const struct vm *vm_hold_sharer(const struct vms *vms, const struct vm *vm)
+{
+    const struct vm *other;
+
+    TAILQ_FOREACH (other, &vms->list, in.entry)
+        if (other != vm && !other->spec.home && shares_a_disk(&vm->spec, &other->spec))
+            return other;
+    return NULL;
 }
 
 static void call(struct vm_hold *h, enum proto_type type, struct buf *body, void (*done)(struct link_call *))

@@ -26,4 +26,7 @@ struct vm_hold {
 void vm_hold_ask(struct vm_hold *);
 void vm_hold_cancel(struct vm_hold *); /* done() comes later, if it has not come */
 
+/* Main loop: another VM of this edge that reads one of these disks, or NULL: then they must not change. */
+const struct vm *vm_hold_sharer(const struct vms *, const struct vm *);
+
 #endif

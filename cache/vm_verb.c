@@ -3,6 +3,7 @@
 #include "check.h"
 #include "log.h"
 #include "mem.h"
+#include "vm_hold.h"
 #include "vm_verb_impl.h"
 
 #include <errno.h>
@@ -78,6 +79,21 @@ static int check_run_on_prem(const struct vm *vm, const struct vm_verb_ask *ask,
     return ask->discard ? 0 : check_place(vm, why);
 }
 
+/* What another VM reads must not change under it. */
+static int check_alone(const struct vms *vms, const struct vm *vm, const struct vm_verb_ask *ask,
+                       struct why *why)
+{
+    bool changes = ask->storage == WB_WRITE_BACK || ask->kind == VERB_COMMIT || ask->kind == VERB_RUN_ON_PREM;
+    const struct vm *other = changes ? vm_hold_sharer(vms, vm) : NULL;
+
+    if (!other)
+        return 0;
+    return why_set(why, -EINVAL,
+                   "VM %s has a source disk of VM %s, too: nothing may be written to it, nor may it be "
+                   "used on-prem, before that one is deleted",
+                   other->spec.name, vm->spec.name);
+}
+
 int vm_verb_check(struct vms *vms, const struct vm_verb_ask *ask, struct why *why)
 {
     struct vm *vm = vms_find(vms, ask->vm);
@@ -94,6 +110,8 @@ int vm_verb_check(struct vms *vms, const struct vm_verb_ask *ask, struct why *wh
         return why_set(why, -EINVAL, "another edge has taken VM %s over", ask->vm);
     if (vm->spec.home && (ask->kind != VERB_RUN_IN_CLOUD || ask->storage != WB_WRITE_BACK))
         return check_home(vm, ask, why);
+    if (check_alone(vms, vm, ask, why))
+        return -EINVAL;
     if (ask->storage == WB_WRITE_BACK || ask->kind == VERB_COMMIT || ask->kind == VERB_CLEAR_ALARM)
         return check_place(vm, why);
     if (ask->kind == VERB_RUN_ON_PREM)

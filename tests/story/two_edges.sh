@@ -46,6 +46,13 @@ refuse "a VM on a disk that another writes back to" vm_create vm3 disk1 2>said
 grep -q "disk disk1 belongs to VM vm1, which is attached" said || failed "the refusal says: $(cat said)"
 ctl_b vm create vm3 --disk dc1:other
 refuse "write-back to a disk that another reads" ctl_b vm create vm5 --disk dc1:other --storage write-back 2>/dev/null
+for verb in "vm storage vm2 write-back" "vm commit vm2" "run-on-prem vm2 --discard" "run-on-prem vm2 --commit"; do
+    # shellcheck disable=SC2086
+    refuse "$verb, under another's reads" ctl_b $verb 2>said
+    grep -q "VM vm3 has a source disk of VM vm2, too" said || failed "$verb: the refusal says: $(cat said)"
+done
+ctl_b vm delete vm3
+ctl_b vm storage vm2 write-back
 
 act "taken over by the second, a VM is served by it alone"
 vm_create vm4 third
