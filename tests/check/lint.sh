@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 . deploy/lib.sh
 
-c_sources() { find common link journal cache target initiator control tests/lib deploy -name '*.c' | sort; }
+c_sources() { find common link journal cache target initiator control tests/lib tests/sim deploy -name '*.c' | sort; }
 scripts() {
     find deploy tests .ci -type f -exec sh -c 'head -c 40 "$1" | grep -aqE "^#!.*bash|shellcheck shell=" && echo "$1"' _ {} \; | sort
 }

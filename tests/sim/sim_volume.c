@@ -22,6 +22,7 @@ struct sim_datastore {
     struct sim_volume *volume;
     uint64_t restarts;
     unsigned issued;
+    struct task known;
 };
 
 struct job {
@@ -176,19 +177,29 @@ static void sim_destroy(struct ds_base *b)
     free(b);
 }
 
-static void tell_known(void *arg)
+static void answers(void *arg);
+
+static void tell_known(struct task *t)
 {
-    struct sim_datastore *d = arg;
+    struct sim_datastore *d = container_of(t, struct sim_datastore, known);
     struct datastore_info info = {
         .bytes = d->volume->n, .block_bytes = SECTOR, .max_io_bytes = 1 << 20, .max_zero_bytes = 16 << 20};
 
     if (d->volume->down) {
-        sim_after(sim_loop_node(d->b.loop), DOWN_MS * SIM_MS, tell_known, d);
+        sim_after(sim_loop_node(d->b.loop), DOWN_MS * SIM_MS, answers, d);
         return;
     }
     snprintf(info.identity, sizeof info.identity, "%s", d->volume->name);
     ds_known(&d->b, &info);
     d->b.pump(&d->b);
+}
+
+static void answers(void *arg)
+{
+    struct sim_datastore *d = arg;
+
+    d->known.run = tell_known;
+    loop_post(d->b.loop, &d->known);
 }
 
 static int sim_open(struct datastore **out, struct loop *loop, const struct datastore_conf *conf,
@@ -206,7 +217,7 @@ static int sim_open(struct datastore **out, struct loop *loop, const struct data
     d->b.pump = sim_pump;
     d->b.destroy = sim_destroy;
     d->b.marks = true;
-    sim_after(sim_loop_node(loop), sim_latency(d->volume->latency_ns), tell_known, d);
+    sim_after(sim_loop_node(loop), sim_latency(d->volume->latency_ns), answers, d);
     *out = &d->b.ds;
     return 0;
 }

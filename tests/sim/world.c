@@ -78,6 +78,7 @@ static void look_after(void *arg)
         world.ask.run = on_ask;
         loop_post(world.edge.main, &world.ask);
     }
+    world_operator_mends();
     if (vm && world.edge.ready) {
         vm_status(vm, &status);
         if (status.open && status.committed > world.committed)

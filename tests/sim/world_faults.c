@@ -36,6 +36,7 @@ void world_edge_dies(enum guest_must must)
         sim_say(&world.edge.node, "loses its disks; %llu is committed", (unsigned long long)world.committed);
     guest_lost(world.guest, must, guest_acknowledged_above(world.guest, world.committed));
     world.asked = false;
+    world_operator_lost();
     sim_after(NULL, sim_between(10, 5000) * SIM_MS, start_edge, NULL);
     if (must == GUEST_LOST_DISKS) {
         sim_table_wipe(world.edge.disk.table);
@@ -237,7 +238,7 @@ static const struct {
 } faults[] = {{kill_edge, 10},     {cut_edges_power, 10}, {lose_edges_disks, 3}, {kill_onprem, 8},
               {arm_step, 20},      {stop_store, 8},       {cut_cables, 8},       {reset_links, 5},
               {pause_somebody, 6}, {skew_clocks, 4},      {break_disk, 6},       {trouble_volume, 8},
-              {judge_a_copy, 8}};
+              {judge_a_copy, 8},   {world_operator, 10}};
 enum { FAULTS = sizeof faults / sizeof *faults };
 
 static void strike(void *arg)
@@ -268,7 +269,8 @@ void world_storm_begin(void)
     struct sim_store_faults *f = sim_bucket_faults(world.bucket);
 
     storm.mean_ns = sim_between(1000, 8000) * SIM_MS;
-    storm.tastes = (uint32_t)(sim_random() | sim_random());
+    storm.tastes = (uint32_t)sim_random();
+    storm.tastes |= (uint32_t)sim_random();
     world.storming = true;
     if (sim_chance(600000)) {
         f->refused = (uint32_t)sim_below(50000);

@@ -34,6 +34,11 @@ void world_storm_end(void);
 void world_edge_dies(enum guest_must);
 void world_onprem_dies(bool machine);
 
+/* world_operator.c */
+void world_operator(void); /* asks for something */
+void world_operator_mends(void);
+void world_operator_lost(void);
+
 /* world_judge.c: from copies of what is there now a whole other world is started, which must come to a cut.
  */
 void world_judge_begin(const char *what);

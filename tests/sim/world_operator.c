@@ -1,0 +1,109 @@
+/* tests/sim/world_operator.c - an operator, who asks for things at odd moments: flush, commit, pause, another
+ * policy.
+ *
+ * What is asked for ends, or is lost with the edge; then nobody knows. In the end the operator wants it all
+ * as it was.
+ */
+#include "world_inside.h"
+
+#include "vm_verb.h"
+
+#include "check.h"
+
+#include <string.h>
+
+static struct {
+    bool busy;
+    struct task task;
+    struct vm_verb_ask ask;
+    bool changed;    /* policy or pause may not be as they were */
+    bool resumed;    /* after the storm; then the policy is set */
+    bool watching;   /* it is cloud-persist for now, and nobody has asked for a commit since: */
+    uint64_t writes; /* so the source disks have seen as many writes as then */
+} desk;
+
+static uint64_t writes(void)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < world.ndisks; i++)
+        sum += world.volumes[i].writes;
+    return sum;
+}
+
+static void look_at_disks(void)
+{
+    if (desk.watching && writes() != desk.writes)
+        sim_violation("the VM is cloud-persist, and its source disks were written to");
+    desk.watching = false;
+}
+
+static void on_done(void *arg, int status, const struct why *why)
+{
+    (void)arg;
+    desk.busy = false;
+    sim_say(&world.edge.node, "the operator's %s: %s", vm_verb_name(desk.ask.kind),
+            status ? why->text : "done");
+    if (status)
+        return;
+    if (desk.ask.kind == VERB_STORAGE && desk.ask.storage == WB_CLOUD_PERSIST) {
+        desk.watching = true;
+        desk.writes = writes();
+    } else if (desk.ask.kind == VERB_STORAGE && desk.resumed) {
+        desk.changed = false;
+    } else if (desk.ask.kind == VERB_RESUME && !world.storming) {
+        desk.resumed = true;
+        desk.changed = !world.cloud_persist;
+    }
+}
+
+static void on_ask(struct task *t)
+{
+    (void)t;
+    vm_verb_start(world.edge.vms, &desk.ask, on_done, NULL);
+}
+
+static void ask(enum vm_verb_kind kind, enum wb_policy storage)
+{
+    if (desk.busy || !world.edge.ready || !world.created || world.recover)
+        return;
+    desk.busy = true;
+    desk.ask = (struct vm_verb_ask){.kind = kind, .storage = storage};
+    strcpy(desk.ask.vm, "vm1");
+    sim_say(NULL, "the operator asks for %s %s", vm_verb_name(kind),
+            storage == WB_CLOUD_PERSIST ? "cloud-persist"
+            : storage == WB_WRITE_BACK  ? "write-back"
+                                        : "");
+    desk.task.run = on_ask;
+    loop_post(world.edge.main, &desk.task);
+}
+
+void world_operator(void)
+{
+    static const enum vm_verb_kind kinds[] = {VERB_PAUSE, VERB_RESUME, VERB_STORAGE, VERB_COMMIT, VERB_FLUSH};
+    enum vm_verb_kind kind = kinds[sim_below(world.cloud_persist ? 2 : 5)];
+    enum wb_policy storage = sim_chance(500000) ? WB_CLOUD_PERSIST : WB_WRITE_BACK;
+
+    if (desk.busy)
+        return;
+    look_at_disks();
+    desk.changed |= kind == VERB_PAUSE || kind == VERB_STORAGE;
+    ask(kind, kind == VERB_STORAGE ? storage : 0);
+}
+
+void world_operator_mends(void)
+{
+    if (desk.busy || !desk.changed || world.storming)
+        return;
+    look_at_disks();
+    if (desk.resumed)
+        ask(VERB_STORAGE, WB_WRITE_BACK);
+    else
+        ask(VERB_RESUME, 0);
+}
+
+/* What was asked for died with the edge. */
+void world_operator_lost(void)
+{
+    desk.busy = desk.watching = false;
+}
