@@ -24,7 +24,7 @@ static const struct {
     [BROKEN_ACK_EARLY] = {"acknowledged before the journal has it", 20},
     [BROKEN_NO_SYNC] = {"a flush without an fsync", 20},
     [BROKEN_FUA] = {"a FUA write without an fsync", 50},
-    [BROKEN_TRIM_EARLY] = {"the journal is trimmed before the store has it", 20},
+    [BROKEN_TRIM_EARLY] = {"the journal is trimmed before the store has it", 200},
     [BROKEN_RECORD_LEFT_OUT] = {"a commit leaves a record out", 10},
     [BROKEN_UNMAP_FORGOTTEN] = {"zeros are forgotten when a cut is coalesced", 10},
     [BROKEN_CUT_UNEVEN] = {"a recovery with one disk at an older cut", 20},

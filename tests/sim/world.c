@@ -103,7 +103,7 @@ static void make_guest(void)
                               .ndisks = world.ndisks,
                               .nsectors = world.nsectors,
                               .depth = (unsigned)sim_between(1, 6),
-                              .think_ns = sim_between(5, 600) * SIM_MS,
+                              .think_ns = sim_between(5, sim_chance(200000) ? 100 : 600) * SIM_MS,
                               .nops = UINT32_MAX / 2};
 
     conf.path = xasprintf("%s/history", world.conf.dir);
@@ -130,7 +130,7 @@ static void make_world(void)
     world.edge.going = on_going;
     world.edge.conf.commit_age_ms = (unsigned)sim_between(1000, 4000);
     world.edge.conf.writeback_interval_ms = (unsigned)sim_between(3000, 12000);
-    world.edge.conf.object_bytes = (uint32_t)sim_between(16, 256) << 10;
+    world.edge.conf.object_bytes = UINT32_C(4096) << sim_below(6);
     world.edge.conf.checkpoint_objects = (unsigned)sim_between(2, 64);
     world.edge.conf.spool = world.conf.dir;
     sim_onprem_init(&world.onprem, "onprem", world.volumes, world.ndisks, edges);
@@ -211,7 +211,7 @@ void world_run(uint64_t seed, const struct world_conf *conf)
     }
     if (conf->faults)
         world_storm_begin();
-    sim_run(sim_now + sim_between(10, 40) * SIM_S, NULL, NULL);
+    sim_run(sim_now + sim_between(10, sim_chance(200000) ? 90 : 40) * SIM_S, NULL, NULL);
     if (conf->faults)
         world_storm_end();
     sim_say(NULL, "calm from here on");

@@ -152,7 +152,7 @@ static void stop_store(void)
     else
         sim_bucket_faults(world.bucket)->full = true;
     sim_say(NULL, "the store is %s", sim_bucket_faults(world.bucket)->down ? "away" : "full");
-    sim_after(NULL, sim_between(1, 20000) * SIM_MS, mend_store, NULL);
+    sim_after(NULL, sim_between(1, sim_chance(200000) ? 80000 : 20000) * SIM_MS, mend_store, NULL);
 }
 
 static void cut_cables(void)

@@ -31,6 +31,15 @@ static uint64_t writes(void)
     return sum;
 }
 
+static bool is_written_back(void)
+{
+    const struct vm *vm = vms_find(world.edge.vms, "vm1");
+    struct writeback_status status;
+
+    writeback_status(vm->writeback, &status);
+    return status.step != WRITEBACK_IDLE;
+}
+
 static void look_at_disks(void)
 {
     if (desk.watching && writes() != desk.writes)
@@ -47,7 +56,7 @@ static void on_done(void *arg, int status, const struct why *why)
     if (status)
         return;
     if (desk.ask.kind == VERB_STORAGE && desk.ask.storage == WB_CLOUD_PERSIST) {
-        desk.watching = true;
+        desk.watching = !is_written_back(); /* what is staged already goes on */
         desk.writes = writes();
     } else if (desk.ask.kind == VERB_STORAGE && desk.resumed) {
         desk.changed = false;
