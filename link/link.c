@@ -28,11 +28,12 @@ static const uint64_t refusal_log_ns = 5000000000;
 static int on_identified(struct lconn *c, struct why *why)
 {
     struct link *l = c->owner;
+    const char *role = l->twin && strcmp(c->id.name, l->twin) == 0 ? l->role : l->peer_role;
 
-    if (strcmp(c->id.role, l->peer_role))
+    if (strcmp(c->id.role, role))
         return why_set(why, -EPROTO,
                        "the certificate of %s is for the role %s, but %s connects only to the role %s",
-                       c->id.name, c->id.role, l->self.name, l->peer_role);
+                       c->id.name, c->id.role, l->self.name, role);
     if (c->dialer && strcmp(c->id.name, c->peer->name))
         return why_set(why, -EPROTO, "%s answered at %s where %s was expected: check the address", c->id.name,
                        c->address, c->peer->name);
@@ -281,6 +282,7 @@ int link_new(struct link **out, struct loop *loop, const struct link_conf *conf,
     l->handlers = *handlers;
     l->role = xstrdup(conf->role);
     l->peer_role = xstrdup(conf->peer_role);
+    l->twin = conf->twin ? xstrdup(conf->twin) : NULL;
     l->congestion = conf->congestion ? xstrdup(conf->congestion) : NULL;
     l->listen_fd = -1;
     TAILQ_INIT(&l->peers);
@@ -332,8 +334,14 @@ void link_free(struct link **lp)
     SSL_CTX_free(l->tls);
     free(l->role);
     free(l->peer_role);
+    free(l->twin);
     free(l->congestion);
     free(l);
+}
+
+const char *link_name(const struct link *l)
+{
+    return l->self.name;
 }
 
 uint16_t link_port(const struct link *l)

@@ -35,6 +35,7 @@ struct link_conf {
     const char *certificate, *key, *ca; /* PEM files; key of mode 0600 */
     const char *listen;                 /* "ADDR:PORT" ("[::]:PORT" for IPv6), or NULL: dial only */
     const char *congestion;             /* TCP_CONGESTION for our sockets, or NULL: the system's */
+    const char *twin;                   /* the one peer whose role must be ours instead; NULL: none */
 };
 
 /* A request from a peer, until answered. */
@@ -68,8 +69,10 @@ struct peer *link_peer(struct link *, const char *name);
 /* Keep nconns connections up to this peer at "HOST:PORT", with jittered bounded back-off, for ever. */
 int link_dial(struct link *, struct peer *, const char *address, unsigned nconns, struct why *);
 
+const char *link_name(const struct link *); /* ours, as our certificate says */
+
 const char *peer_name(const struct peer *);
-bool peer_up(const struct peer *); /* any thread */
+bool peer_up(const struct peer *);         /* any thread */
 uint64_t peer_rtt_ns(const struct peer *); /* smoothed, from the keep-alive; 0 = not measured */
 uint64_t
 peer_bytes_per_s(const struct peer *); /* receive rate seen when busy (recent maximum); 0 = unknown */

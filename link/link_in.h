@@ -45,7 +45,7 @@ struct peer {
 struct link {
     struct loop *loop;
     struct link_handlers handlers;
-    char *role, *peer_role, *congestion;
+    char *role, *peer_role, *twin, *congestion; /* twin may be NULL */
     SSL_CTX *tls;
     struct tls_identity self;
     uint64_t instance;

@@ -28,6 +28,13 @@ enum proto_type {
     PROTO_WB_APPLIED = 11,
     PROTO_WB_STATE = 12,
     PROTO_VM_CLEAR_ALARM = 13,
+    /* between the edges of a pair: proto_pair.h */
+    PROTO_PAIR_PING = 14,
+    PROTO_MIRROR_BEGIN = 15,
+    PROTO_MIRROR_PUT = 16,
+    PROTO_MIRROR_SYNC = 17,
+    PROTO_MIRROR_TRIM = 18,
+    PROTO_MIRROR_END = 19,
 };
 
 enum { PROTO_NAME_MAX = 63, PROTO_READ_MAX = 256 * 1024, PROTO_BLOCK = 4096 };

@@ -244,6 +244,7 @@ static int open_end(struct end *e, const char *files, const char *ca, bool liste
                              key,
                              ca_crt,
                              listens ? "127.0.0.1:0" : NULL,
+                             NULL,
                              NULL};
     struct link_handlers h = {on_request, on_notice, on_state, e};
 

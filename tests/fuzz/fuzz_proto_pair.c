@@ -1,0 +1,54 @@
+/* links: link; covers: link/proto_pair */
+/* The messages between the edges of a pair: what is accepted is written again as the same bytes, and pieces
+ * lie within their message and their record.
+ */
+#include "check.h"
+#include "fuzz.h"
+#include "proto_pair.h"
+
+#include <string.h>
+
+static void same(struct buf *b, const uint8_t *p, uint32_t n)
+{
+    CHECK(b->len == n && !memcmp(b->data, p, n));
+    buf_unref(&b);
+}
+
+static void pieces(const uint8_t *p, uint32_t n)
+{
+    uint8_t head[PAIR_PIECE_BYTES];
+    struct pair_piece piece;
+    struct pair_put put;
+
+    if (pair_get_put(p, n, &put))
+        return;
+    pair_put_head(head, put.vm, put.stream, put.number);
+    CHECK(!memcmp(head, p, PAIR_PUT_HEAD_BYTES));
+    for (;;) {
+        const uint8_t *at = put.pieces;
+
+        if (pair_next_piece(&put, &piece) <= 0)
+            return;
+        pair_put_piece(head, &piece);
+        CHECK(!memcmp(head, at, PAIR_PIECE_BYTES));
+        CHECK(piece.data == at + PAIR_PIECE_BYTES && piece.data + piece.sectors * 512 <= p + n);
+        CHECK(piece.from + piece.sectors <= piece.nsectors);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
+{
+    uint32_t len = (uint32_t)n;
+    struct pair_word word;
+    struct pair_begin begin;
+    struct pair_mark mark;
+
+    if (!pair_get_word(p, len, &word))
+        same(pair_put_word(&word), p, len);
+    if (!pair_get_begin(p, len, &begin))
+        same(pair_put_begin(&begin), p, len);
+    if (!pair_get_mark(p, len, &mark))
+        same(pair_put_mark(&mark), p, len);
+    pieces(p, len);
+    return 0;
+}
