@@ -45,6 +45,8 @@ static bool admit(struct vmlog *log, struct vmlog_append *a, bool behind)
 {
     struct journal *j = log->journal;
 
+    if (behind && log->in_order)
+        return false;
     return (!behind && space_take(j, a->in.cost, false)) ||
            (overwrites(log, a) && space_take(j, a->in.cost, true));
 }
@@ -68,7 +70,11 @@ static void number(struct vmlog *log, struct vmlog_append *a, struct append_list
 static void hand_over(struct vmlog *log, struct append_list *list)
 {
     struct journal *j = log->journal;
+    struct vmlog_append *a;
 
+    if (log->follower)
+        STAILQ_FOREACH (a, list, in.entry)
+            log->follower->append(log->follower, a);
     pthread_mutex_lock(&j->lock);
     STAILQ_CONCAT(&j->appends, list);
     if (j->writer_idle)

@@ -58,7 +58,12 @@ static void end_waits(struct commit *c, uint64_t through, int status)
 
 void commit_now(struct commit *c, struct commit_wait *w)
 {
-    w->in.seq = vmlog_last(c->conf.log);
+    commit_through(c, w, vmlog_last(c->conf.log));
+}
+
+void commit_through(struct commit *c, struct commit_wait *w, uint64_t seq)
+{
+    w->in.seq = seq;
     w->in.ended = false;
     TAILQ_INSERT_TAIL(&c->waits, w, in.entry);
     if (c->fenced)
@@ -73,6 +78,12 @@ void commit_cancel(struct commit *c, struct commit_wait *w)
 {
     if (!w->in.ended)
         end_wait(c, w, -ECANCELED);
+}
+
+void commit_set_age(struct commit *c, unsigned age_ms)
+{
+    CHECK(age_ms);
+    c->conf.age_ms = age_ms;
 }
 
 uint64_t commit_lag_ns(const struct commit *c)

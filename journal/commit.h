@@ -51,6 +51,9 @@ struct commit *commit_new(const struct commit_conf *);
  * objects' bytes is dead (0, as at first: never). */
 void commit_set_move(struct commit *, unsigned dead_percent);
 
+/* From now on a cut begins when the oldest write that the store lacks is so old. */
+void commit_set_age(struct commit *, unsigned age_ms);
+
 /* done() when everything that was visible at the call is in the store. status 0; -ECANCELED: it is being
  * stopped; -ESTALE: fenced. Waits for as long as the store is away. */
 struct commit_wait {
@@ -64,6 +67,8 @@ struct commit_wait {
     } in;
 };
 void commit_now(struct commit *, struct commit_wait *);
+/* The same of everything up to this record, which has its number and may not be visible yet. */
+void commit_through(struct commit *, struct commit_wait *, uint64_t seq);
 /* It need not be waited for: done() comes soon, with -ECANCELED unless it was on its way. */
 void commit_cancel(struct commit *, struct commit_wait *);
 

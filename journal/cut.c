@@ -270,6 +270,21 @@ void cut_resume(struct vmlog *log, uint64_t seq)
         log->oldest_ns = 0;
 }
 
+void vmlog_forget(struct vmlog *log, uint64_t through)
+{
+    uint64_t before = cost_of(log);
+
+    CHECK(!log->frozen && through <= log->last);
+    if (through <= log->trimmed)
+        return;
+    log->trimmed = through;
+    for (int i = 0; i < VMLOG_DISKS; i++)
+        if (log->disks[i])
+            extents_forget_through(log->disks[i], through);
+    space_give(log->journal, before - cost_of(log));
+    push_range(log, through);
+}
+
 void cut_reclaim(struct vmlog *log)
 {
     struct journal *j = log->journal;

@@ -104,7 +104,10 @@ struct vmlog {
     struct timer pump;
     uint64_t pace, paced_ns; /* bytes a second that are admitted (0: all), and from when on more are */
     bool stalled, running;
-    struct append_list unstable; /* visible, fua, not synced */
+    struct vmlog_follower *follower; /* NULL: there is none */
+    bool in_order;                   /* nothing overtakes */
+    struct append_list written;      /* in our journal, and not yet in the follower's */
+    struct append_list unstable;     /* visible, fua, not synced */
     struct flush_list flushes;
     struct dead_keys *dead; /* being filled */
     unsigned out;           /* appends, flushes, fetches and cuts not done */

@@ -129,17 +129,28 @@ static void finish_append(struct vmlog *log, struct vmlog_append *a)
     a->done(a);
 }
 
+/* Does the follower, if there is one, have everything up to this record; and is it stable there? */
+static bool follower_has(const struct vmlog *log, uint64_t seq)
+{
+    return !log->follower || seq <= log->follower->has;
+}
+
+static bool follower_stable(const struct vmlog *log, uint64_t seq)
+{
+    return !log->follower || seq <= log->follower->stable;
+}
+
 static void finish_unstable(struct vmlog *log, uint64_t synced, uint64_t now)
 {
     struct vmlog_append *a;
     struct vmlog_flush *f;
 
-    while ((a = STAILQ_FIRST(&log->unstable)) && a->in.batch <= synced) {
+    while ((a = STAILQ_FIRST(&log->unstable)) && a->in.batch <= synced && follower_stable(log, a->seq)) {
         STAILQ_REMOVE_HEAD(&log->unstable, in.entry);
         metric_observe_ns(log->journal->m_sync, now - a->in.since_ns);
         finish_append(log, a);
     }
-    while ((f = STAILQ_FIRST(&log->flushes)) && f->in.batch <= synced) {
+    while ((f = STAILQ_FIRST(&log->flushes)) && f->in.batch <= synced && follower_stable(log, f->in.seq)) {
         STAILQ_REMOVE_HEAD(&log->flushes, in.entry);
         metric_observe_ns(log->journal->m_sync, now - f->in.since_ns);
         log->out--;
@@ -147,32 +158,43 @@ static void finish_unstable(struct vmlog *log, uint64_t synced, uint64_t now)
     }
 }
 
-/* The writer or the syncer has news. */
-static void on_complete(struct task *t)
+/* What both journals have becomes visible. Returns the batch that has to be synced for it (0: none). */
+static uint64_t show_written(struct vmlog *log, uint64_t now)
 {
-    struct vmlog *log = container_of(t, struct vmlog, complete);
-    struct journal *j = log->journal;
-    struct append_list finished = STAILQ_HEAD_INITIALIZER(finished);
     struct vmlog_append *a;
-    uint64_t synced, wanted = 0, now = loop_now_ns(log->loop);
+    uint64_t wanted = 0, seq = 0;
 
-    pthread_mutex_lock(&j->lock);
-    log->posted = false;
-    STAILQ_CONCAT(&finished, &log->finished);
-    synced = j->synced;
-    pthread_mutex_unlock(&j->lock);
-
-    log->running = true;
-    while ((a = STAILQ_FIRST(&finished))) {
-        STAILQ_REMOVE_HEAD(&finished, in.entry);
+    while ((a = STAILQ_FIRST(&log->written)) && follower_has(log, a->seq)) {
+        STAILQ_REMOVE_HEAD(&log->written, in.entry);
         make_visible(log, a, now);
         if (!a->fua) {
             finish_append(log, a);
             continue;
         }
         wanted = a->in.batch;
+        seq = a->seq;
         STAILQ_INSERT_TAIL(&log->unstable, a, in.entry);
     }
+    if (seq && !follower_stable(log, seq))
+        log->follower->sync(log->follower, seq);
+    return wanted;
+}
+
+/* The writer, the syncer or the follower has news. */
+static void on_complete(struct task *t)
+{
+    struct vmlog *log = container_of(t, struct vmlog, complete);
+    struct journal *j = log->journal;
+    uint64_t synced, wanted, now = loop_now_ns(log->loop);
+
+    pthread_mutex_lock(&j->lock);
+    log->posted = false;
+    STAILQ_CONCAT(&log->written, &log->finished);
+    synced = j->synced;
+    pthread_mutex_unlock(&j->lock);
+
+    log->running = true;
+    wanted = show_written(log, now);
     finish_unstable(log, synced, now);
     log->running = false;
     vmlog_dead_submit(log);
@@ -196,10 +218,11 @@ static void on_flushed(struct task *t)
 void vmlog_flush(struct vmlog *log, struct vmlog_flush *f)
 {
     struct journal *j = log->journal;
-    bool stable;
+    bool stable, there = follower_stable(log, log->last);
 
     f->in.log = log;
     f->in.batch = log->last_batch;
+    f->in.seq = log->last;
     f->in.since_ns = loop_now_ns(log->loop);
     f->in.task.run = on_flushed;
     log->out++;
@@ -208,10 +231,39 @@ void vmlog_flush(struct vmlog *log, struct vmlog_flush *f)
     if (!stable)
         want_sync(log, f->in.batch);
     pthread_mutex_unlock(&j->lock);
-    if (stable)
+    if (stable && there)
         loop_post(log->loop, &f->in.task);
     else
         STAILQ_INSERT_TAIL(&log->flushes, f, in.entry);
+    if (!there)
+        log->follower->sync(log->follower, f->in.seq);
+}
+
+/* --- followers ------------------------------------------------------------------------------------------*/
+
+void vmlog_followed(struct vmlog *log)
+{
+    struct journal *j = log->journal;
+
+    pthread_mutex_lock(&j->lock);
+    syncer_post(log);
+    pthread_mutex_unlock(&j->lock);
+}
+
+uint64_t vmlog_follow(struct vmlog *log, struct vmlog_follower *follower)
+{
+    CHECK(!log->running && !(log->follower && follower));
+    log->follower = follower;
+    if (follower)
+        follower->has = follower->stable = log->numbered;
+    else
+        vmlog_followed(log);
+    return log->numbered + 1;
+}
+
+void vmlog_keep_order(struct vmlog *log)
+{
+    log->in_order = true;
 }
 
 /* --- where things are -----------------------------------------------------------------------------------*/
@@ -325,6 +377,7 @@ int vmlog_open(struct vmlog **lp, struct journal *j, struct loop *loop, const ui
     log->vm = xstrdup(vm);
     log->complete.run = on_complete;
     STAILQ_INIT(&log->waiting);
+    STAILQ_INIT(&log->written);
     STAILQ_INIT(&log->unstable);
     STAILQ_INIT(&log->flushes);
     STAILQ_INIT(&log->finished);

@@ -70,10 +70,31 @@ struct vmlog_flush {
         STAILQ_ENTRY(vmlog_flush) entry;
         struct vmlog *log;
         struct task task;
-        uint64_t since_ns, batch;
+        uint64_t since_ns, batch, seq;
     } in;
 };
 void vmlog_flush(struct vmlog *, struct vmlog_flush *);
+
+/* Another journal that must have each record before it counts: visible only when `has` says so, stable only
+ * when `stable` does. Embedded in its owner; on the log's loop. */
+struct vmlog_follower {
+    /* A record has its number and goes to our journal; called in order of numbers. Its data stays until
+     * vmlog_followed() was told that it is there. */
+    void (*append)(struct vmlog_follower *, const struct vmlog_append *);
+    /* Somebody waits until everything up to this record, which it has, is stable there. */
+    void (*sync)(struct vmlog_follower *, uint64_t seq);
+    uint64_t has, stable; /* up to which record; set by vmlog_follow(), then raised by the follower */
+};
+/* From the next number on it is followed; what has a number already is not. Returns that number. NULL: not
+ * followed any more, and nobody waits for it. Not from within a callback of this log. */
+uint64_t vmlog_follow(struct vmlog *, struct vmlog_follower *);
+/* `has` or `stable` was raised. */
+void vmlog_followed(struct vmlog *);
+
+/* The log of a VM that another edge serves: records keep the numbers they came with, so none may overtake. */
+void vmlog_keep_order(struct vmlog *);
+/* Blocking no one: records up to this one, which is visible, are needed no more. */
+void vmlog_forget(struct vmlog *, uint64_t through);
 
 /* Where the newest content of a range is. Pieces come in order and cover [lba, lba + nsectors). */
 enum piece_kind { PIECE_ABSENT /* not in this log: ask the next tier */, PIECE_ZERO, PIECE_DATA };

@@ -1,0 +1,110 @@
+/* journal/keep_disk.c - what says, in this edge's journal, which VMs' logs are kept there for the other edge.
+ *
+ * A named value for each, "mirror/ID"; docs/pair.md has the bytes. Blocking.
+ */
+#include "keep_impl.h"
+#include "wire.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char prefix[] = "mirror/";
+
+enum { KEY_MAX = sizeof prefix + 2 * VMLOG_ID_BYTES, VALUE_BYTES = KEEP_WRITER_BYTES + 8 };
+
+static void key_of(char key[KEY_MAX], const uint8_t id[VMLOG_ID_BYTES])
+{
+    int n = snprintf(key, KEY_MAX, "%s", prefix);
+
+    for (int i = 0; i < VMLOG_ID_BYTES; i++)
+        n += snprintf(key + n, (size_t)(KEY_MAX - n), "%02x", id[i]);
+}
+
+int keep_note(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], const uint8_t writer[KEEP_WRITER_BYTES],
+              uint64_t from, struct why *why)
+{
+    uint8_t value[VALUE_BYTES];
+    char key[KEY_MAX];
+
+    key_of(key, id);
+    memcpy(value, writer, KEEP_WRITER_BYTES);
+    put64(value + KEEP_WRITER_BYTES, from);
+    return journal_meta_put(j, key, value, sizeof value, why);
+}
+
+struct looking {
+    const uint8_t *writer;
+    uint64_t *from;
+};
+
+static int on_value(void *arg, const char *key, const void *value, size_t n)
+{
+    struct looking *l = arg;
+    const uint8_t *p = value;
+
+    (void)key;
+    if (n != VALUE_BYTES)
+        return -EBADMSG;
+    if (memcmp(p, l->writer, KEEP_WRITER_BYTES) != 0)
+        return 0;
+    *l->from = get64(p + KEEP_WRITER_BYTES);
+    return 1;
+}
+
+int keep_look(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], const uint8_t writer[16], uint64_t *from,
+              struct why *why)
+{
+    struct looking l = {writer, from};
+    char key[KEY_MAX];
+    int rc;
+
+    key_of(key, id);
+    rc = journal_meta_each(j, key, on_value, &l, why);
+    if (rc == 0)
+        return why_set(why, -ENOENT, "this edge has not kept its log");
+    return rc > 0 ? 0 : rc;
+}
+
+int keep_forget(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], struct why *why)
+{
+    char key[KEY_MAX];
+
+    key_of(key, id);
+    return journal_meta_delete(j, key, why);
+}
+
+struct purging {
+    struct journal *journal;
+    bool (*in_use)(void *arg, const uint8_t id[VMLOG_ID_BYTES]);
+    void *arg;
+    struct why *why;
+};
+
+static int purge_one(void *arg, const char *key, const void *value, size_t n)
+{
+    struct purging *p = arg;
+    uint8_t id[VMLOG_ID_BYTES];
+    int rc = 0;
+
+    (void)value;
+    (void)n;
+    for (int i = 0; i < VMLOG_ID_BYTES; i++) {
+        unsigned byte;
+
+        if (sscanf(key + sizeof prefix - 1 + 2 * i, "%2x", &byte) != 1)
+            return -EBADMSG;
+        id[i] = (uint8_t)byte;
+    }
+    if (!p->in_use(p->arg, id))
+        rc = vmlog_delete(p->journal, id, p->why);
+    return rc ? rc : journal_meta_delete(p->journal, key, p->why);
+}
+
+int keep_purge(struct journal *j, bool (*in_use)(void *arg, const uint8_t id[VMLOG_ID_BYTES]), void *arg,
+               struct why *why)
+{
+    struct purging p = {j, in_use, arg, why};
+
+    return journal_meta_each(j, prefix, purge_one, &p, why);
+}

@@ -1,0 +1,37 @@
+/* journal/mirror.h - sends one VM's records to the other edge of the pair, as they are numbered.
+ *
+ *   numbered ──► put into the open call ──► (end of the turn) sent ──► answered: the other journal has it
+ *
+ * Calls go out in order and many at a time; what is not answered yet is still with its writer, so nothing has
+ * to be kept here. Lives on the VM's loop. docs/pair.md has the messages; keep.h is the other end.
+ */
+#ifndef ISTHMUS_MIRROR_H
+#define ISTHMUS_MIRROR_H
+
+#include "link.h"
+#include "vmlog.h"
+
+struct mirror;
+
+struct mirror_conf {
+    struct loop *loop, *link_loop;
+    struct peer *peer;
+    struct vmlog *log;
+    uint8_t id[VMLOG_ID_BYTES];
+    const uint8_t *writer; /* 16 bytes: this edge; borrowed */
+    const char *vm;        /* copied */
+    /* The other edge has begun to keep this VM's log: true; or does not, or no more: false, with why; then
+     * nothing will be acknowledged until mirror_stop(). Not after that. */
+    void (*state)(void *arg, bool kept, const struct why *);
+    void *arg;
+};
+
+/* From the next record on, *first, the log waits for the other edge. */
+struct mirror *mirror_new(const struct mirror_conf *, uint64_t *first);
+/* The store has everything up to this record: the other edge need not keep it. */
+void mirror_trim(struct mirror *, uint64_t cut);
+/* Nobody waits for the other edge any more. forget: the VM is gone, and so shall be its records there.
+ * done() later; frees. */
+void mirror_stop(struct mirror *, bool forget, void (*done)(void *arg), void *arg);
+
+#endif

@@ -1,0 +1,81 @@
+/* journal/pair.h - one edge's half of a pair: whether it may serve, and what it may do alone.
+ *
+ *   unknown ──► sole ◄──► both          (sole ──► both: the other was taken in; both ──► sole: it was lost)
+ *      └──────► out ─────► both         (out ──► both: it was taken in;     any ──► lost: the process ends)
+ *
+ * The record in the object store decides (arbiter.h), pings over the link say that the other is there
+ * (lease.h). docs/pair.md has the moves, the messages and why no two edges serve at once.
+ *
+ * Lives on one loop (the link's); so do its callbacks. Only loop, link and store are used.
+ */
+#ifndef ISTHMUS_PAIR_H
+#define ISTHMUS_PAIR_H
+
+#include "arbiter.h"
+#include "lease.h"
+#include "link.h"
+#include "proto_pair.h"
+#include "store.h"
+
+struct pair;
+
+struct pair_conf {
+    struct loop *loop;
+    struct store *store; /* of that loop */
+    struct peer *peer;
+    struct aead_key master;
+    const char *name;                     /* of the pair */
+    const char *self, *other;             /* the edges' names */
+    uint8_t writer[ARBITER_WRITER_BYTES]; /* this edge */
+    uint64_t lease_ns;
+    struct lease_gate *gate; /* opened and shut here; outlives the pair */
+    /* A member, alone or with the other: VMs may be served while the gate is open. Once for each change. */
+    void (*sole)(void *arg);
+    void (*both)(void *arg);
+    /* No member, for now: nothing that is here is served; what was kept for the other is of no use. */
+    void (*out)(void *arg);
+    /* Sole, and who was there before can serve nothing any more: its VMs are this edge's to take. Then
+     * pair_inherited(). */
+    void (*inherit)(void *arg, const uint8_t writer[ARBITER_WRITER_BYTES]);
+    /* Sole, and the other wants to be taken in: from now on each record goes there, too, and what was before
+     * goes to the store. Then pair_prepared(). */
+    void (*prepare)(void *arg);
+    /* It went away meanwhile: the preparation is called off. pair_prepared() may still come: it is ignored.
+     */
+    void (*unprepare)(void *arg);
+    /* The other is sole member: this edge must stop at once. */
+    void (*lost)(void *arg, const struct why *);
+    /* Nothing is served here at the moment: then it leaves going on alone to the other for a while. */
+    bool (*idle)(void *arg);
+    /* Records of the other can be kept now: its journal's disk works. Else it gets no lease from here. */
+    bool (*fit)(void *arg);
+    void *arg;
+};
+
+struct pair *pair_new(const struct pair_conf *);
+/* After the link's calls have ended or been cancelled: done() later, on the loop. */
+void pair_stop(struct pair *, void (*done)(void *arg), void *arg);
+
+void pair_inherited(struct pair *);
+/* ok: the other has everything that the store lacks, and acknowledgements wait for it. */
+void pair_prepared(struct pair *, bool ok);
+/* The other does not have every record any more: one of the two must go on alone. */
+void pair_break(struct pair *, const struct why *);
+
+/* PAIR_PING: answers it. */
+void pair_request(struct pair *, struct link_request *);
+/* May the other's records be kept now? */
+bool pair_keeps(const struct pair *);
+
+struct pair_status {
+    const char *name, *other; /* borrowed, for the pair's life */
+    enum pair_role role;
+    uint64_t epoch;
+    bool other_answers; /* within the lease's length */
+    bool blocked;       /* a member that may not serve now */
+    bool preparing, inheriting;
+    struct why why; /* what is waited for */
+};
+void pair_status(const struct pair *, struct pair_status *);
+
+#endif
