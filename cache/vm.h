@@ -9,6 +9,7 @@
 
 #include "commit.h"
 #include "journal.h"
+#include "lease.h"
 #include "link.h"
 #include "proto.h"
 #include "upkeep.h"
@@ -75,6 +76,7 @@ struct vm {
     struct volume *volumes[VM_DISKS_MAX]; /* by LUN */
     struct vmlog *log;
     struct map *map;       /* what the object store has of it */
+    struct mirror *mirror; /* sends it to the other edge of the pair; NULL: it does not; vm->loop's, as is */
     struct commit *commit; /* carries the log there; belongs to vm->loop, as does */
     struct upkeep *upkeep; /* what keeps it short there */
     struct writeback
@@ -115,6 +117,7 @@ struct vm {
         struct why why;
         int status;
         struct peer *peers[VM_DISKS_MAX]; /* where the disks are, by LUN: looked up on the main loop */
+        unsigned mirror_round;            /* of vm->loop: vms_pair.c */
         bool changing;                    /* its spec: one change at a time */
         bool ask_again;                   /* a disk's size was told meanwhile */
     } in;
@@ -173,7 +176,8 @@ struct vms_conf {
     void (*lun_going)(struct vm *, unsigned lun, void (*done)(void *arg), void *arg);
     /* On vm->loop: there is one LUN more, this one. May be NULL. */
     void (*lun_came)(struct vm *, unsigned lun);
-    const char *tiers; /* "" or extra tiers between journal and onprem, as "delay:50ms" */
+    const struct lease_gate *gate; /* reads wait while it is shut; NULL: this edge is in no pair */
+    const char *tiers;             /* "" or extra tiers between journal and onprem, as "delay:50ms" */
 };
 
 /* Opens every VM of the catalog: blocking, at start-up, before the loops run. Works with the WAN down. */
@@ -203,6 +207,10 @@ void vms_create(struct vms *, const struct vm_spec *,
  * (-EBUSY). */
 void vms_recover(struct vms *, const char *name, uint64_t through,
                  void (*tell)(void *arg, const char *sentence),
+                 void (*done)(void *arg, int status, unsigned recovered, const struct why *), void *arg);
+/* Main loop. Takes over the VMs of an edge that is no member of the pair any more, each with what was kept
+ * here of its log (keep.h). done() as for vms_recover(). */
+void vms_inherit(struct vms *, const uint8_t fallen[LOGOBJ_WRITER_BYTES],
                  void (*done)(void *arg, int status, unsigned recovered, const struct why *), void *arg);
 /* Main loop. -EBUSY with why while an initiator is logged in and !force, or while something is being done
  * with the VM (vm_verb.h). Deletes its log too. */

@@ -7,6 +7,7 @@
 #include "check.h"
 #include "discard.h"
 #include "mem.h"
+#include "mirror.h"
 #include "onprem.h"
 #include "ram.h"
 #include "readahead.h"
@@ -141,6 +142,7 @@ int vm_open_volume(struct vm *vm, unsigned lun, const struct vm_disk *d, struct 
                                                         .sectors = d->sectors,
                                                         .block_bytes = d->block_bytes,
                                                         .vm_id = vm->spec.id,
+                                                        .gate = conf->gate,
                                                         .vm = vm->spec.name});
     return 0;
 }
@@ -160,7 +162,8 @@ static void on_committed(void *arg, uint64_t cut)
 {
     struct vm *vm = arg;
 
-    (void)cut;
+    if (vm->mirror)
+        mirror_trim(vm->mirror, cut);
     if (vm->upkeep)
         upkeep_look(vm->upkeep);
     vm_status_look(vm);
@@ -285,16 +288,28 @@ static void on_back(struct task *t)
     vm->in.closed(vm);
 }
 
-static void on_commit_stopped(void *arg)
+static void on_mirror_stopped(void *arg)
 {
     struct vm *vm = arg;
 
-    vm->commit = NULL;
+    vm->mirror = NULL;
     if (vm->log)
         vmlog_close(&vm->log);
     map_close(&vm->map);
     vm->in.task.run = on_back;
     loop_post(vm->in.vms->conf.main, &vm->in.task);
+}
+
+static void on_commit_stopped(void *arg)
+{
+    struct vm *vm = arg;
+    bool stays = atomic_load(&vm->in.vms->stop);
+
+    vm->commit = NULL;
+    if (vm->mirror)
+        mirror_stop(vm->mirror, !stays, on_mirror_stopped, vm);
+    else
+        on_mirror_stopped(vm);
 }
 
 static void on_upkeep_stopped(void *arg)

@@ -23,6 +23,7 @@ struct vms {
     struct task task;
     atomic_bool stop; /* what waits for the store on the worker shall end */
     bool recovering;
+    struct vms_pair *pair; /* NULL: in no pair */
 
     struct {          /* vms_admit.c */
         bool ours;    /* the store is of our deployment */

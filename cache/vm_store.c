@@ -82,11 +82,14 @@ static int get(const struct vm_store *s, const uint8_t id[VMLOG_ID_BYTES], struc
 }
 
 int vm_store_get(const struct vm_store *s, const uint8_t id[VMLOG_ID_BYTES], struct vm_spec *spec,
-                 char etag[VM_STORE_ETAG], struct why *why)
+                 uint8_t *writer, char etag[VM_STORE_ETAG], struct why *why)
 {
     struct vmobj v;
+    int err = get(s, id, spec, &v, etag, why);
 
-    return get(s, id, spec, &v, etag, why);
+    if (!err && writer)
+        memcpy(writer, v.writer, sizeof v.writer);
+    return err;
 }
 
 int vm_store_change(const struct vm_store *s, const struct vm_spec *spec, struct why *why)

@@ -27,7 +27,8 @@ int vm_store_change(const struct vm_store *, const struct vm_spec *, struct why 
 int vm_store_take(const struct vm_store *, const struct vm_spec *, const char *etag, struct why *);
 
 enum { VM_STORE_ETAG = 128 };
-int vm_store_get(const struct vm_store *, const uint8_t id[VMLOG_ID_BYTES], struct vm_spec *,
+/* writer: 16 bytes, whose it is; NULL: no matter. */
+int vm_store_get(const struct vm_store *, const uint8_t id[VMLOG_ID_BYTES], struct vm_spec *, uint8_t *writer,
                  char etag[VM_STORE_ETAG], struct why *);
 /* Every VM that the store knows of; non-zero from each() stops and is returned. */
 int vm_store_each(const struct vm_store *, int (*each)(void *arg, const uint8_t id[VMLOG_ID_BYTES]),

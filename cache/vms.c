@@ -11,6 +11,7 @@
 #include "vm_leave.h"
 #include "vm_life.h"
 #include "vm_spec.h"
+#include "vms_pair.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -64,6 +65,8 @@ void vms_insert(struct vm *vm)
 {
     struct vms *vms = vm->in.vms;
 
+    if (vms->pair)
+        vms_pair_came(vms->pair, vm);
     pthread_mutex_lock(&vms->lock);
     TAILQ_INSERT_TAIL(&vms->list, vm, in.entry);
     pthread_mutex_unlock(&vms->lock);
@@ -73,6 +76,8 @@ void vms_replace(struct vm *vm, struct vm *by)
 {
     struct vms *vms = vm->in.vms;
 
+    if (vms->pair)
+        vms_pair_came(vms->pair, by);
     pthread_mutex_lock(&vms->lock);
     TAILQ_INSERT_AFTER(&vms->list, vm, by, in.entry);
     TAILQ_REMOVE(&vms->list, vm, in.entry);

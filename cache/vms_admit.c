@@ -14,6 +14,7 @@
 #include "store_wait.h"
 #include "vm_life.h"
 #include "vmobj.h"
+#include "vms_pair.h"
 
 #include <errno.h>
 #include <string.h>
@@ -200,6 +201,8 @@ void vms_admission_end(struct vms *vms)
 
 static bool said(const struct vms *vms, bool yes, struct why *why)
 {
+    if (vms->pair && !vms_pair_member(vms->pair, why))
+        return false;
     if (!yes)
         why_set(why, 0, "the object store is waited for%s%s", *vms->admission.why.text ? ": " : "",
                 vms->admission.why.text);

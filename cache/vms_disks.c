@@ -15,6 +15,7 @@
 #include "vm_place.h"
 #include "vm_sizes.h"
 #include "vm_spec.h"
+#include "vms_pair.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -247,6 +248,8 @@ static int check_unique(struct vms *vms, const struct vm_spec *spec, struct why 
     TAILQ_FOREACH (other, &vms->creating, entry)
         if (strcmp(other->spec.name, spec->name) == 0 || strcmp(other->spec.iqn, spec->iqn) == 0)
             return why_set(why, -EEXIST, "a VM %s is being created already", spec->name);
+    if (vms->pair && vms_pair_has(vms->pair, spec->name))
+        return why_set(why, -EEXIST, "the other edge of the pair has a VM %s already", spec->name);
     return 0;
 }
 

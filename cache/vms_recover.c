@@ -8,6 +8,7 @@
  */
 #include "check.h"
 #include "discard.h"
+#include "keep.h"
 #include "log.h"
 #include "mem.h"
 #include "recover.h"
@@ -34,7 +35,9 @@ struct sentence {
 
 struct vms_recovery {
     struct vms *vms;
-    char name[VM_NAME_MAX + 1]; /* empty: all */
+    char name[VM_NAME_MAX + 1];          /* empty: all */
+    bool inherit;                        /* those of `fallen`, with what was kept of their logs here, */
+    uint8_t fallen[LOGOBJ_WRITER_BYTES]; /* and this edge's own that are not in its catalog yet */
     uint64_t through;
     struct vm_spec *specs; /* recovered, to be opened */
     unsigned nspecs, next;
@@ -135,6 +138,26 @@ static int ask_onprem(struct vms_recovery *r, const struct vm_spec *spec, const 
     return err;
 }
 
+/* What this edge kept of the log joins the map, if the store has what came before. *kept: it stays. */
+static int look_at_kept(const struct vms_recovery *r, const struct vm_spec *spec, uint64_t *from, bool *kept,
+                        struct why *why)
+{
+    int err = r->inherit ? keep_look(r->vms->conf.journal, spec->id, r->fallen, from, why) : -ENOENT;
+
+    *kept = err == 0;
+    return err == -ENOENT ? 0 : err;
+}
+
+static int joins(uint64_t committed, uint64_t from, struct why *why)
+{
+    if (committed >= from)
+        return 0;
+    return why_set(why, -EAGAIN,
+                   "the object store ends at record %" PRIu64
+                   ", and its log was kept here from record %" PRIu64 " on",
+                   committed, from + 1);
+}
+
 static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm_spec *spec, const char *etag,
                      struct why *why)
 {
@@ -151,11 +174,15 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
                              .tell = on_tell,
                              .arg = r};
     struct recover_result result = {0};
+    uint64_t from = 0;
+    bool kept;
     int err;
 
     memcpy(c.id, spec->id, sizeof c.id);
-    err = map_delete(vms->conf.journal, spec->id, why);
+    err = look_at_kept(r, spec, &from, &kept, why);
     if (!err)
+        err = map_delete(vms->conf.journal, spec->id, why);
+    if (!err && !kept)
         err = vmlog_delete(vms->conf.journal, spec->id, why);
     STEP("recover.entry", "a VM's entry was read, its rows here are gone");
     if (!err)
@@ -163,6 +190,8 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
     if (err == -ENOENT && r->through == UINT64_MAX && recover_is_unwritten(&result))
         err = 0;
     STEP("recover.map", "the map is rebuilt");
+    if (!err && kept)
+        err = joins(result.state.committed, from, why);
     if (!err)
         err = ask_onprem(r, spec, &result, why);
     if (!err)
@@ -182,6 +211,8 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
     if (!err)
         err = vm_save(vms, spec, false, why);
     STEP("recover.catalog", "the VM is in the catalog");
+    if (!err && kept)
+        err = keep_forget(vms->conf.journal, spec->id, why);
     return err;
 }
 
@@ -213,13 +244,17 @@ static int one(void *arg, const uint8_t id[VMLOG_ID_BYTES])
     struct vms_recovery *r = arg;
     struct vm_store s = vm_store_of(r->vms);
     struct vm_spec *spec = xcalloc(1, sizeof *spec);
+    uint8_t writer[LOGOBJ_WRITER_BYTES];
     char etag[VM_STORE_ETAG];
     struct why why = {""};
     int err = 0;
 
     if (is_here(r->vms, id, NULL))
         goto out;
-    err = vm_store_get(&s, id, spec, etag, &why);
+    err = vm_store_get(&s, id, spec, writer, etag, &why);
+    if (!err && r->inherit && memcmp(writer, r->fallen, sizeof writer) != 0 &&
+        memcmp(writer, r->vms->conf.writer, sizeof writer) != 0)
+        goto out;
     if (!err && *r->name && strcmp(r->name, spec->name) != 0)
         goto out;
     r->seen++;
@@ -351,19 +386,11 @@ static void on_busy(struct task *t)
     vms_end(vms);
 }
 
-void vms_recover(struct vms *vms, const char *name, uint64_t through,
-                 void (*tell)(void *arg, const char *sentence),
-                 void (*done)(void *arg, int status, unsigned recovered, const struct why *), void *arg)
+static void start(struct vms_recovery *r)
 {
-    struct vms_recovery *r = xcalloc(1, sizeof *r);
+    struct vms *vms = r->vms;
 
     vms_begin(vms);
-    r->vms = vms;
-    snprintf(r->name, sizeof r->name, "%s", name ? name : "");
-    r->through = through;
-    r->tell = tell;
-    r->done = done;
-    r->arg = arg;
     if (vms->recovering)
         r->status = why_set(&r->why, -EBUSY, "a recovery is running already");
     else if (!vms_admitted(vms, &r->why))
@@ -376,4 +403,40 @@ void vms_recover(struct vms *vms, const char *name, uint64_t through,
     vms->recovering = true;
     r->work = (struct work){.run = recover_run, .done = recover_done};
     worker_do(vms->conf.worker, vms->conf.main, &r->work);
+}
+
+void vms_recover(struct vms *vms, const char *name, uint64_t through,
+                 void (*tell)(void *arg, const char *sentence),
+                 void (*done)(void *arg, int status, unsigned recovered, const struct why *), void *arg)
+{
+    struct vms_recovery *r = xcalloc(1, sizeof *r);
+
+    r->vms = vms;
+    snprintf(r->name, sizeof r->name, "%s", name ? name : "");
+    r->through = through;
+    r->tell = tell;
+    r->done = done;
+    r->arg = arg;
+    start(r);
+}
+
+static void on_inherited_sentence(void *arg, const char *sentence)
+{
+    (void)arg;
+    log_info(NULL, "%s", sentence);
+}
+
+void vms_inherit(struct vms *vms, const uint8_t fallen[LOGOBJ_WRITER_BYTES],
+                 void (*done)(void *arg, int status, unsigned recovered, const struct why *), void *arg)
+{
+    struct vms_recovery *r = xcalloc(1, sizeof *r);
+
+    r->vms = vms;
+    r->inherit = true;
+    memcpy(r->fallen, fallen, sizeof r->fallen);
+    r->through = UINT64_MAX;
+    r->tell = on_inherited_sentence;
+    r->done = done;
+    r->arg = arg;
+    start(r);
 }

@@ -26,6 +26,9 @@ struct volume {
     uint8_t naa[8];
     char serial[17];
     uint64_t in_flight; /* I/Os not answered yet */
+    const struct lease_gate *gate;
+    TAILQ_HEAD(, io) held; /* reads that wait for it, oldest first */
+    struct timer held_timer;
     struct metric *read_seconds, *read_bytes;
 
     struct task closing;
@@ -33,6 +36,10 @@ struct volume {
     void (*closed)(void *arg);
     void *closed_arg;
 };
+
+enum { HELD_POLL_MS = 10 };
+
+static void on_held(struct timer *t);
 
 /* NAA 3h: locally assigned (SPC-4 7.8.6.5.5). The same on every edge and for ever: it comes from the VM's
  * id and the disk's number alone. */
@@ -63,6 +70,9 @@ struct volume *volume_new(const struct volume_conf *conf)
     v->top = conf->top;
     v->sectors = conf->sectors;
     v->block_bytes = conf->block_bytes;
+    v->gate = conf->gate;
+    TAILQ_INIT(&v->held);
+    timer_init(&v->held_timer, v->loop, on_held);
     volume_make_naa(conf->vm_id, v->disk, v->naa);
     snprintf(v->serial, sizeof v->serial, "%016lx", get64(v->naa));
     v->read_seconds = metric_new(METRIC_HISTOGRAM, "isthmus_tier_read_seconds",
@@ -75,6 +85,7 @@ struct volume *volume_new(const struct volume_conf *conf)
 
 static void volume_free(struct volume *v)
 {
+    timer_free(&v->held_timer);
     tier_stack_free(&v->top);
     metric_free(&v->read_seconds);
     metric_free(&v->read_bytes);
@@ -111,6 +122,8 @@ void volume_close(struct volume *v, void (*done)(void *arg), void *arg)
 {
     v->closed = done;
     v->closed_arg = arg;
+    if (!TAILQ_EMPTY(&v->held))
+        timer_set_ms(&v->held_timer, 0);
     tier_stack_quiesce(v->top);
     tier_ram_stop(v->top, on_tiers_idle, v);
 }
@@ -143,7 +156,7 @@ static void on_read(struct block_req *req)
     leave(io, req->status);
 }
 
-static bool submit_read(struct volume *v, struct io *io)
+static bool read_now(struct volume *v, struct io *io)
 {
     uint64_t first = io->lba / BLOCK_SECTORS, last = (io->lba + io->nsectors - 1) / BLOCK_SECTORS;
 
@@ -165,6 +178,40 @@ static bool submit_read(struct volume *v, struct io *io)
     if (io->status)
         io_release(io);
     return true;
+}
+
+/* An edge that may not serve now makes its readers wait: it looks whether it may, again and again. */
+static void on_held(struct timer *t)
+{
+    struct volume *v = container_of(t, struct volume, held_timer);
+    struct io *io;
+
+    while ((io = TAILQ_FIRST(&v->held)) &&
+           (v->closed || io->cancelled || lease_gate_open(v->gate, loop_now_ns(v->loop)))) {
+        TAILQ_REMOVE(&v->held, io, held_entry);
+        io->held = false;
+        if (v->closed || io->cancelled)
+            leave(io, -ECANCELED);
+        else if (read_now(v, io))
+            leave(io, io->status);
+        else
+            v->in_flight--; /* it was counted again */
+    }
+    if (!TAILQ_EMPTY(&v->held))
+        timer_set_ms(t, HELD_POLL_MS);
+}
+
+static bool submit_read(struct volume *v, struct io *io)
+{
+    if (!v->gate || (TAILQ_EMPTY(&v->held) && lease_gate_open(v->gate, loop_now_ns(v->loop))))
+        return read_now(v, io);
+    v->in_flight++;
+    io->held = true;
+    io->cancelled = false;
+    if (TAILQ_EMPTY(&v->held))
+        timer_set_ms(&v->held_timer, HELD_POLL_MS);
+    TAILQ_INSERT_TAIL(&v->held, io, held_entry);
+    return false;
 }
 
 static void on_visible(struct vmlog_append *append)
@@ -215,6 +262,7 @@ bool volume_submit(struct volume *v, struct io *io)
     io->volume = v;
     io->blocks = NULL;
     io->nblocks = 0;
+    io->held = false;
     switch (io->op) {
     case IO_READ:
         CHECK(io->nsectors && io->nsectors <= IO_SECTORS_MAX && io->lba + io->nsectors <= v->sectors);
@@ -236,7 +284,16 @@ bool volume_submit(struct volume *v, struct io *io)
 
 void volume_cancel(struct io *io)
 {
+    struct volume *v = io->volume;
+
     CHECK(io->op == IO_READ);
+    if (io->held) {
+        TAILQ_REMOVE(&v->held, io, held_entry);
+        TAILQ_INSERT_HEAD(&v->held, io, held_entry);
+        io->cancelled = true;
+        timer_set_ms(&v->held_timer, 0);
+        return;
+    }
     tier_ram_cancel(io->volume->top, &io->req);
 }
 

@@ -11,6 +11,7 @@
 #define ISTHMUS_VOLUME_H
 
 #include "buf.h"
+#include "lease.h"
 #include "tier.h"
 #include "vmlog.h"
 
@@ -43,6 +44,8 @@ struct io {
     struct vmlog_flush flush;
     struct volume *volume;
     uint64_t since_ns;
+    TAILQ_ENTRY(io) held_entry;
+    bool held, cancelled; /* it waits for the gate; nobody waits for it any more */
 };
 enum { IO_SECTORS_MAX = 32768 };
 
@@ -54,8 +57,9 @@ struct volume_conf {
     struct tier *top;      /* the ram tier; the volume takes the stack */
     uint64_t sectors;
     uint32_t block_bytes;
-    const uint8_t *vm_id; /* VMLOG_ID_BYTES: with that number it makes the NAA id */
-    const char *vm;       /* labels metrics */
+    const uint8_t *vm_id;          /* VMLOG_ID_BYTES: with that number it makes the NAA id */
+    const char *vm;                /* labels metrics */
+    const struct lease_gate *gate; /* reads wait while it is shut; NULL: they never do */
 };
 struct volume *volume_new(const struct volume_conf *);
 /* Ends what waits for other machines, then, with nothing in flight any more, frees all and calls done() on

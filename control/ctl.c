@@ -67,6 +67,8 @@ static const struct command {
     {"task cancel", "ID", "", ctl_task_cancel, "call a task off: its VM is as it was before", ""},
     {"task wait", "ID", "", ctl_task_wait, "wait for the end of a task", ""},
     {"status", NULL, "", ctl_status, "show the edge: VMs, on-prem daemons, journal, memory", ""},
+    {"pair status", NULL, "", ctl_pair_status, "show what the edge is in its pair, and whether it may serve",
+     ""},
     {"store list", "[VM]", "g", ctl_store_list, "what the object store has of the VMs; no edge is asked",
      "  --config FILE             the edge's, for its store and key (default: /etc/isthmus/edge.conf)\n"},
     {"store verify", "[VM]", "g", ctl_store_verify,

@@ -53,6 +53,7 @@ int ctl_task_cancel(const struct ctl *, struct why *);
 int ctl_task_wait(const struct ctl *, struct why *);
 int ctl_vm_add_disk(const struct ctl *, struct why *);
 int ctl_vm_remove_disk(const struct ctl *, struct why *);
+int ctl_pair_status(const struct ctl *, struct why *);
 int ctl_status(const struct ctl *, struct why *);
 int ctl_store_list(const struct ctl *, struct why *);
 int ctl_store_verify(const struct ctl *, struct why *);

@@ -137,7 +137,7 @@ static int on_vm(void *arg, const uint8_t id[VMLOG_ID_BYTES])
     const char *wanted = w->o->ctl->argument;
     char etag[VM_STORE_ETAG];
     struct why reason = {""};
-    int err = vm_store_get(&s, id, spec, etag, &reason);
+    int err = vm_store_get(&s, id, spec, NULL, etag, &reason);
 
     if (err == -EBADMSG || err == -ENOTSUP || err == -ENOENT) { /* the others can be looked at all the same */
         w->unsound++;

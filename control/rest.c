@@ -21,11 +21,17 @@ static struct {
     const char *path;
     void (*handler)(struct rest *, struct http_request *);
 } const control_routes[] = {
-    {HTTP_GET, "/v1/status", rest_status},          {HTTP_GET, "/v1/vms", rest_vms_list},
-    {HTTP_POST, "/v1/vms", rest_vm_create},         {HTTP_GET, "/v1/vms/*", rest_vm_show},
-    {HTTP_DELETE, "/v1/vms/*", rest_vm_delete},     {HTTP_POST, "/v1/vms/*", rest_vm_verb},
-    {HTTP_GET, "/v1/tasks", rest_tasks_list},       {HTTP_GET, "/v1/tasks/*", rest_task_show},
-    {HTTP_DELETE, "/v1/tasks/*", rest_task_cancel}, {HTTP_POST, "/v1/recover", rest_recover},
+    {HTTP_GET, "/v1/status", rest_status},
+    {HTTP_GET, "/v1/vms", rest_vms_list},
+    {HTTP_POST, "/v1/vms", rest_vm_create},
+    {HTTP_GET, "/v1/vms/*", rest_vm_show},
+    {HTTP_DELETE, "/v1/vms/*", rest_vm_delete},
+    {HTTP_POST, "/v1/vms/*", rest_vm_verb},
+    {HTTP_GET, "/v1/tasks", rest_tasks_list},
+    {HTTP_GET, "/v1/tasks/*", rest_task_show},
+    {HTTP_DELETE, "/v1/tasks/*", rest_task_cancel},
+    {HTTP_POST, "/v1/recover", rest_recover},
+    {HTTP_GET, "/v1/pair", rest_pair},
 };
 
 enum { CONTROL_ROUTES = sizeof(control_routes) / sizeof(control_routes[0]) };

@@ -8,6 +8,7 @@
 #include "edge.h"
 #include "check.h"
 #include "edge_iscsi.h"
+#include "edge_pair.h"
 #include "http.h"
 #include "link.h"
 #include "log.h"
@@ -55,6 +56,10 @@ struct edge {
     uint8_t writer[LOGOBJ_WRITER_BYTES];
     struct link *link;
     struct vms *vms;
+    struct lease_gate gate; /* in a pair: shut while this edge may not serve */
+    struct peer *twin;      /* the other edge; NULL: in no pair */
+    struct vms_pair *pair;  /* NULL: in no pair */
+    struct store *pair_store;
     struct tasks *tasks;
     struct target *target;
     struct http *http, *control;
@@ -163,7 +168,12 @@ static int open_stores(struct edge *e, struct why *why)
 
 static void on_peer_request(void *arg, struct link_request *r)
 {
-    (void)arg;
+    struct edge *e = arg;
+
+    if (e->pair && r->peer == e->twin) {
+        vms_pair_request(e->pair, r);
+        return;
+    }
     link_reply(&r, -ENOSYS, "an edge answers no requests of an on-prem daemon", NULL, 0);
 }
 
@@ -172,7 +182,9 @@ static void on_peer_notice(void *arg, struct peer *peer, uint8_t type, const uin
     struct edge *e = arg;
     struct proto_stat stat;
 
-    if (type == PROTO_DISK_CHANGED && proto_get_stat(body, len, &stat) == 0 && e->vms)
+    if (e->pair && peer == e->twin)
+        vms_pair_notice(e->pair, type, body, len);
+    else if (type == PROTO_DISK_CHANGED && proto_get_stat(body, len, &stat) == 0 && e->vms)
         vms_disk_changed(e->vms, peer, &stat);
     else
         log_warn(peer_name(peer), "a notice of type %u was not understood", type);
@@ -195,7 +207,8 @@ static int open_link(struct edge *e, struct why *why)
                              .key = cfg_getstr(e->cfg, "link|key"),
                              .ca = cfg_getstr(e->cfg, "link|ca"),
                              .listen = cfg_getstr(e->cfg, "link|listen"),
-                             .congestion = *congestion ? congestion : NULL};
+                             .congestion = *congestion ? congestion : NULL,
+                             .twin = edge_pair_peer(e->cfg)};
     struct link_handlers handlers = {
         .request = on_peer_request, .notice = on_peer_notice, .peer_state = on_peer_state, .arg = e};
 
@@ -223,6 +236,7 @@ static int open_vms(struct edge *e, struct why *why)
                             .going = target_vm_going,
                             .lun_going = target_lun_going,
                             .lun_came = target_lun_came,
+                            .gate = edge_pair_peer(e->cfg) ? &e->gate : NULL,
                             .tiers = cfg_getstr(e->cfg, "cache|tiers")};
     uint64_t interval_ns = conf_ns(e->cfg, "writeback|interval");
     int rc = tier_wrap_check(conf.tiers, why);
@@ -306,6 +320,35 @@ static void on_store_refused(void *arg, const struct why *why)
     edge_stop(e);
 }
 
+/* The other edge goes on alone: not one more answer may leave this one. What was acknowledged is there, and
+ * this edge comes back as no member. */
+static void on_pair_lost(void *arg, const struct why *why)
+{
+    (void)arg;
+    log_error(NULL, "%s", why->text);
+    _exit(EDGE_EXIT_LOST);
+}
+
+static int start_pair(struct edge *e, struct why *why)
+{
+    struct edge_pair_conf conf = {.cfg = e->cfg,
+                                  .vms = e->vms,
+                                  .link = e->link,
+                                  .main = e->main,
+                                  .master = e->master,
+                                  .writer = e->writer,
+                                  .gate = &e->gate,
+                                  .lost = on_pair_lost,
+                                  .refused = on_store_refused,
+                                  .arg = e};
+    int rc = edge_pair_start(&e->pair, &e->pair_store, &conf, why);
+
+    explicit_bzero(&conf.master, sizeof conf.master);
+    if (rc == 0)
+        e->twin = link_peer(e->link, edge_pair_peer(e->cfg));
+    return rc;
+}
+
 bool edge_failed(const struct edge *e)
 {
     return e->failed;
@@ -338,7 +381,9 @@ int edge_start(struct edge **out, struct loop *main, cfg_t *cfg, struct why *why
     rc = start_target(e, why);
     if (rc == 0)
         rc = start_http(e, why);
-    if (rc == 0)
+    if (rc == 0 && edge_pair_peer(cfg))
+        rc = start_pair(e, why);
+    else if (rc == 0)
         vms_admit(e->vms, on_store_refused, e);
     if (rc == 0)
         log_info(
@@ -372,15 +417,26 @@ static void on_vms_closed(void *arg)
 {
     struct edge *e = arg;
 
+    vms_pair_free(&e->pair);
     tasks_close(e->tasks, on_tasks_closed, e);
+}
+
+static void close_vms(void *arg)
+{
+    struct edge *e = arg;
+
+    vms_close(e->vms, on_vms_closed, e);
+    e->vms = NULL;
 }
 
 static void on_target_quiet(void *arg)
 {
     struct edge *e = arg;
 
-    vms_close(e->vms, on_vms_closed, e);
-    e->vms = NULL;
+    if (e->pair)
+        vms_pair_stop(e->pair, close_vms, e);
+    else
+        close_vms(e);
 }
 
 /* Its last commands may have come back only with the end of their volumes. */
@@ -420,6 +476,7 @@ void edge_free(struct edge **edge)
     struct edge *e = *edge;
 
     timer_free(&e->deadline);
+    store_free(&e->pair_store);
     for (unsigned i = 0; i < e->nloops; i++) {
         loop_join(e->loops[i]);
         ram_free(&e->rams[i]);

@@ -8,6 +8,8 @@
 
 struct edge;
 
+enum { EDGE_EXIT_LOST = 75 /* the process's status when the other edge of its pair went on alone */ };
+
 /* Blocking, on the main loop's thread before it runs. cfg is borrowed until edge_free(). 0 or -errno with
  * why; on failure the process is expected to end. */
 int edge_start(struct edge **, struct loop *main, cfg_t *cfg, struct why *);

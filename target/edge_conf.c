@@ -4,6 +4,7 @@
 #include "store_conf.h"
 
 #include "edge_iscsi.h"
+#include "edge_pair.h"
 
 int edge_conf_load(cfg_t **cfg, const char *path, struct why *why)
 {
@@ -45,6 +46,13 @@ int edge_conf_load(cfg_t **cfg, const char *path, struct why *why)
         CFG_END(),
     };
     cfg_opt_t writeback[] = {CONF_DURATION("interval", "5m"), CONF_SIZE("bytes", "4G"), CFG_END()};
+    cfg_opt_t pair[] = {
+        CFG_STR("name", "", CFGF_NONE),
+        CFG_STR("peer", "", CFGF_NONE),
+        CONF_ADDRESS("address", ""),
+        CONF_DURATION("lease", "3s"),
+        CFG_END(),
+    };
     cfg_opt_t control[] = {
         CONF_ADDRESS("listen", "127.0.0.1:7261"),
         CONF_REQUIRED("token_file"),
@@ -64,6 +72,7 @@ int edge_conf_load(cfg_t **cfg, const char *path, struct why *why)
         CFG_SEC("journal", journal, CFGF_NONE),
         CFG_SEC("store", store, CFGF_NONE),
         CFG_SEC("writeback", writeback, CFGF_NONE),
+        CFG_SEC("pair", pair, CFGF_NONE),
         CFG_SEC("control", control, CFGF_NONE),
         CFG_SEC("http", http, CFGF_NONE),
         CFG_END(),
@@ -75,6 +84,8 @@ int edge_conf_load(cfg_t **cfg, const char *path, struct why *why)
     if (rc)
         return rc;
     rc = edge_iscsi_limits(*cfg, &scratch, why);
+    if (rc == 0)
+        rc = edge_pair_check(*cfg, why);
     if (rc)
         conf_free(cfg);
     return rc;

@@ -7,6 +7,7 @@
 #include "mem.h"
 #include "metric.h"
 #include "rest.h"
+#include "vms_pair.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -148,6 +149,15 @@ void vm_status(struct vm *vm, struct vm_status *s)
 {
     (void)vm;
     *s = (struct vm_status){.open = true, .written = 7, .committed = 5, .store_why = {"the bucket is gone"}};
+}
+
+static struct pair_status pair;
+
+bool vms_pair_status(const struct vms *vms, struct pair_status *s)
+{
+    (void)vms;
+    *s = pair;
+    return pair.name != NULL;
 }
 
 struct lun_change {
@@ -605,6 +615,20 @@ static void test_status(void **state)
     assert_int_equal(api("DELETE", "/v1/vms/s", ""), 200);
 }
 
+static void test_pair(void **state)
+{
+    (void)state;
+    assert_int_equal(api("GET", "/v1/pair", ""), 404);
+    pair = (struct pair_status){
+        .name = "p1", .other = "edge-b", .role = PAIR_SOLE, .epoch = 7, .why = {"the store is away"}};
+    assert_int_equal(api("GET", "/v1/pair", ""), 200);
+    assert_non_null(strstr(answer_text, "\"role\": \"sole\""));
+    assert_non_null(strstr(answer_text, "\"degraded\": true"));
+    assert_non_null(strstr(answer_text, "\"epoch\": 7"));
+    assert_non_null(strstr(answer_text, "\"waits_for\": \"the store is away\""));
+    pair = (struct pair_status){0};
+}
+
 static void test_boot_scripts(void **state)
 {
     (void)state;
@@ -744,6 +768,7 @@ int main(void)
         cmocka_unit_test(test_malformed_verbs_are_refused),
         cmocka_unit_test(test_malformed_vms_are_refused),
         cmocka_unit_test(test_status),
+        cmocka_unit_test(test_pair),
         cmocka_unit_test(test_boot_scripts),
         cmocka_unit_test(test_after_the_end_and_with_bad_token_files),
     };

@@ -1,0 +1,382 @@
+/* cache/vms_pair.c - see vms_pair.h.
+ */
+#include "check.h"
+#include "log.h"
+#include "mem.h"
+#include "vms_pair_impl.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+static const char part[] = "pair";
+
+enum { DEGRADED_AGE_MS = 1000, REST_MIN_MS = 500, REST_MAX_MS = 15000 };
+
+void vms_pair_came(struct vms_pair *p, struct vm *vm)
+{
+    vms_pair_send(p, vm, p->mirroring ? MIRROR_IT : CUT_AGE, 0);
+}
+
+/* --- the pair's moves -----------------------------------------------------------------------------------*/
+
+static void admit(struct vms_pair *p)
+{
+    if (p->admitting)
+        return;
+    p->admitting = true;
+    vms_admit(p->vms, p->refused, p->arg);
+}
+
+static void on_nothing(void *arg)
+{
+    struct vms_pair *p = arg;
+
+    p->busy--;
+    if (p->stopping && !p->busy)
+        pair_stop(p->pair, p->closed, p->closed_arg);
+}
+
+static void close_keep(struct vms_pair *p, void (*done)(void *arg))
+{
+    p->busy++;
+    keep_close(p->keep, done, p);
+}
+
+static void on_sole(void *arg)
+{
+    struct vms_pair *p = arg;
+
+    p->mirroring = false;
+    p->round++;
+    p->left = 0;
+    p->age_ms = DEGRADED_AGE_MS;
+    vms_pair_send_all(p, LEAVE_IT, 0);
+    admit(p);
+}
+
+static void on_both(void *arg)
+{
+    struct vms_pair *p = arg;
+
+    p->mirroring = true;
+    p->age_ms = p->vms->conf.commit_age_ms;
+    vms_pair_send_all(p, CUT_AGE, 0);
+    if (!p->purging)
+        keep_reopen(p->keep);
+    admit(p);
+}
+
+static bool is_in_catalog(void *arg, const uint8_t id[VMLOG_ID_BYTES])
+{
+    struct vms *vms = arg;
+    struct vm *vm;
+
+    pthread_mutex_lock(&vms->lock);
+    TAILQ_FOREACH (vm, &vms->list, in.entry)
+        if (memcmp(vm->spec.id, id, VMLOG_ID_BYTES) == 0)
+            break;
+    pthread_mutex_unlock(&vms->lock);
+    return vm != NULL;
+}
+
+static void purge_run(struct work *w)
+{
+    struct vms_pair *p = container_of(w, struct vms_pair, purge);
+
+    p->purge_status = keep_purge(p->vms->conf.journal, is_in_catalog, p->vms, &p->purge_why);
+}
+
+/* What was kept and is of no use any more. done() on the main loop. */
+static void purge(struct vms_pair *p, void (*done)(struct work *))
+{
+    p->busy++;
+    p->purge = (struct work){.run = purge_run, .done = done};
+    loop_work(p->vms->conf.main, &p->purge);
+}
+
+static void purge_done(struct work *w)
+{
+    struct vms_pair *p = container_of(w, struct vms_pair, purge);
+
+    p->purging = false;
+    if (p->purge_status)
+        log_error(NULL, "what was kept for the other edge cannot be removed, so nothing is kept: %s",
+                  p->purge_why.text);
+    else if (!p->stopping)
+        keep_reopen(p->keep);
+    on_nothing(p);
+}
+
+/* Whatever this edge has is the other's by now, or will be; what it kept was of a time that is over. */
+static void on_out(void *arg)
+{
+    struct vms_pair *p = arg;
+    struct vm *vm;
+
+    TAILQ_FOREACH (vm, &p->vms->list, in.entry) {
+        log_warn(vm->spec.name, "the other edge of the pair serves it, or will: nobody may log in here");
+        atomic_store(&vm->fenced, true);
+    }
+    p->purging = true;
+    purge(p, purge_done);
+}
+
+static void on_prepare(void *arg)
+{
+    struct vms_pair *p = arg;
+    struct vm *vm;
+
+    p->mirroring = true;
+    p->round++;
+    p->left = 1;
+    TAILQ_FOREACH (vm, &p->vms->list, in.entry)
+        p->left += 2;
+    log_info(NULL, "the other edge is being taken in: %u VM(s) to mirror", p->left / 2);
+    vms_pair_send_all(p, MIRROR_IT, p->round);
+    vms_pair_tell(p, p->round, 0, NULL);
+}
+
+static void on_unprepare(void *arg)
+{
+    struct vms_pair *p = arg;
+
+    log_warn(NULL, "the other edge is not taken in: it went away, or cannot keep a VM's log");
+    p->mirroring = false;
+    p->round++;
+    p->left = 0;
+    vms_pair_send_all(p, LEAVE_IT, 0);
+}
+
+/* --- taking over ----------------------------------------------------------------------------------------*/
+
+/* Of VMs that were deleted while this edge did not hear of it. */
+static void rest_purged(struct work *w)
+{
+    struct vms_pair *p = container_of(w, struct vms_pair, purge);
+
+    if (p->purge_status)
+        log_warn(NULL, "what was kept of VMs that are no more is left behind: %s", p->purge_why.text);
+    if (!p->stopping)
+        pair_inherited(p->pair);
+    on_nothing(p);
+}
+
+static void on_inherited(void *arg, int status, unsigned recovered, const struct why *why)
+{
+    struct vms_pair *p = arg;
+
+    if (p->stopping)
+        return;
+    if (status) {
+        log_error(NULL, "not every VM of the other edge could be taken over: %s", why->text);
+        timer_set_ms(&p->timer, p->rest_ms);
+        p->rest_ms = p->rest_ms * 2 < REST_MAX_MS ? p->rest_ms * 2 : REST_MAX_MS;
+        return;
+    }
+    log_info(NULL, "%u VM(s) of the other edge taken over", recovered);
+    purge(p, rest_purged);
+}
+
+static void on_timer(struct timer *t)
+{
+    struct vms_pair *p = container_of(t, struct vms_pair, timer);
+
+    vms_inherit(p->vms, p->fallen, on_inherited, p);
+}
+
+static void on_kept_closed(void *arg)
+{
+    struct vms_pair *p = arg;
+
+    on_nothing(p);
+    if (!p->stopping)
+        vms_inherit(p->vms, p->fallen, on_inherited, p);
+}
+
+static void on_inherit(void *arg, const uint8_t writer[ARBITER_WRITER_BYTES])
+{
+    struct vms_pair *p = arg;
+
+    memcpy(p->fallen, writer, sizeof p->fallen);
+    p->rest_ms = REST_MIN_MS;
+    close_keep(p, on_kept_closed);
+}
+
+/* --- keeping --------------------------------------------------------------------------------------------*/
+
+struct room {
+    struct task task;
+    void (*done)(void *arg, int status, const struct why *);
+    void *arg;
+    int status;
+    struct why why;
+};
+
+static void on_room(struct task *t)
+{
+    struct room *r = container_of(t, struct room, task);
+
+    r->done(r->arg, r->status, &r->why);
+    free(r);
+}
+
+static void on_stale_deleted(void *arg, int status, const struct why *why)
+{
+    struct room *r = arg;
+
+    r->done(r->arg, status, why);
+    free(r);
+}
+
+static void make_room(void *arg, const uint8_t id[VMLOG_ID_BYTES],
+                      void (*done)(void *arg, int status, const struct why *), void *done_arg)
+{
+    struct vms_pair *p = arg;
+    struct room *r = xcalloc(1, sizeof *r);
+    struct vm *vm;
+
+    r->done = done;
+    r->arg = done_arg;
+    r->task.run = on_room;
+    TAILQ_FOREACH (vm, &p->vms->list, in.entry)
+        if (memcmp(vm->spec.id, id, VMLOG_ID_BYTES) == 0)
+            break;
+    if (vm && atomic_load(&vm->fenced)) {
+        log_info(vm->spec.name, "what this edge has of it goes: the other edge serves it");
+        vms_delete(p->vms, vm->spec.name, true, on_stale_deleted, r);
+        return;
+    }
+    if (vm)
+        r->status = why_set(&r->why, -EBUSY, "this edge serves VM %s itself", vm->spec.name);
+    loop_post(p->vms->conf.main, &r->task);
+}
+
+void vms_pair_request(struct vms_pair *p, struct link_request *r)
+{
+    if (p->stopping)
+        link_reply(&r, -ESTALE, "this edge is stopping", NULL, 0);
+    else if (r->type == PROTO_PAIR_PING)
+        pair_request(p->pair, r);
+    else if (pair_keeps(p->pair))
+        keep_request(p->keep, r);
+    else
+        link_reply(&r, -ESTALE, "this edge keeps nothing for the other now", NULL, 0);
+}
+
+void vms_pair_notice(struct vms_pair *p, uint8_t type, const uint8_t *body, uint32_t len)
+{
+    if (!p->stopping && pair_keeps(p->pair))
+        keep_notice(p->keep, type, body, len);
+}
+
+/* --- life -----------------------------------------------------------------------------------------------*/
+
+static void on_lost(void *arg, const struct why *why)
+{
+    struct vms_pair *p = arg;
+
+    p->lost(p->arg, why);
+}
+
+static bool is_idle(void *arg)
+{
+    const struct vms_pair *p = arg;
+    struct vm *vm;
+
+    TAILQ_FOREACH (vm, &p->vms->list, in.entry)
+        if (atomic_load(&vm->admitted) && !atomic_load(&vm->fenced))
+            return journal_failed(p->vms->conf.journal);
+    return true;
+}
+
+static bool is_fit(void *arg)
+{
+    const struct vms_pair *p = arg;
+
+    return !journal_failed(p->vms->conf.journal);
+}
+
+struct vms_pair *vms_pair_new(struct vms *vms, const struct pair_conf *conf,
+                              void (*refused)(void *arg, const struct why *), void *arg)
+{
+    struct vms_pair *p = xcalloc(1, sizeof *p);
+    struct pair_conf mine = *conf;
+    struct keep_conf keep = {.journal = vms->conf.journal,
+                             .main = vms->conf.main,
+                             .loops = vms->conf.loops,
+                             .nloops = vms->conf.nloops,
+                             .make_room = make_room,
+                             .arg = p};
+
+    p->vms = vms;
+    p->refused = refused;
+    p->lost = conf->lost;
+    p->peer = conf->peer;
+    p->arg = arg;
+    p->age_ms = DEGRADED_AGE_MS;
+    timer_init(&p->timer, vms->conf.main, on_timer);
+    p->keep = keep_new(&keep);
+    mine.sole = on_sole;
+    mine.both = on_both;
+    mine.out = on_out;
+    mine.inherit = on_inherit;
+    mine.prepare = on_prepare;
+    mine.unprepare = on_unprepare;
+    mine.lost = on_lost;
+    mine.idle = is_idle;
+    mine.fit = is_fit;
+    mine.arg = p;
+    p->pair = pair_new(&mine);
+    vms->pair = p;
+    return p;
+}
+
+bool vms_pair_status(const struct vms *vms, struct pair_status *s)
+{
+    if (!vms->pair || vms->pair->stopping)
+        return false;
+    pair_status(vms->pair->pair, s);
+    return true;
+}
+
+bool vms_pair_has(const struct vms_pair *p, const char *name)
+{
+    return keep_has(p->keep, name);
+}
+
+bool vms_pair_member(const struct vms_pair *p, struct why *why)
+{
+    struct pair_status s;
+
+    if (p->stopping) {
+        why_set(why, 0, "this edge is stopping");
+        return false;
+    }
+    pair_status(p->pair, &s);
+    if (s.role == PAIR_SOLE || s.role == PAIR_BOTH)
+        return true;
+    why_set(why, 0, "this edge is no member of its pair now%s%s", *s.why.text ? ": " : "", s.why.text);
+    return false;
+}
+
+void vms_pair_stop(struct vms_pair *p, void (*done)(void *arg), void *arg)
+{
+    p->stopping = true;
+    p->closed = done;
+    p->closed_arg = arg;
+    timer_stop(&p->timer);
+    close_keep(p, on_nothing);
+}
+
+void vms_pair_free(struct vms_pair **pp)
+{
+    struct vms_pair *p = *pp;
+
+    *pp = NULL;
+    if (!p)
+        return;
+    timer_free(&p->timer);
+    keep_free(&p->keep);
+    free(p);
+}

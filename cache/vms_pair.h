@@ -1,0 +1,39 @@
+/* cache/vms_pair.h - what a pair's moves (journal/pair.h) mean for the VMs of this edge.
+ *
+ *   sole      nothing is mirrored; cuts every second; then the fallen edge's VMs are taken over
+ *   prepare   every VM's log is mirrored from its next record on, and committed up to there
+ *   both      records count when both edges have them; the other edge's are kept here
+ *   out       what is in the catalog is another edge's by now, or will be: nothing is served
+ *
+ * Main loop, but for what it does on the VMs' loops.
+ */
+#ifndef ISTHMUS_VMS_PAIR_H
+#define ISTHMUS_VMS_PAIR_H
+
+#include "pair.h"
+#include "vm.h"
+
+struct vms_pair;
+
+/* conf: loop, store, peer, names, writer, lease; the callbacks but `lost` and `arg` are set here. VMs are
+ * admitted (vms_admit) when this edge is a member; refused() as there. Before the loops run. */
+struct vms_pair *vms_pair_new(struct vms *, const struct pair_conf *,
+                              void (*refused)(void *arg, const struct why *), void *arg);
+/* false: this edge is in no pair, or is stopping. */
+bool vms_pair_status(const struct vms *, struct pair_status *);
+/* From the other edge: PAIR_PING, MIRROR_*. */
+void vms_pair_request(struct vms_pair *, struct link_request *);
+void vms_pair_notice(struct vms_pair *, uint8_t type, const uint8_t *body, uint32_t len);
+/* Before vms_close(): nothing new begins, what was kept is closed; done() later. */
+void vms_pair_stop(struct vms_pair *, void (*done)(void *arg), void *arg);
+/* After vms_close(). NULL is allowed. */
+void vms_pair_free(struct vms_pair **);
+
+/* Used by the catalog. A VM is about to be found by initiators. */
+void vms_pair_came(struct vms_pair *, struct vm *);
+/* Has the other edge a VM of that name? */
+bool vms_pair_has(const struct vms_pair *, const char *name);
+/* May VMs be served and made here? Else why not. */
+bool vms_pair_member(const struct vms_pair *, struct why *);
+
+#endif

@@ -1,0 +1,153 @@
+/* cache/vms_pair_errand.c - what has to be done on the VMs' loops when the pair moves, and what they tell.
+ */
+#include "check.h"
+#include "mem.h"
+#include "mirror.h"
+#include "vms_pair_impl.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Something to be done on a VM's loop. */
+struct errand {
+    struct task task;
+    struct vms_pair *pair;
+    struct vm *vm; /* a reference */
+    enum errand_kind what;
+    unsigned round, age_ms;
+    struct commit_wait wait;
+};
+
+/* What a VM's loop has to tell the main loop. */
+struct word {
+    struct task task;
+    struct vms_pair *pair;
+    unsigned round;
+    int status;
+    struct why why;
+};
+
+/* --- words, on the main loop ----------------------------------------------------------------------------*/
+
+static void on_word(struct task *t)
+{
+    struct word *w = container_of(t, struct word, task);
+    struct vms_pair *p = w->pair;
+
+    if (p->stopping)
+        ;
+    else if (w->status)
+        pair_break(p->pair, &w->why);
+    else if (w->round == p->round && p->left && --p->left == 0)
+        pair_prepared(p->pair, true);
+    free(w);
+}
+
+void vms_pair_tell(struct vms_pair *p, unsigned round, int status, const struct why *why)
+{
+    struct word *w = xcalloc(1, sizeof *w);
+
+    w->pair = p;
+    w->round = round;
+    w->status = status;
+    if (status)
+        w->why = *why;
+    w->task.run = on_word;
+    loop_post(p->vms->conf.main, &w->task);
+}
+
+/* --- errands, on a VM's loop ----------------------------------------------------------------------------*/
+
+static void on_mirror_state(void *arg, bool kept, const struct why *why)
+{
+    struct vm *vm = arg;
+
+    vms_pair_tell(vm->in.vms->pair, vm->in.mirror_round, kept ? 0 : -ESTALE, why);
+}
+
+static void on_mirror_left(void *arg)
+{
+    (void)arg;
+}
+
+static void errand_free(struct errand *e)
+{
+    vm_unref(e->vm);
+    free(e);
+}
+
+/* A VM that is being closed, or another edge's by now, needs no commit. */
+static void on_committed(struct commit_wait *wait)
+{
+    struct errand *e = container_of(wait, struct errand, wait);
+
+    vms_pair_tell(e->pair, e->round, 0, NULL);
+    errand_free(e);
+}
+
+/* true: the errand goes on. */
+static bool mirror_it(struct errand *e)
+{
+    struct vm *vm = e->vm;
+    uint64_t first;
+    struct mirror_conf conf = {.loop = vm->loop,
+                               .link_loop = vm->in.vms->conf.main,
+                               .peer = e->pair->peer,
+                               .log = vm->log,
+                               .writer = vm->in.vms->conf.writer,
+                               .vm = vm->spec.name,
+                               .state = on_mirror_state,
+                               .arg = vm};
+
+    if (!vm->log || !vm->commit || vm->mirror || atomic_load(&vm->fenced)) {
+        vms_pair_tell(e->pair, e->round, 0, NULL);
+        vms_pair_tell(e->pair, e->round, 0, NULL);
+        return false;
+    }
+    memcpy(conf.id, vm->spec.id, sizeof conf.id);
+    vm->in.mirror_round = e->round;
+    vm->mirror = mirror_new(&conf, &first);
+    e->wait.done = on_committed;
+    commit_through(vm->commit, &e->wait, first - 1);
+    return true;
+}
+
+static void on_errand(struct task *t)
+{
+    struct errand *e = container_of(t, struct errand, task);
+    struct vm *vm = e->vm;
+    bool goes_on = false;
+
+    if (vm->commit)
+        commit_set_age(vm->commit, e->age_ms);
+    if (e->what == MIRROR_IT)
+        goes_on = mirror_it(e);
+    if (e->what == LEAVE_IT && vm->mirror) {
+        mirror_stop(vm->mirror, false, on_mirror_left, NULL);
+        vm->mirror = NULL;
+    }
+    if (!goes_on)
+        errand_free(e);
+}
+
+void vms_pair_send(struct vms_pair *p, struct vm *vm, enum errand_kind what, unsigned round)
+{
+    struct errand *e = xcalloc(1, sizeof *e);
+
+    atomic_fetch_add(&vm->refs, 1);
+    e->pair = p;
+    e->vm = vm;
+    e->what = what;
+    e->round = round;
+    e->age_ms = p->age_ms;
+    e->task.run = on_errand;
+    loop_post(vm->loop, &e->task);
+}
+
+void vms_pair_send_all(struct vms_pair *p, enum errand_kind what, unsigned round)
+{
+    struct vm *vm;
+
+    TAILQ_FOREACH (vm, &p->vms->list, in.entry)
+        vms_pair_send(p, vm, what, round);
+}

@@ -1,0 +1,43 @@
+/* cache/vms_pair_impl.h - what vms_pair.c (the moves) and vms_pair_errand.c (on the VMs' loops) share. */
+#ifndef ISTHMUS_VMS_PAIR_IMPL_H
+#define ISTHMUS_VMS_PAIR_IMPL_H
+
+#include "keep.h"
+#include "vm_life.h"
+#include "vms_pair.h"
+
+struct vms_pair {
+    struct vms *vms;
+    struct pair *pair;
+    struct keep *keep;
+    struct peer *peer; /* the other edge */
+    void (*refused)(void *arg, const struct why *);
+    void (*lost)(void *arg, const struct why *);
+    void *arg;
+    bool mirroring;       /* VMs' logs go to the other edge, too */
+    bool admitting;       /* vms_admit() was called */
+    unsigned age_ms;      /* of a cut, now */
+    unsigned round, left; /* of a preparation; what it still waits for */
+    uint8_t fallen[ARBITER_WRITER_BYTES];
+    struct timer timer; /* the next try to take over */
+    unsigned rest_ms;
+    struct work purge;
+    int purge_status;
+    struct why purge_why;
+    struct task task;
+    bool stopping, purging;
+    unsigned busy; /* a purge, keep_close(): what vms_pair_stop() waits for */
+    void (*closed)(void *arg);
+    void *closed_arg;
+};
+
+/* vms_pair_errand.c. To the VM's loop: cuts are of that age from now on; its log is mirrored, or is not any
+ * more. With MIRROR_IT two words come back for that round: the other edge keeps the log; the store has what
+ * was before. */
+enum errand_kind { CUT_AGE, MIRROR_IT, LEAVE_IT };
+void vms_pair_send(struct vms_pair *, struct vm *, enum errand_kind, unsigned round);
+void vms_pair_send_all(struct vms_pair *, enum errand_kind, unsigned round);
+/* Any thread: a word for that round, or (status) that a log is not mirrored any more. */
+void vms_pair_tell(struct vms_pair *, unsigned round, int status, const struct why *);
+
+#endif

@@ -1,0 +1,36 @@
+/* control/ctl_pair.c - isthmusctl pair: what an edge is in its pair. */
+#include "ctl.h"
+#include "ctl_print.h"
+
+#include <stdio.h>
+
+static bool is_true(json_t *answer, const char *key)
+{
+    return json_is_true(json_object_get(answer, key));
+}
+
+int ctl_pair_status(const struct ctl *ctl, struct why *why)
+{
+    json_t *answer;
+    int err = ctl_ask(ctl, "GET", "/v1/pair", NULL, &answer, why);
+
+    if (err)
+        return err;
+    if (ctl->json)
+        return ctl_dump(answer);
+    printf("pair %s, epoch %lld: this edge is %s%s\n", ctl_text(answer, "pair"),
+           (long long)ctl_int(answer, "epoch"), ctl_text(answer, "role"),
+           is_true(answer, "degraded") ? ": DEGRADED, nothing is mirrored" : "");
+    printf("%s %s\n", ctl_text(answer, "other"),
+           is_true(answer, "other_answers") ? "answers" : "DOES NOT ANSWER");
+    if (is_true(answer, "blocked"))
+        printf("BLOCKED: nothing is served here\n");
+    if (is_true(answer, "taking_in"))
+        printf("%s is being taken in\n", ctl_text(answer, "other"));
+    if (is_true(answer, "taking_over"))
+        printf("its VMs are being taken over\n");
+    if (*ctl_text(answer, "waits_for"))
+        printf("waits for: %s\n", ctl_text(answer, "waits_for"));
+    json_decref(answer);
+    return 0;
+}

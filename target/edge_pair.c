@@ -1,0 +1,69 @@
+/* target/edge_pair.c - see edge_pair.h. docs/operating.md says what the keys mean. */
+#include "edge_pair.h"
+#include "store_conf.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define LEASE_MIN_NS UINT64_C(1000000000)
+#define LEASE_MAX_NS (60 * LEASE_MIN_NS)
+
+const char *edge_pair_peer(cfg_t *cfg)
+{
+    return *cfg_getstr(cfg, "pair|name") ? cfg_getstr(cfg, "pair|peer") : NULL;
+}
+
+int edge_pair_check(cfg_t *cfg, struct why *why)
+{
+    cfg_t *section = cfg_getsec(cfg, "pair");
+    const char *name = cfg_getstr(section, "name");
+    uint64_t lease = conf_ns(section, "lease");
+
+    if (!*name)
+        return 0;
+    if (!conf_name_ok(name))
+        return conf_refuse(section, why, "pair name: \"%.80s\" is no name", name);
+    if (!conf_name_ok(cfg_getstr(section, "peer")))
+        return conf_refuse(section, why,
+                           "pair peer: the other edge's name (the CN of its certificate) is needed");
+    if (!*cfg_getstr(section, "address"))
+        return conf_refuse(section, why, "pair address: where the other edge's link listens is needed");
+    if (lease < LEASE_MIN_NS || lease > LEASE_MAX_NS)
+        return conf_refuse(section, why, "pair lease must be 1s to 60s");
+    if (!*cfg_getstr(cfg, "store|url"))
+        return conf_refuse(section, why, "a pair needs an object store that both edges use: store url");
+    return 0;
+}
+
+int edge_pair_start(struct vms_pair **pair, struct store **store, const struct edge_pair_conf *c,
+                    struct why *why)
+{
+    cfg_t *section = cfg_getsec(c->cfg, "pair");
+    struct pair_conf conf = {.loop = c->main,
+                             .master = c->master,
+                             .name = cfg_getstr(section, "name"),
+                             .self = link_name(c->link),
+                             .other = cfg_getstr(section, "peer"),
+                             .lease_ns = conf_ns(section, "lease"),
+                             .gate = c->gate,
+                             .lost = c->lost};
+    struct store_conf store_conf;
+    int rc = store_conf_read(cfg_getsec(c->cfg, "store"), &store_conf, why);
+
+    if (rc)
+        return rc;
+    if (strcmp(conf.self, conf.other) == 0)
+        return conf_refuse(section, why, "pair peer: %s is this edge itself", conf.other);
+    *store = store_open(c->main, &store_conf, why);
+    if (!*store)
+        return -EINVAL;
+    conf.store = *store;
+    conf.peer = link_peer(c->link, conf.other);
+    memcpy(conf.writer, c->writer, sizeof conf.writer);
+    if (strcmp(conf.self, conf.other) < 0) /* one of the two dials */
+        rc = link_dial(c->link, conf.peer, cfg_getstr(section, "address"), 1, why);
+    if (rc == 0)
+        *pair = vms_pair_new(c->vms, &conf, c->refused, c->arg);
+    explicit_bzero(&conf.master, sizeof conf.master);
+    return rc;
+}

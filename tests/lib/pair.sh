@@ -1,0 +1,115 @@
+# shellcheck shell=bash
+# tests/lib/pair.sh - a cast of two edges, an on-prem daemon and a store that both edges use, each in a namespace of its
+# own; the story itself sits on the same network and reaches both portals. The edges talk to each other over a cable of
+# their own. Source it after story.sh.
+
+pair_lease=${pair_lease:-3s}
+pair_store=$stage/bucket
+declare -A edge_address=([a]=10.210.0.1 [b]=10.210.0.2) cable_address=([a]=10.211.0.1 [b]=10.211.0.2)
+
+# host NAME ADDRESS: a namespace on the network.
+host() {
+    ip netns add "$1"
+    ip link add "to-$1" type veth peer name eth0 netns "$1"
+    ip link set "to-$1" master pair0 up
+    ip -n "$1" addr add "$2/24" dev eth0
+    ip -n "$1" link set eth0 up
+    ip -n "$1" link set lo up
+}
+
+# pair_edge_conf a|b: edge-a.conf or edge-b.conf; its store fails while the file away-a or away-b exists.
+pair_edge_conf() {
+    local me=$1 other=b
+    [ "$me" = a ] || other=a
+    cat >"$stage/edge-$me.conf" <<CONF
+data = "$stage/data-$me"
+key = "$stage/at-rest.key"
+log_level = "${LOG_LEVEL:-info}"
+loops = 2
+iscsi {
+    listen = {"0.0.0.0:3260"}
+    iqn_prefix = "$iqn"
+}
+link {
+    listen = "0.0.0.0:7260"
+    certificate = "$stage/pki/edge-$me.pem"
+    key = "$stage/pki/edge-$me.key"
+    ca = "$stage/pki/ca.pem"
+}
+cache {
+    ram = "128M"
+}
+journal {
+    max = "512M"
+}
+store {
+    url = "dir:$pair_store"
+    layers = "fail:p=1,file=$stage/away-$me,error=ENOTCONN"
+}
+pair {
+    name = "pair1"
+    peer = "edge-$other"
+    address = "${cable_address[$other]}:7260"
+    lease = "$pair_lease"
+}
+control {
+    listen = "127.0.0.1:7261"
+    token_file = "$stage/token"
+}
+http {
+    listen = "0.0.0.0:7262"
+}
+CONF
+}
+
+# pair_up: the network, the store, every configuration; nothing is started.
+pair_up() {
+    ip link add pair0 type bridge
+    ip addr add 10.210.0.9/24 dev pair0
+    ip link set pair0 up
+    host a "${edge_address[a]}"
+    host b "${edge_address[b]}"
+    host o 10.210.0.3
+    ip -n a link add cable type veth peer name cable netns b
+    ip -n a addr add "${cable_address[a]}/24" dev cable
+    ip -n b addr add "${cable_address[b]}/24" dev cable
+    peer_heal
+    mkdir "$pair_store"
+    pki_make
+    isthmusctl pki issue "$stage/pki" --role edge --name edge-b >/dev/null
+    pair_edge_conf a
+    pair_edge_conf b
+    onprem_ns=o edge_link_address=${edge_address[a]}:7260
+    onprem_conf "$@"
+    cat >>"$stage/onprem.conf" <<CONF
+edge "edge-b" {
+    address = "${edge_address[b]}:7260"
+    connections = 2
+}
+CONF
+}
+
+# edge_up a|b
+edge_up() { start_in "$1" "edge-$1" isthmus-edge --config "$stage/edge-$1.conf"; }
+edge_is() { curl -fsS --max-time 5 "http://${edge_address[$1]}:7262/metrics" | grep "^isthmus_pair_role{.*} $2\$" >/dev/null; }
+# wait_role a|b sole|both|out
+wait_role() {
+    local role
+    case $2 in unknown) role=1 ;; out) role=2 ;; sole) role=3 ;; both) role=4 ;; esac
+    wait_for 30 "edge $1 to be '$2'" edge_is "$1" "$role"
+}
+# ctl_at a|b command...
+ctl_at() {
+    local at=$1
+    shift
+    in_ns "$at" isthmusctl --server http://127.0.0.1:7261 --token-file "$stage/token" "$@"
+}
+# url_at a|b VM
+url_at() { printf 'iscsi://%s:3260/%s:%s/0\n' "${edge_address[$1]}" "$iqn" "$2"; }
+
+# The cable between the edges. Pulled, each end is there, without a carrier.
+peer_cut() { ip -n b link set cable down; }
+peer_heal() {
+    ip -n a link set cable up
+    ip -n b link set cable up
+}

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Two edges in two zones: what one has acknowledged the other has, too. The owner of a VM is killed and its disks are wiped:
+# the other edge serves the VM, with every acknowledged write, until the first comes back and is taken in again; then it
+# goes the other way round.
+. "$(dirname "$0")/../lib/story.sh"
+# shellcheck source=../lib/pair.sh
+. "$root/tests/lib/pair.sh"
+needs jq
+
+sectors=16384
+verify-load prepare source.img "$sectors"
+pair_up disk1 "file:$stage/source.img"
+
+# load a|b SECONDS: an unbroken load at that edge, which is then killed.
+load() {
+    start load verify-load run "$(url_at "$1" vm1)" "$stage/state" "$sectors" "$RANDOM"
+    wait_log load "^loading" 60
+    sleep "$2"
+    crash "edge-$1"
+    ended load 60
+    [ "$ended_status" = 0 ] || failed "what was acknowledged is not there: $(tail -n 2 load.log)"
+    rm -f load.log
+}
+served_by() { verify-load check "$(url_at "$1" vm1)" "$stage/state" "$sectors"; }
+
+act "the first edge is alone, the second is taken in"
+edge_up a
+wait_role a sole
+onprem_start
+edge_up b
+wait_role b both
+wait_role a both
+ctl_at a vm create vm1 --disk dc1:disk1
+
+ctl_at a pair status
+expect "the pair's state to be shown" test "$(ctl_at b --json pair status | jq -r '.role + " " + (.epoch | tostring) + " " + (.degraded | tostring)')" = "both 2 false"
+
+at=a other=b
+for round in 1 2; do
+    act "round $round: edge $at dies under load, and its disks with it"
+    load "$at" 2
+    rm -rf "data-$at"
+    began=$(now)
+    wait_role "$other" sole
+    expect "degradation to be shown" test "$(ctl_at "$other" --json pair status | jq -r '.role + " " + (.degraded | tostring)')" = "sole true"
+    expect "nothing lost at edge $other" wait_for 30 "edge $other to serve vm1" served_by "$other"
+    act "edge $other serves after $(since "$began") s"
+    expect "the edges to say so" logged "edge-$other" "VM\(s\) of the other edge taken over"
+    act "edge $at comes back, with nothing, while edge $other is written to"
+    start load verify-load run "$(url_at "$other" vm1)" "$stage/state" "$sectors" "$RANDOM"
+    wait_log load "^loading" 60
+    edge_up "$at"
+    wait_role "$at" both
+    wait_role "$other" both
+    crash load
+    rm -f load.log
+    expect "nothing lost" served_by "$other"
+    refuse "edge $at to serve what edge $other does" lun-io read "$(url_at "$at" vm1)" 0 8 >/dev/null
+    [ "$at" = a ] && at=b other=a || at=a other=b
+done
