@@ -196,6 +196,7 @@ static void start_commit(struct vm *vm)
                             .store = c.store,
                             .worker = conf->worker,
                             .master = conf->master,
+                            .epoch = vm->spec.epoch,
                             .vm = vm->spec.name,
                             .spool = conf->spool};
 
@@ -204,6 +205,7 @@ static void start_commit(struct vm *vm)
     vm->commit = commit_new(&c);
     vm_move_by_policy(vm);
     memcpy(u.id, vm->spec.id, sizeof u.id);
+    memcpy(u.writer, conf->writer, sizeof u.writer);
     u.commit = vm->commit;
     vm->upkeep = upkeep_new(&u);
     explicit_bzero(&c.master, sizeof c.master);

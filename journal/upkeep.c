@@ -13,6 +13,7 @@
 #include "metric.h"
 #include "step.h"
 #include "store_wait.h"
+#include "vmobj.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -151,6 +152,25 @@ static int upload(struct upkeep *u)
     return put_part(u, name, bytes, n);
 }
 
+/* Another edge may have taken the VM over: names of its objects are the same as of ours. */
+static int still_ours(struct upkeep *u)
+{
+    CLEANUP_FREE uint8_t *entry = xmalloc(VMOBJ_MAX);
+    struct vmobj mine = {.epoch = u->conf.epoch};
+    char name[MAP_NAME_MAX];
+    struct store_req r = {.op = STORE_GET, .timeout_ms = TIMEOUT_MS, .key = name};
+
+    vmobj_name(name, u->conf.id);
+    r.get.buf = entry;
+    r.get.cap = VMOBJ_MAX;
+    r.get.whole = true;
+    memcpy(mine.id, u->conf.id, sizeof mine.id);
+    memcpy(mine.writer, u->conf.writer, sizeof mine.writer);
+    store_wait_through(u->conf.store, &r, &u->stop, "a VM's entry is read");
+    u->why = r.why;
+    return vmobj_judge(&u->conf.master, &mine, r.status, entry, r.len, &u->why);
+}
+
 static int remove_keys(struct upkeep *u, const char *const *keys, size_t n)
 {
     struct store_req r = {.op = STORE_DELETE, .timeout_ms = TIMEOUT_MS};
@@ -219,8 +239,12 @@ static void upload_run(struct work *w)
 {
     struct upkeep *u = container_of(w, struct upkeep, work);
 
-    u->status = upload(u);
+    u->status = still_ours(u);
+    if (u->status == 0)
+        u->status = upload(u);
     STEP("checkpoint.upload", "a checkpoint is in the store, with its end");
+    if (u->status == 0)
+        u->status = still_ours(u);
     if (u->status == 0)
         u->status = remove_dead(u);
     STEP("checkpoint.remove", "objects of which nothing is live are gone");

@@ -21,9 +21,11 @@ struct upkeep_conf {
     struct worker *worker;
     struct aead_key master;
     uint8_t id[VMLOG_ID_BYTES];
-    const char *vm;    /* copied */
-    const char *spool; /* a directory for what is being uploaded; copied */
-    unsigned objects;  /* a checkpoint after as many; 0: 64 */
+    uint8_t writer[LOGOBJ_WRITER_BYTES]; /* as the VM's entry has it while it is this edge's, */
+    uint64_t epoch;                      /* and this */
+    const char *vm;                      /* copied */
+    const char *spool;                   /* a directory for what is being uploaded; copied */
+    unsigned objects;                    /* a checkpoint after as many; 0: 64 */
 };
 struct upkeep *upkeep_new(const struct upkeep_conf *);
 /* A cut was committed, or the source disk took one over: looks whether something is to be done. */

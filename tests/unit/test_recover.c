@@ -373,7 +373,9 @@ struct keeper {
     struct world *w;
     struct worker *worker;
     struct upkeep *upkeep;
+    int writer; /* as whom it keeps it */
     struct commit_turn turn;
+    struct work idle;
     uint64_t through, committed; /* to be dropped */
     struct map_change *change;
     sem_t done;
@@ -394,6 +396,7 @@ static void start_upkeep(struct fixture *f, void *arg)
 
     memset(c.master.bytes, 9, sizeof c.master.bytes);
     memcpy(c.id, f->id, sizeof c.id);
+    memset(c.writer, k->writer, sizeof c.writer);
     k->upkeep = upkeep_new(&c);
 }
 
@@ -475,6 +478,52 @@ static void confirm(struct keeper *k, uint64_t through)
     keeper_wait(k);
 }
 
+static void nothing_run(struct commit_turn *t)
+{
+    (void)t;
+}
+
+static void nothing_done(struct commit_turn *t)
+{
+    sem_post(&container_of(t, struct keeper, turn)->done);
+}
+
+static void idle_run(struct work *w)
+{
+    (void)w;
+}
+
+static void idle_done(struct work *w)
+{
+    sem_post(&container_of(w, struct keeper, idle)->done);
+}
+
+static void take_empty_turn(struct fixture *f, void *arg)
+{
+    struct keeper *k = arg;
+
+    (void)f;
+    k->turn = (struct commit_turn){.run = nothing_run, .done = nothing_done};
+    commit_take_turn(k->w->commit, &k->turn);
+}
+
+static void give_empty_work(struct fixture *f, void *arg)
+{
+    struct keeper *k = arg;
+
+    k->idle = (struct work){.run = idle_run, .done = idle_done};
+    worker_do(k->worker, f->loop, &k->idle);
+}
+
+/* The round that a look has begun is over: its turn, then its work with the store. */
+static void round_is_over(struct keeper *k)
+{
+    on_loop(k->w->f, take_empty_turn, k);
+    keeper_wait(k);
+    on_loop(k->w->f, give_empty_work, k);
+    keeper_wait(k);
+}
+
 static bool is_there(struct history *h, uint64_t first)
 {
     struct map_object o;
@@ -486,7 +535,7 @@ static bool is_there(struct history *h, uint64_t first)
  * n. */
 static void live(struct history *h, unsigned n)
 {
-    struct keeper k = {.w = h->w, .worker = worker_new("worker")};
+    struct keeper k = {.w = h->w, .worker = worker_new("worker"), .writer = h->w->writer};
 
     sem_init(&k.done, 0, 0);
     on_loop(h->w->f, start_upkeep, &k);
@@ -555,6 +604,31 @@ static void what_was_written_back_is_removed_one_checkpoint_later(void **state)
 }
 
 /* What they hold beyond it could only be mixed with it. */
+/* Its entry names another writer: what this edge would put is of a history that has ended. */
+static void who_has_lost_a_vm_puts_no_checkpoint(void **state)
+{
+    struct history *h = history_new(2, 0);
+    struct keeper k = {.w = h->w, .worker = worker_new("worker"), .writer = h->w->writer + 1};
+
+    (void)state;
+    sem_init(&k.done, 0, 0);
+    on_loop(h->w->f, start_upkeep, &k);
+    on_loop(h->w->f, look, &k);
+    round_is_over(&k);
+    assert_int_equal(files(h, "/map/"), 0);
+    on_loop(h->w->f, stop_upkeep, &k);
+    keeper_wait(&k);
+    k.writer = h->w->writer;
+    on_loop(h->w->f, start_upkeep, &k);
+    checkpoint_now(&k);
+    assert_true(files(h, "/map/") > 0);
+    on_loop(h->w->f, stop_upkeep, &k);
+    keeper_wait(&k);
+    worker_free(&k.worker);
+    sem_destroy(&k.done);
+    history_free(h);
+}
+
 static void not_to_a_cut_that_the_source_disks_have_left(void **state)
 {
     struct history *h = history_new(0, 0);
@@ -587,6 +661,7 @@ int main(void)
         cmocka_unit_test(a_log_without_its_beginning_is_not_nothing),
         cmocka_unit_test(what_was_written_back_stays_for_the_older_checkpoint),
         cmocka_unit_test(what_was_written_back_is_removed_one_checkpoint_later),
+        cmocka_unit_test(who_has_lost_a_vm_puts_no_checkpoint),
         cmocka_unit_test(not_to_a_cut_that_the_source_disks_have_left),
     };
 

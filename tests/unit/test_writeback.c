@@ -40,6 +40,7 @@ static void start_writeback(struct fixture *f, void *arg)
 
     memset(u.master.bytes, 9, sizeof u.master.bytes);
     memcpy(u.id, f->id, sizeof u.id);
+    memset(u.writer, s->w->writer, sizeof u.writer);
     s->upkeep = upkeep_new(&u);
     s->conf.loop = f->loop;
     s->conf.link_loop = s->o->net;
