@@ -29,7 +29,7 @@ act "the kernel is up, its iscsid is not: the guest is paused for 20 s"
 kill -STOP "${pids[guest]}"
 sleep 20
 kill -CONT "${pids[guest]}"
-wait_serial guest BOOT-DONE 300
+wait_serial guest BOOT-DONE 900
 act "up; the guest logs in"
 wait_serial guest 'SIGNAL CUT-TWO' 300
 act "the second path is cut, under load"

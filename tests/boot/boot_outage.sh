@@ -24,7 +24,7 @@ further() { [ "$(progress)" -gt "$1" ]; }
 goes_on() { wait_for "$1" "the guest to read on" further "$(progress)"; }
 
 vm_boot guest soak-3000-3800 chain http://10.0.2.2:7262/boot/vm1.ipxe
-wait_serial guest BOOT-DONE 300
+wait_serial guest BOOT-DONE 900
 wait_serial guest PATIENCE 30
 expect "a guest with patience" serial_has guest 'PATIENCE command=3600 session=86400'
 wait_serial guest 'SOAK 3[0-9]*' 60

@@ -15,7 +15,7 @@ script=http://10.0.2.2:7262/boot/vm1.ipxe
 
 act "first boot: everything comes over the WAN"
 vm_boot first write-hello chain "$script"
-wait_serial first BOOT-DONE 300
+wait_serial first BOOT-DONE 900
 act "up; $(($(wan_bytes) / 1000000)) MB over the WAN"
 wait_serial first WRITE-DONE 60
 
