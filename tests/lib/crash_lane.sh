@@ -373,14 +373,16 @@ play_alone() {
     check_all
 }
 
+# Refused while a task goes on that the load before had beside it.
+paused() { ctl vm pause-writeback "$vm" >/dev/null 2>&1; }
+
 # The first pieces of a stage are kept, those that came after them are lost.
 play_power() {
     edge_buried
     onprem_buried
     edge_go
     onprem_go
-    wait_for 30 "the edge to answer" edge_answers
-    ctl vm pause-writeback "$vm" >/dev/null
+    wait_for 30 "write-back to be paused" paused
     load_go
     wait "${pids[load]}" || true
     unset "pids[load]"
