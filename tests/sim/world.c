@@ -49,12 +49,13 @@ static void on_ask(struct task *t)
     struct vm_spec spec = {.name = "vm1", .ndisks = world.ndisks};
 
     (void)t;
-    if (world.recover) {
+    if (world.recover && !vms_find(world.edge.vms, "vm1")) {
         vms_recover(world.edge.vms, "vm1", UINT64_MAX, on_told, on_recovered, NULL);
         return;
     }
-    if (vms_find(world.edge.vms, "vm1")) { /* an earlier life's creation went through */
+    if (vms_find(world.edge.vms, "vm1")) { /* an earlier life's creation, or recovery, went through */
         world.created = true;
+        world.recover = false;
         world.asked = false;
         return;
     }

@@ -148,7 +148,7 @@ static void reads_that_nobody_takes(void **state)
     usleep(500 * 1000);
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
     used_ms = (after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000;
-    assert_in_range(used_ms, 0, 100);
+    assert_in_range(used_ms, 0, 250); /* a loop that spins takes all of it */
     for (unsigned i = 0; i < READS; i++) {
         struct raw_answer a = answer_recv(c, NULL);
 
