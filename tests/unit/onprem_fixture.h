@@ -37,6 +37,7 @@ struct onprem {
     uint8_t *image[ONPREM_DISKS];
     bool known, alarm;
     struct wb_attach attach;
+    atomic_int policy; /* of attach, for other threads */
     struct wb_state state;
     uint64_t instant;
     struct onprem_piece *pieces;
@@ -151,6 +152,7 @@ static inline void onprem_attach(struct onprem *o, struct link_request *r)
         return;
     }
     o->attach = a;
+    atomic_store(&o->policy, a.policy);
     if (!o->known) {
         memcpy(o->state.vm, o->attach.vm, WB_ID_BYTES);
         o->state.applied = o->attach.base;

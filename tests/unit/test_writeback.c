@@ -589,11 +589,11 @@ static void cloud_persist_sends_nothing_unless_asked(void **state)
     UNTIL_STATUS(s, st->attached);
     edge_restart(s);
     UNTIL(s, s->o->calls[PROTO_WB_STATE] >= 2);
-    assert_int_equal(s->o->attach.policy, WB_CLOUD_PERSIST);
+    assert_int_equal(s->o->policy, WB_CLOUD_PERSIST);
     assert_int_equal(s->o->calls[PROTO_WB_BEGIN], 0);
     assert_int_equal(write_back(s), 0);
     expect_home(s);
-    UNTIL(s, s->o->attach.policy == WB_CLOUD_PERSIST);
+    UNTIL(s, s->o->policy == WB_CLOUD_PERSIST);
     site_free(s);
 }
 
@@ -701,7 +701,7 @@ static void a_change_of_mind(void **state)
     UNTIL(s, s->o->nmuted > 0);
     on_loop(s->w->f, cancel_now, s);
     assert_int_equal(now_end(s), -ECANCELED);
-    UNTIL(s, s->o->attach.policy == WB_CLOUD_PERSIST && s->o->state.stage == WB_STAGE_NONE);
+    UNTIL(s, s->o->policy == WB_CLOUD_PERSIST && s->o->state.stage == WB_STAGE_NONE);
     UNTIL_STATUS(s, st->step == WRITEBACK_IDLE);
     for (unsigned i = 0; i < AREA * 512; i++)
         assert_int_equal(s->o->image[0][i], 0);
@@ -726,9 +726,9 @@ static void cloud_persist_from_now_on(void **state)
     edge_restart(s);
     assert_int_equal(now_end(s), -ECANCELED);
     UNTIL_STATUS(s, st->step == WRITEBACK_APPLYING);
-    assert_int_equal(s->o->attach.policy, WB_WRITE_BACK);
+    assert_int_equal(s->o->policy, WB_WRITE_BACK);
     onprem_do(s->o, onprem_apply_run);
-    UNTIL(s, s->o->attach.policy == WB_CLOUD_PERSIST);
+    UNTIL(s, s->o->policy == WB_CLOUD_PERSIST);
     expect_home(s);
     site_free(s);
 }
