@@ -25,7 +25,7 @@ clang-tidy)
     ;;
 tidy)
     # One file, unless the same text with the same headers was found clean before.
-    command=$(jq -r --arg file "$PWD/$3" '.[] | select(.file == $file) | .command' "$2/compile_commands.json")
+    command=$(jq -r --arg file "$PWD/$3" '[.[] | select(.file == $file) | .command][0] // empty' "$2/compile_commands.json")
     [ -n "$command" ] || die "$3 is in no build"
     text=$({ clang-tidy --version && cat .clang-tidy && eval "$command -E -P -C -o -"; } | sed "s|$PWD|.|g" | sha256sum | cut -c1-32)
     if [ -e "$clean_dir/$text" ]; then exit; fi
