@@ -10,7 +10,7 @@ truncate -s 512M data1.img
 truncate -s 256M data2.img
 # The guest reaches these through QEMU. Its root comes by the third, which stays.
 for n in 1 2 3; do ip address add "10.201.0.$n/32" dev lo; done
-edge_ping_timeout=1m # on a busy machine a guest may need more than the 20 s that it is paused
+edge_ping_timeout=5m # on a busy machine a guest stalls for a minute after it was paused, before its iscsid runs
 edge_iscsi='10.201.0.1:3260", "10.201.0.2:3260", "10.201.0.3:3260'
 onprem_conf root "file:$stage/source.img" data1 "file:$stage/data1.img" data2 "file:$stage/data2.img"
 edge_start
