@@ -209,12 +209,31 @@ static void on_less(struct task *t)
         writeback_set_policy(wb, v->vm->spec.storage, true);
     else if (wb && v->ask.storage == WB_CLOUD_PERSIST)
         writeback_set_policy(wb, WB_CLOUD_PERSIST, v->vm->spec.paused);
+    vm_status_look(v->vm);
     verb_back(v);
 }
 
 void verb_less_run(struct vm_verb *v)
 {
     verb_to_vm(v, on_less);
+}
+
+/* Cloud-persist is what it says from the verb's end on: not a byte of a cut that on-prem has goes to the
+ * source disks after that. */
+void verb_persist_poll(struct vm_verb *v)
+{
+    struct vm_status s;
+
+    if (vm_verb_called_off(v) || v->ask.storage != WB_CLOUD_PERSIST) {
+        vm_verb_next(v, 0);
+        return;
+    }
+    vm_status(v->vm, &s);
+    if (!s.has_wb || s.wb.settled)
+        vm_verb_next(v, 0);
+    else
+        vm_verb_wait(v, "waits for on-prem%s%s", *s.wb.why.text ? ": " : " to apply what it has",
+                     s.wb.why.text);
 }
 
 static void on_tell(struct task *t)

@@ -98,9 +98,10 @@ void verb_settled_poll(struct vm_verb *); /* nor is anything on its way any more
 void verb_detach_run(struct vm_verb *);   /* on-prem lets go of the source disks */
 void verb_attach_run(struct vm_verb *);   /* on-prem shall hold them for us */
 void verb_attached_poll(struct vm_verb *);
-void verb_less_run(struct vm_verb *);  /* what shall not be written back is not, from now on */
-void verb_tell_run(struct vm_verb *);  /* write-back is as the catalog says, and attached */
-void verb_clear_run(struct vm_verb *); /* the cloud's history counts */
+void verb_less_run(struct vm_verb *);     /* what shall not be written back is not, from now on */
+void verb_persist_poll(struct vm_verb *); /* nor does on-prem have any of it, if it is never to be */
+void verb_tell_run(struct vm_verb *);     /* write-back is as the catalog says, and attached */
+void verb_clear_run(struct vm_verb *);    /* the cloud's history counts */
 
 /* To vm->loop, and back from there: vm_verb_next() with v->result. */
 void verb_to_vm(struct vm_verb *, void (*run)(struct task *));

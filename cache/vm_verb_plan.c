@@ -35,6 +35,11 @@
     {                                                                                                        \
         "opens the VM", verb_fill_run, NULL, NULL                                                            \
     }
+#define LESS                                                                                                 \
+    {"stops what shall not be written back", verb_less_run, NULL, NULL},                                     \
+    {                                                                                                        \
+        "waits for on-prem", verb_persist_poll, verb_persist_poll, NULL                                      \
+    }
 #define TELL                                                                                                 \
     {                                                                                                        \
         "tells on-prem", verb_tell_run, NULL, NULL                                                           \
@@ -144,16 +149,16 @@ static const struct verb_plan as_it_was = {.steps = {TELL}};
 static const struct verb_plan policy = {
     .change = change_policy,
     .undo = &as_it_was,
-    .final = 1,
-    .steps = {{"stops what shall not be written back", verb_less_run, NULL, NULL}, SAVE, TELL},
+    .final = 2,
+    .steps = {LESS, SAVE, TELL},
 };
 
 /* A run-in-cloud that a crash ended after its final step; or one of a VM that is here. */
 static const struct verb_plan already_here = {
     .change = change_policy,
     .undo = &as_it_was,
-    .final = 1,
-    .steps = {{"stops what shall not be written back", verb_less_run, NULL, NULL}, SAVE, TELL, OPEN},
+    .final = 2,
+    .steps = {LESS, SAVE, TELL, OPEN},
 };
 
 /* The same of a run-on-prem. */

@@ -408,6 +408,13 @@ void writeback_clear_alarm(struct writeback *wb, struct writeback_wait *w)
         go_on(wb);
 }
 
+/* Whoever has an alarm is told no policy; but he applies nothing, and is sent nothing. */
+static bool is_settled(const struct writeback *wb)
+{
+    return wb->step == WB_IDLE && wb->attached && !wb->must_ask && !wb_is_staged(wb) &&
+           (wb->told == wb_policy_wanted(wb) || wb->alarm);
+}
+
 void writeback_status(const struct writeback *wb, struct writeback_status *s)
 {
     static const enum writeback_step steps[] = {
@@ -422,6 +429,7 @@ void writeback_status(const struct writeback *wb, struct writeback_status *s)
                                    .held = wb->onprem.held,
                                    .alarm = wb->alarm,
                                    .link_up = peer_up(wb->conf.peer),
+                                   .settled = is_settled(wb),
                                    .step = steps[wb->step],
                                    .applied = map_state(wb->conf.map)->applied,
                                    .applied_instant_ms = wb->onprem.applied_instant_ms,

@@ -90,6 +90,7 @@ void writeback_clear_alarm(struct writeback *, struct writeback_wait *);
 /* As last known; of the loop. */
 struct writeback_status {
     bool attached, held, alarm, link_up;
+    bool settled; /* on-prem has nothing of a cut that it will still apply, and knows the policy */
     enum writeback_step {
         WRITEBACK_IDLE,
         WRITEBACK_COMMITTING,

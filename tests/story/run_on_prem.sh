@@ -16,6 +16,7 @@ state() { ctl vm show vm1 --json | jq -r "$1"; }
 disk() { lun-io read "$(url vm1)" 0 "$sectors"; }
 task_of() { ctl task list --json | jq -r "[.tasks[] | select(.kind == \"$1\")][0].id"; }
 alarm() { [ "$(state .onprem.alarm)" = true ]; }
+task_waits() { ctl task list | grep -q waiting; }
 attached() { [ "$(state .onprem.attached)" = true ]; }
 wait_for 20 "on-prem to hold the source disk" attached
 
@@ -76,6 +77,29 @@ cmp source.img expected.img
 expect "paused" test "$(state .paused)" = true
 ctl vm resume-writeback vm1
 ctl vm flush vm1 --on-prem
+disk >expected.img
+cmp source.img expected.img
+
+act "cloud-persist is said once on-prem has nothing left that it would still write"
+stop onprem
+start onprem isthmus-onprem --config "$stage/onprem.conf" --crash-at onprem.stage.staged:1
+lun-io write "$(url vm1)" 4000 flush <some.img
+disk >expected.img
+ctl vm commit vm1 --no-wait >/dev/null
+ended onprem 60
+ctl task cancel "$(task_of commit)"
+refuse "a task that was cancelled" ctl task wait "$(task_of commit)" 2>/dev/null
+refuse "the source disk to have it already" cmp -s source.img expected.img
+ctl vm storage vm1 cloud-persist --no-wait >/dev/null
+wait_for 10 "the task to wait" task_waits
+onprem_start
+ctl task wait "$(task_of storage)"
+cmp source.img expected.img
+lun-io write "$(url vm1)" 6000 flush <some.img
+ctl vm flush vm1
+cmp source.img expected.img
+ctl vm storage vm1 write-back
+ctl vm commit vm1
 disk >expected.img
 cmp source.img expected.img
 
