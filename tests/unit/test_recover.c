@@ -391,7 +391,7 @@ static void start_upkeep(struct fixture *f, void *arg)
                             .store = k->w->store,
                             .worker = k->worker,
                             .vm = "vm",
-                            .spool = "/tmp",
+                            .spool = f->dir,
                             .objects = 1};
 
     memset(c.master.bytes, 9, sizeof c.master.bytes);

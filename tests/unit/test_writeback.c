@@ -35,7 +35,7 @@ static void start_writeback(struct fixture *f, void *arg)
                             .store = s->w->store,
                             .worker = s->worker,
                             .vm = "vm",
-                            .spool = "/tmp",
+                            .spool = f->dir,
                             .objects = 1};
 
     memset(u.master.bytes, 9, sizeof u.master.bytes);
@@ -53,7 +53,7 @@ static void start_writeback(struct fixture *f, void *arg)
     s->conf.master = u.master;
     memcpy(s->conf.id, f->id, sizeof s->conf.id);
     s->conf.vm = "vm";
-    s->conf.spool = "/tmp";
+    s->conf.spool = f->dir;
     s->wb = writeback_new(&s->conf);
 }
 
