@@ -77,7 +77,7 @@ static void on_answer(struct iscsi_context *context, int status, void *data, voi
         return;
     }
     iscsi_session_heard(s);
-    task->status = status;
+    sense_take(task, status);
     if (status == SCSI_STATUS_CHECK_CONDITION)
         iscsi_session_notice(s, task);
     if (s->asking == ASK_HOLD)

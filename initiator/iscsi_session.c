@@ -169,7 +169,7 @@ static void on_io(struct iscsi_context *context, int status, void *data, void *a
         return; /* it stays among the issued: down() hands it back */
     }
     iscsi_session_heard(s);
-    task->status = status;
+    sense_take(task, status);
     iscsi_session_notice(s, task);
     TAILQ_REMOVE(&s->issued, io, in.entry);
     s->nissued--;

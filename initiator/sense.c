@@ -4,11 +4,15 @@
  */
 #include "sense.h"
 
+#include "wire.h"
+
 #include <errno.h>
 #include <iscsi/iscsi.h>
 #include <iscsi/scsi-lowlevel.h>
 #include <stdio.h>
 
+enum { FIXED_CURRENT = 0x70, FIXED_DEFERRED = 0x71, DESCRIPTORS_CURRENT = 0x72, DESCRIPTORS_DEFERRED = 0x73 };
+enum { FIXED_BYTES = 14, DESCRIPTOR_BYTES = 4 }; /* up to the additional sense code qualifier */
 enum { KEY_DATA_PROTECT = 7, KEY_ABORTED_COMMAND = 0xb, KEY_VOLUME_OVERFLOW = 0xd };
 enum { SPACE_ALLOCATION_FAILED = 0x2707, ASC_RESET = 0x29, ASC_PARAMETERS_CHANGED = 0x2a };
 
@@ -41,6 +45,34 @@ static const struct code {
     {0x3f0e, SENSE_AGAIN, "reported LUNs data has changed", ""},
     {0x4400, SENSE_FEW, "internal target failure", "look at the target's own log"},
 };
+
+/* In an answer's segment sense data stand behind their length (RFC 7143 11.4.7.2). */
+static bool sense_came(const struct scsi_task *task)
+{
+    const uint8_t *p = task->datain.data;
+    int n = task->datain.size;
+
+    if (!p || n < 3)
+        return false;
+    n = get16(p) < n - 2 ? get16(p) : n - 2;
+    switch (p[2] & 0x7f) {
+    case FIXED_CURRENT:
+    case FIXED_DEFERRED:
+        return n >= FIXED_BYTES;
+    case DESCRIPTORS_CURRENT:
+    case DESCRIPTORS_DEFERRED:
+        return n >= DESCRIPTOR_BYTES;
+    default:
+        return false;
+    }
+}
+
+void sense_take(struct scsi_task *task, int status)
+{
+    task->status = status;
+    if (status == SCSI_STATUS_CHECK_CONDITION && !sense_came(task))
+        task->sense = (struct scsi_sense){0};
+}
 
 static const struct code *find_code(const struct scsi_task *task)
 {

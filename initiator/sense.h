@@ -16,6 +16,9 @@ enum sense_verdict {
     SENSE_SESSION, /* this session is of no use any more: log in again */
 };
 
+/* The first thing to do with an answer: its status, and no sense but what has come. (libiscsi reads sense
+ * data without a look at how many bytes there are.) */
+void sense_take(struct scsi_task *task, int status);
 /* task ended with a status other than GOOD. */
 enum sense_verdict sense_judge(const struct scsi_task *task);
 /* "MEDIUM ERROR, unrecovered read error (key 3h, asc/ascq 11h/00h)". */

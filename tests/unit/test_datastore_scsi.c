@@ -209,6 +209,35 @@ static void answers_to_writes_are_understood(void **state)
     assert_false(sense_says_reserved(&task));
 }
 
+/* libiscsi has taken what lay behind the answer for its sense data: here "was reset", which would have writes
+ * done again. */
+static void sense_data_that_did_not_come_are_none(void **state)
+{
+    static const struct {
+        int size;
+        uint8_t length, code;
+        bool there;
+    } cases[] = {
+        {0, 0, 0, false},      {1, 0, 0, false},     {2, 18, 0, false},     {3, 18, 0x70, false},
+        {15, 18, 0x70, false}, {16, 18, 0x70, true}, {20, 18, 0x70, true},  {20, 13, 0x70, false},
+        {20, 18, 0x71, true},  {5, 8, 0x72, false},  {6, 8, 0x72, true},    {10, 3, 0x72, false},
+        {10, 8, 0x73, true},   {20, 18, 0, false},   {20, 18, 0x7f, false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        unsigned char bytes[20] = {0, cases[i].length, cases[i].code};
+        struct scsi_task task = sense(0, UNIT_ATTENTION, 0x2900);
+
+        task.datain.data = cases[i].size ? bytes : NULL;
+        task.datain.size = cases[i].size;
+        sense_take(&task, CHECK_CONDITION);
+        assert_int_equal(task.status, CHECK_CONDITION);
+        assert_int_equal(sense_says_reset(&task), cases[i].there);
+        assert_int_equal(sense_judge(&task), cases[i].there ? SENSE_AGAIN : SENSE_FEW);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -219,6 +248,7 @@ int main(void)
         cmocka_unit_test(an_answer_that_is_too_short_is_no_answer),
         cmocka_unit_test(refused_forms_are_left),
         cmocka_unit_test(answers_to_writes_are_understood),
+        cmocka_unit_test(sense_data_that_did_not_come_are_none),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
