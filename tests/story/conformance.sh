@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The field's own suite, iscsi-test-cu --dataloss, every test in a process of its own, with two paths, against
-# an edge whose disk is on-prem. tests/conformance/exceptions names the tests that are wrong themselves. Ends
-# with "passed N failed N skipped N". CONFORMANCE='Suite[.Test]...' runs a part, BLOCK_BYTES=4096 gives it a 4Kn
-# disk, SIZE=5T a large one.
+# The field's own suite, iscsi-test-cu --dataloss, every test in a process of its own, with two paths, by two ports
+# of the target, against an edge whose disk is on-prem. tests/conformance/exceptions names the tests that are wrong
+# themselves. Ends with "passed N failed N skipped N". CONFORMANCE='Suite[.Test]...' runs a part, BLOCK_BYTES=4096
+# gives it a 4Kn disk, SIZE=5T a large one.
 . "$(dirname "$0")/../lib/story.sh"
 
 needs iscsi-test-cu
@@ -15,10 +15,12 @@ while read -r name reason; do
 done <"$root/tests/conformance/exceptions"
 
 truncate -s "${SIZE:-100M}" disk.img
+edge_iscsi='0.0.0.0:3260", "0.0.0.0:3261,2'
 onprem_conf disk1 "file:$stage/disk.img"
 edge_start
 onprem_start
 vm_create vm1 disk1 --block-bytes "${BLOCK_BYTES:-512}"
+first=$(url vm1)
 mapfile -t tests < <(iscsi-test-cu -l | sed -n 's/^ *ALL\.\([^. ]*\.[^ ]*\) *$/\1/p')
 [ "${#tests[@]}" -ge 200 ] || failed "iscsi-test-cu lists ${#tests[@]} tests"
 
@@ -36,7 +38,7 @@ chosen() {
 # one NAME -> passed, failed or skipped in $verdict, with $why
 one() {
     local status=0 name=$1
-    timeout -k 1 "$((20 * slowness))" iscsi-test-cu --dataloss --normal -t "ALL.$1" "$(url vm1)" "$(url vm1)" \
+    timeout -k 1 "$((20 * slowness))" iscsi-test-cu --dataloss --normal -t "ALL.$1" "$first" "${first/:3260/:3261}" \
         >test.out 2>&1 </dev/null || status=$?
     why=""
     # What it says before the test itself is about the run, not the test.
