@@ -42,8 +42,9 @@ static char complaint[1000];
 static unsigned turn;
 
 static const struct hostile_case *const tables[] = {
-    hostile_login, hostile_keys, hostile_chap,    hostile_ffp,     hostile_order,     hostile_manage,
-    hostile_data,  hostile_scsi, hostile_lengths, hostile_digests, hostile_login_end, hostile_many,
+    hostile_login,   hostile_keys,      hostile_chap, hostile_ffp,  hostile_order,
+    hostile_manage,  hostile_data,      hostile_r2t,  hostile_scsi, hostile_lengths,
+    hostile_digests, hostile_login_end, hostile_many,
 };
 
 void unlike(const char *format, ...)

@@ -17,8 +17,8 @@ struct hostile_case {
 
 /* Ended by an entry without a name. */
 extern const struct hostile_case hostile_login[], hostile_keys[], hostile_chap[], hostile_ffp[],
-    hostile_order[], hostile_manage[], hostile_data[], hostile_scsi[], hostile_lengths[], hostile_digests[],
-    hostile_many[], hostile_login_end[];
+    hostile_order[], hostile_manage[], hostile_data[], hostile_r2t[], hostile_scsi[], hostile_lengths[],
+    hostile_digests[], hostile_many[], hostile_login_end[];
 
 /* VMs of the target: vm1 for all; vm2 wants CHAP of alice, vm3 mutual CHAP; vm4 is for what disturbs
  * everybody. Each has one disk, of which cases write the first half only. */

@@ -17,6 +17,14 @@ struct asked {
     int len;
 };
 
+static void take_challenge(const struct raw *c, struct asked *a)
+{
+    a->algorithm = (unsigned)atoi(raw_value(c, "CHAP_A"));
+    a->id = (unsigned)atoi(raw_value(c, "CHAP_I"));
+    a->len = chap_decode(raw_value(c, "CHAP_C"), a->challenge, sizeof a->challenge);
+    want(a->len >= 16 && a->id < 256, "a challenge of %d bytes", a->len);
+}
+
 /* A login as far as the challenge. */
 static struct asked challenged(struct raw *c, const char *vm, const char *algorithms)
 {
@@ -27,10 +35,7 @@ static struct asked challenged(struct raw *c, const char *vm, const char *algori
     want_value(c, "AuthMethod", "CHAP");
     snprintf(text, sizeof text, "CHAP_A=%s|", algorithms);
     want_login(c, 0, text, LOGIN_SUCCESS);
-    a.algorithm = (unsigned)atoi(raw_value(c, "CHAP_A"));
-    a.id = (unsigned)atoi(raw_value(c, "CHAP_I"));
-    a.len = chap_decode(raw_value(c, "CHAP_C"), a.challenge, sizeof a.challenge);
-    want(a.len >= 16 && a.id < 256, "a challenge of %d bytes", a.len);
+    take_challenge(c, &a);
     return a;
 }
 
@@ -168,6 +173,44 @@ static void out_of_turn(void)
     want_refused(dial(1), RAW_TO_FULL, keys_for("vm1", "CHAP_N=alice|CHAP_R=0x00|"), LOGIN_INITIATOR_ERROR);
 }
 
+/* Requests without waiting for what is said to the one before, as far as that can be: the method and the
+ * algorithm; then the answer, and a ping behind it. */
+static void pipelined(void)
+{
+    struct raw *c = dial(1);
+    struct asked a = {0};
+    char text[1000], hex[100];
+    uint8_t out[4000];
+    struct raw_pdu p;
+    size_t n;
+
+    raw_login_header(c, &p, 0);
+    p.data = text;
+    p.len = raw_text(text, keys_for("vm2", "AuthMethod=CHAP|"));
+    n = raw_put(c, &p, out);
+    raw_login_header(c, &p, 0);
+    p.data = text;
+    p.len = raw_text(text, "CHAP_A=8,7,6,5|");
+    n += raw_put(c, &p, out + n);
+    raw_write(c, out, n);
+    want_pdu(c, ISCSI_LOGIN_RESPONSE);
+    want_value(c, "AuthMethod", "CHAP");
+    want_pdu(c, ISCSI_LOGIN_RESPONSE);
+    take_challenge(c, &a);
+    respond(&a, HOSTILE_SECRET, hex);
+    snprintf(text, sizeof text, "CHAP_N=alice|CHAP_R=%s|", hex);
+    raw_login_header(c, &p, RAW_SECURITY_TO_FULL);
+    p.data = text;
+    p.len = raw_text(text, text);
+    n = raw_put(c, &p, out);
+    raw_request_header(c, &p, ISCSI_NOP_OUT | ISCSI_IMMEDIATE);
+    n += raw_put(c, &p, out + n);
+    raw_write(c, out, n);
+    want_pdu(c, ISCSI_LOGIN_RESPONSE);
+    want((c->bhs[1] & 0x83) == 0x83, "no full feature phase");
+    want_pdu(c, ISCSI_NOP_IN);
+}
+
 /* The answer to one challenge, for the next. */
 static void replayed(void)
 {
@@ -226,20 +269,28 @@ static void mutual_with(const char *more, int status)
     hang_up(&c);
 }
 
+/* Both ways by each algorithm, given alone and among others. */
 static void mutual(void)
 {
-    struct raw *c = dial(1);
-    struct asked a = challenged(c, "vm3", "7,5"), mine = {.algorithm = a.algorithm, .id = 200, .len = 20};
-    char hex[100], text[300], reply[100];
+    static const char *const lists[] = {"5", "6", "7", "8", "8,7,6,5", "7,5", "99,6"};
 
-    memset(mine.challenge, 0x5a, 20);
-    respond(&a, HOSTILE_SECRET, hex);
-    respond(&mine, HOSTILE_MUTUAL, reply);
-    snprintf(text, sizeof text,
-             "CHAP_N=alice|CHAP_R=%s|CHAP_I=200|CHAP_C=0x5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a|", hex);
-    want_login(c, RAW_SECURITY_TO_FULL, text, LOGIN_SUCCESS);
-    want_value(c, "CHAP_N", "target");
-    want_value(c, "CHAP_R", reply);
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        struct raw *c = dial(1);
+        struct asked a = challenged(c, "vm3", lists[i]),
+                     mine = {.algorithm = a.algorithm, .id = 200, .len = 20};
+        char hex[100], text[300], reply[100];
+
+        memset(mine.challenge, 0x5a, 20);
+        respond(&a, HOSTILE_SECRET, hex);
+        respond(&mine, HOSTILE_MUTUAL, reply);
+        snprintf(text, sizeof text,
+                 "CHAP_N=alice|CHAP_R=%s|CHAP_I=200|CHAP_C=0x5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a|", hex);
+        want_login(c, RAW_SECURITY_TO_FULL, text, LOGIN_SUCCESS);
+        want_value(c, "CHAP_N", "target");
+        want_value(c, "CHAP_R", reply);
+        want_quiet(c);
+        hang_up(&c);
+    }
 }
 
 static void mutual_broken(void)
@@ -287,9 +338,12 @@ const struct hostile_case hostile_chap[] = {
     {"chap_wrong", "wrong names and responses, one without the other", "0201", wrong_answers},
     {"chap_long", "responses of 500 to 3500 bytes", "0201", long_answers},
     {"chap_out_of_turn", "CHAP keys before their time", "0201; 0200 past the security stage", out_of_turn},
+    {"chap_ahead", "method and algorithm in one segment, then the answer and a ping",
+     "an answer to each, in order", pipelined},
     {"chap_replay", "the response of another login", "0201: challenges differ", replayed},
     {"chap_predictable", "256 challenges", "all differ, and so do their bits (CVE-2024-45751)", guessed},
-    {"chap_mutual", "the initiator's own challenge", "the target's name and response", mutual},
+    {"chap_mutual", "the initiator's own challenge, by each algorithm", "the target's name and response",
+     mutual},
     {"chap_i_256", "CHAP_I and CHAP_C out of range, empty, 1025 bytes", "0201: RFC 7143 12.1.3",
      mutual_broken},
     {"chap_reflection", "our own challenge sent back", "0201: RFC 7143 9.2.1", reflected},

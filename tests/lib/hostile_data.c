@@ -116,33 +116,6 @@ static void duplicated(void)
     want_quiet(c);
 }
 
-static void answered_twice(void)
-{
-    struct raw_r2t r;
-    struct raw *c = with_r2t(16, &r);
-
-    raw_data_out(c, r.itt, r.ttt, 0, 0, true, data, 8192);
-    want_good(c, r.itt);
-    raw_data_out(c, r.itt, r.ttt, 0, 0, true, data, 8192);
-    want_reject(c, REJECT_INVALID_FIELD);
-    want_same(c, 0, 16, 3);
-}
-
-/* Of the R2T before: its tag is not good any more. */
-static void old_tag(void)
-{
-    struct raw_r2t first, second;
-    struct raw *c = with_r2t(256, &first); /* two bursts */
-
-    raw_data_out(c, first.itt, first.ttt, 0, 0, true, data, 65536);
-    second = want_r2t(c, first.itt);
-    want(second.ttt != first.ttt && second.offset == 65536 && second.sn == first.sn + 1, "a strange R2T");
-    raw_data_out(c, first.itt, first.ttt, 0, 65536, true, data, 65536);
-    want_reject(c, REJECT_INVALID_FIELD);
-    raw_data_out(c, first.itt, second.ttt, 0, 65536, true, data + 65536, 65536);
-    want_good(c, first.itt);
-}
-
 static void never_answered(void)
 {
     for (int i = 0; i < 64; i++) {
@@ -388,8 +361,6 @@ const struct hostile_case hostile_data[] = {
     {"dataout_length", "more than was asked for; F too early", "b/4b/00", wrong_length},
     {"dataout_reordered", "the second Data-Out first", "b/4b/00: DataPDUInOrder is Yes", second_first},
     {"dataout_twice", "a Data-Out twice", "b/4b/00", duplicated},
-    {"r2t_twice", "an R2T answered again when its command is done", "GOOD, then Reject 09", answered_twice},
-    {"r2t_old_tag", "the TTT of the R2T before", "Reject 09; the right one is taken", old_tag},
     {"close_in_r2t", "R2Ts never answered, or half, then FIN or RST", "nothing is left of them",
      never_answered},
     {"dataout_cut", "a Data-Out cut by the end of the connection", "nothing is left of it", cut_short},

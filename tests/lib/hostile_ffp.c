@@ -49,8 +49,14 @@ static void snack(void)
 {
     struct raw *c = session(1, "");
 
-    send_opcode(c, ISCSI_SNACK);
-    want_reject(c, REJECT_SNACK);
+    for (uint8_t type = 0; type < 16; type++) { /* data or R2T, status, DataACK, R-data; and none */
+        struct raw_pdu p;
+
+        raw_request_header(c, &p, ISCSI_SNACK);
+        p.bhs[AT_FLAGS] = ISCSI_FINAL | type;
+        raw_send(c, &p);
+        want_reject(c, REJECT_SNACK);
+    }
     want_quiet(c);
 }
 
@@ -296,7 +302,7 @@ const struct hostile_case hostile_ffp[] = {
     {"bad_opcode", "each reserved opcode", "Reject 05, the session goes on: RFC 7143 11.17.1",
      reserved_opcodes},
     {"target_opcode", "each opcode of a target", "Reject 04, the session goes on", target_opcodes},
-    {"snack", "SNACK at ERL 0", "Reject 03, the session goes on", snack},
+    {"snack", "SNACK of every type at ERL 0", "Reject 03, the session goes on", snack},
     {"reject_of_ahs", "a reserved opcode with 1020 bytes of AHS and 100,000 of data",
      "Reject with its header alone", rejected_ahs},
     {"large_segment", "a segment one byte above what we declared", "closed: RFC 7143 13.12", large_segment},

@@ -68,19 +68,27 @@ static void unknown_keys(void)
     want_quiet(c);
 }
 
-/* The answer does not fit in one response: the rest is asked for with empty requests. */
-static void long_answer(void)
+/* The answer does not fit in one response: the rest is asked for with empty requests. With pieces of so many
+ * bytes each way. */
+static void long_answer_in(uint32_t piece)
 {
-    CLEANUP_FREE char *keys = xcalloc(1, 8100), *seen = xcalloc(1, 20000);
+    CLEANUP_FREE char *keys = xcalloc(1, 9000), *seen = xcalloc(1, 20000), *some = xcalloc(1, piece + 1);
     struct raw *c = dial(1);
-    size_t n = 0;
-    unsigned count = 0;
+    unsigned count = 0, pieces = 1, at = 0;
+    size_t n = 0, len;
 
-    for (unsigned i = 0, at = 0; i < 700; i++)
-        at += (unsigned)snprintf(keys + at, 8100 - at, "Xk%u=1|", i);
-    want_login(c, RAW_TO_FULL, keys_for("vm1", keys), LOGIN_SUCCESS);
-    while (c->bhs[1] & ISCSI_CONTINUE) {
-        want(!(c->bhs[1] & ISCSI_LOGIN_TRANSIT) && c->len && n + c->len < 20000, "a piece that is none");
+    at += (unsigned)sprintf(keys, "%sMaxRecvDataSegmentLength=%u|", keys_for("vm1", ""), piece);
+    for (unsigned i = 0; i < 700; i++)
+        at += (unsigned)snprintf(keys + at, 9000 - at, "Xk%u=1|", i);
+    for (len = at, at = 0; len - at > piece; at += piece) {
+        memcpy(some, keys + at, piece);
+        want_login(c, ISCSI_CONTINUE | 1 << 2, some, LOGIN_SUCCESS);
+        want(!c->len && !(c->bhs[1] & 0xc0), "keys were answered before they were complete");
+    }
+    want_login(c, RAW_TO_FULL, keys + at, LOGIN_SUCCESS);
+    for (; c->bhs[1] & ISCSI_CONTINUE; pieces++) {
+        want(!(c->bhs[1] & ISCSI_LOGIN_TRANSIT) && c->len == piece && n + c->len < 20000,
+             "a piece of %u bytes", c->len);
         memcpy(seen + n, c->data, c->len);
         n += c->len;
         want_login(c, RAW_TO_FULL, "", LOGIN_SUCCESS);
@@ -88,10 +96,19 @@ static void long_answer(void)
     want(n > 0 && n + c->len < 20000, "the answer was not in pieces");
     memcpy(seen + n, c->data, c->len);
     n += c->len;
+    want(pieces == (n + piece - 1) / piece, "%u pieces for %zu bytes", pieces, n);
     for (const char *p = seen; p < seen + n; p += strlen(p) + 1)
         count += strstr(p, "=NotUnderstood") != NULL;
     want(count == 700, "%u keys not understood", count);
     want_quiet(c);
+    hang_up(&c);
+}
+
+static void long_answer(void)
+{
+    long_answer_in(8192);
+    long_answer_in(512);
+    long_answer_in(1021);
 }
 
 /* One value in pieces of 8 KiB, which never ends. */
@@ -299,8 +316,8 @@ const struct hostile_case hostile_keys[] = {
     {"unknown_long_key", "key names of 300, 64, 63 bytes", "0200, 0200, NotUnderstood: RFC 7143 6.1",
      names_too_long},
     {"unknown_keys_many", "200 unknown keys", "NotUnderstood for each: RFC 7143 6.2", unknown_keys},
-    {"long_answer", "700 unknown keys: an answer of more than 8 KiB", "in pieces with C, all of it",
-     long_answer},
+    {"long_answer", "700 unknown keys in pieces of 8,192, 512, 1,021 bytes: an answer of more than 8 KiB",
+     "in pieces of that size with C, all of it", long_answer},
     {"value_64k", "a value of 64 KiB in pieces", "0200 when it is past our bound", endless_value},
     {"too_many_keys", "1800 keys: an answer without bound", "0200", too_many},
     {"key_no_value", "no '=', no name, no value", "0200; Reject; NotUnderstood", without_value},

@@ -28,20 +28,27 @@ static void algorithms_in_any_order(void **state)
     assert_int_equal(chap_digest_bytes(9), 0);
 }
 
-/* MD5(01 "secret" 00 01 02 03), computed by another tool. */
+/* MD5, SHA-1, SHA-256, SHA3-256 of (01 "secret" 00 01 02 03), computed by another tool. */
 static void a_known_answer(void **state)
 {
+    static const struct {
+        unsigned algorithm;
+        size_t bytes;
+        const char *hex;
+    } known[] = {{5, 16, "0xe82cb2ed1efe04893c9cf73d4dd12e2d"},
+                 {6, 20, "0x4ba9b914438b0a2231ce08d06e1814afdbbd02c9"},
+                 {7, 32, "0x60ad105214396c736e4569759380672905396143713449e104a2be1e885b5d06"},
+                 {8, 32, "0x5a8cab9a6c0245b91a7d0d2966f24cb7328b2a59616809840e7a77c9c4fb94d8"}};
     static const uint8_t challenge[4] = {0, 1, 2, 3};
     uint8_t digest[CHAP_DIGEST_MAX];
     char hex[2 * CHAP_DIGEST_MAX + 3];
 
     (void)state;
-    assert_int_equal(chap_compute(5, 1, "secret", challenge, 4, digest), 16);
-    chap_encode(digest, 16, hex);
-    assert_string_equal(hex, "0xe82cb2ed1efe04893c9cf73d4dd12e2d");
-    assert_int_equal(chap_compute(7, 1, "secret", challenge, 4, digest), 32);
-    chap_encode(digest, 32, hex);
-    assert_string_equal(hex, "0x60ad105214396c736e4569759380672905396143713449e104a2be1e885b5d06");
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        assert_int_equal(chap_compute(known[i].algorithm, 1, "secret", challenge, 4, digest), known[i].bytes);
+        chap_encode(digest, known[i].bytes, hex);
+        assert_string_equal(hex, known[i].hex);
+    }
     assert_int_equal(chap_compute(9, 1, "secret", challenge, 4, digest), 0);
 }
 
