@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # A guest that booted from the edge by iPXE uses a second VM's disks as Linux does: open-iscsi with mutual CHAP and
-# digests by two portals, dm-multipath through the loss of one path and of both, file systems with discard,
-# and all of sg3_utils. guest_tools.sh runs in the guest; its answers are shown when anything fails.
+# digests by two portals in two target port groups, dm-multipath through the loss of one path and of both while fio
+# verifies, file systems with discard, and all of sg3_utils. guest_tools.sh runs in the guest; its answers are shown
+# when anything fails.
 . "$(dirname "$0")/../lib/story.sh"
 needs qemu-system-x86_64
 
 image_copy source.img tools
 truncate -s 512M data1.img
 truncate -s 256M data2.img
-# The guest reaches these through QEMU. Its root comes by the third, which stays.
+# The guest reaches these through QEMU. Its root comes by the third, which stays; its firmware knows no group but 1.
 for n in 1 2 3; do ip address add "10.201.0.$n/32" dev lo; done
 edge_ping_timeout=5m # on a busy machine a guest stalls for a minute after it was paused, before its iscsid runs
-edge_iscsi='10.201.0.1:3260", "10.201.0.2:3260", "10.201.0.3:3260'
+edge_iscsi='10.201.0.1:3260", "10.201.0.2:3260,2", "10.201.0.3:3260'
 onprem_conf root "file:$stage/source.img" data1 "file:$stage/data1.img" data2 "file:$stage/data2.img"
 edge_start
 onprem_start

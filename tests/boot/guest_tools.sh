@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Runs in the guest of boot_guest_tools.sh, its output on the serial console: logs in to the data VM by two
-# portals, has dm-multipath make one disk of them, loses one path and both, and asks every question sg3_utils
-# knows. What is answered is printed and checked; the exit status tells whether all was as it should be.
+# portals, of two target port groups, has dm-multipath make one disk of them, loses one path and both while fio
+# verifies, and asks every question sg3_utils knows. What is answered is printed and checked; the exit status tells
+# whether all was as it should be.
 set -uo pipefail
 # A login prompt that starts later hangs the console up for all who write to it.
 systemctl mask --runtime --now serial-getty@ttyS0.service >/dev/null 2>&1
 exec >/dev/ttyS0 2>&1
 
 target=iqn.2026-11.org.isthmus:data
-one=10.201.0.1:3260 two=10.201.0.2:3260
+one=10.201.0.1:3260 two=10.201.0.2:3260 # of portal groups 1 and 2
 answer=/run/answer
 checked=0 failures=0
 cd /run || exit 1
@@ -72,10 +73,12 @@ holds() {
     checks "$1" cmp "$3" /run/got
 }
 
+# login PORTAL DIGEST CHAP_ALGORITHMS
 login() {
     node=(iscsiadm -m node -T "$target" -p "$1")
     set_() { "${node[@]}" -o update -n "$1" -v "$2"; }
     set_ node.session.auth.authmethod CHAP
+    set_ node.session.auth.chap_algs "$3"
     set_ node.session.auth.username guest
     set_ node.session.auth.password wrong-horse-battery
     ask 24 "${node[@]}" --login
@@ -92,9 +95,9 @@ login() {
 
 echo "=== two paths, mutual CHAP, digests on one"
 ask 0 iscsiadm -m discovery -t sendtargets -p $one
-has "^$one,1 $target" "^$two,1 $target"
-login $one CRC32C
-login $two None
+has "^$one,1 $target" "^$two,2 $target"
+login $one CRC32C SHA3-256
+login $two None SHA1,MD5
 udevadm settle
 ask 0 iscsiadm -m session -P 2
 has 'HeaderDigest: CRC32C' 'DataDigest: CRC32C' 'HeaderDigest: None'
@@ -127,6 +130,8 @@ soon 60 "a map of two paths" paths_active 2
 ask 0 multipath -ll
 has "^.*$(wwid 0) dm-0 ISTHMUS,edge disk" "size=512M" "prio=50 status=active" queue_if_no_path
 checks "one map, of LUN 0" test "$(multipath -ll | grep -c 'dm-[0-9]')" = 1
+multipath -v3 -ll >$answer 2>&1
+has "$(basename "$(disk $one 0)"): reported target port group is 1$" "$(basename "$(disk $two 0)"): reported target port group is 2$"
 checks "both disks to be one" test "$(lsblk -no NAME "$(disk $one 0)" "$(disk $two 0)" | grep -c "$(wwid 0)")" = 2
 
 echo "=== discard and file systems over the map"
@@ -154,15 +159,14 @@ checks "zeros after the discard" cmp -n 33554432 "$map" /dev/zero
 ask 0 blkdiscard -z -l 16M "$map"
 
 echo "=== a path is lost, then both, under load"
-# Rounds of a pattern of its own, written and read past the page cache; the file rounds counts them.
+# Rounds of fio, each of other bytes at another place, written past the page cache and verified; the file rounds counts them.
 io() {
-    local i=0 place
+    local i=0
     while [ ! -e io.stop ]; do
-        i=$((i + 1)) place=$((i % 16 * 16))
-        yes "round $i $RANDOM" 2>/dev/null | head -c 4194304 >io.want
-        dd if=io.want of="$map" bs=256k oflag=direct conv=notrunc seek=$place 2>io.err || { cat io.err && return 1; }
-        dd if="$map" of=io.got bs=256k iflag=direct skip=$place count=16 2>io.err || { cat io.err && return 1; }
-        cmp io.want io.got || return 1
+        i=$((i + 1))
+        fio --name=round --filename="$map" --direct=1 --ioengine=libaio --iodepth=8 --rw=randwrite --bs=64k --size=8M \
+            --offset=$((i % 16 * 8))M --randseed=$i --verify=crc32c --verify_fatal=1 --thread >io.said 2>&1 ||
+            { cat io.said && return 1; }
         echo $i >rounds
     done
 }
@@ -171,7 +175,7 @@ more_rounds() { [ "$(rounds)" -gt "$1" ]; }
 echo 0 >rounds
 io &
 io=$!
-soon 60 "the first rounds" more_rounds 1
+soon 120 "the first rounds" more_rounds 1
 signal CUT-TWO
 soon 90 "one path to be seen failed" paths_active 1
 ask 0 multipath -ll
@@ -192,7 +196,7 @@ a=$(generic $one 1) b=$(generic $two 1)
 echo "=== sg3_utils: $a and $b, two paths to one disk"
 ask 0 sg_turs "$a"
 ask 0 sg_inq "$a"
-has 'PDT=0' 'RMB=0' 'version=0x06' 'TPGS=1' '3PC=1' 'CmdQue=1' 'Vendor identification: ISTHMUS' 'Unit serial number: [0-9a-f]{16}'
+has 'PDT=0' 'RMB=0' 'version=0x06' 'TPGS=1' '3PC=1' 'MultiP=1' 'CmdQue=1' 'Vendor identification: ISTHMUS' 'Unit serial number: [0-9a-f]{16}'
 serial=$(sed -n 's/.*Unit serial number: //p' $answer)
 ask 0 sg_vpd -p 0x00 "$a"
 has 'Unit serial number' 'Device identification' 'Extended inquiry' 'Block limits' 'Block device char' 'Logical block prov'
@@ -200,6 +204,8 @@ ask 0 sg_vpd -p 0x80 "$b"
 has "serial number: $serial"
 ask 0 sg_vpd -p 0x83 "$a"
 has "0x$serial" "vendor specific: $serial" 'Relative target port: 0x1' 'Target port group: 0x1' "$target,t,0x0001" "$target$"
+ask 0 sg_vpd -p 0x83 "$b"
+has "0x$serial" 'Relative target port: 0x2' 'Target port group: 0x2' "$target,t,0x0002"
 ask 0 sg_vpd -p 0x86 "$a"
 has 'HEADSUP=1 ORDSUP=1 SIMPSUP=1'
 ask 0 sg_vpd -p 0x8f "$a"
@@ -233,9 +239,12 @@ ask 5 sg_modes -v --control=3 --page=8 "$a"
 has 'Saving parameters not supported'
 ask 0 sg_logs -a "$a"
 has 'Informational Exceptions' 'Current temperature = <not available>' 'Threshold temperature = <not available>'
-ask 0 sg_rtpg -d "$a"
-has 'group id : 0x1 ' 'active/optimized' 'target port count : 01'
-ask 0 sg_rtpg -e "$a"
+for path in $a $b; do
+    ask 0 sg_rtpg -d "$path"
+    has 'group id : 0x1 ' 'group id : 0x2 ' 'target port count : 01' '^ +0x01$' '^ +0x02$'
+    checks "both groups to be active/optimized" test "$(grep -c '(active/optimized)' $answer)" = 2
+    ask 0 sg_rtpg -e "$path"
+done
 ask 0 sg_requests "$a"
 has 'No Sense'
 
@@ -255,7 +264,7 @@ persist "$a" 0 --out --reserve --param-rk=0xa1 --prout-type=1
 persist "$b" 0 --in --read-reservation
 has 'Key=0xa1' 'Write Exclusive'
 persist "$b" 0 --in --read-full-status
-has 'Key=0xa1' 'Key=0xb2' '<< Reservation holder >>' 'not reservation holder' ',i,0x[0-9a-f]{12}'
+has 'Key=0xa1' 'Key=0xb2' '<< Reservation holder >>' 'not reservation holder' ',i,0x[0-9a-f]{12}' 'Relative port address: 0x1' 'Relative port address: 0x2'
 dd if=/dev/zero of=zero bs=512 count=2048 status=none
 ask 99 sg_dd if=zero of="$b" bs=512 count=1
 has 'Reservation Conflict'
