@@ -2,9 +2,9 @@
  *
  *   cut-check prepare HISTORY VM FILE SECTORS [FILE SECTORS]...
  *       source disks whose sectors carry write number 0, and an empty history
- *   cut-check run HISTORY URL [option]...
- *       checks, then loads until the target dies or the time is over
- *   cut-check verify HISTORY URL|FILE... [option]...
+ *   cut-check run HISTORY URL... [option]...
+ *       checks, then loads until the target dies or the time is over; several URLs are paths to one target
+ *   cut-check verify HISTORY URL...|FILE... [option]...
  *       checks only: a target, or an image for each disk
  *
  *   --must WHAT       what must be there: acknowledged (if nothing is said), synced, nothing, or a time in
@@ -17,8 +17,9 @@
  *   --login SECONDS   how long to try (30)
  *
  * SIGTERM ends a load as its time does, and a login that does not come about. Prints "lost N torn N
- * acknowledged N", and of `run` whether the target died. Exit status 1 if anything is lost or torn or a read
- * was stale; 2 if it could not look, or the target refused something.
+ * acknowledged N", with several paths "switches N stall_ms N" (the longest time without an answer), and of
+ * `run` whether the target died. Exit status 1 if anything is lost or torn or a read was stale; 2 if it could
+ * not look, or the target refused something.
  */
 #include "cut_load.h"
 #include "stamp.h"
@@ -44,8 +45,8 @@ struct options {
 static void usage(void)
 {
     fprintf(stderr, "usage: cut-check prepare HISTORY VM FILE SECTORS [FILE SECTORS]...\n"
-                    "       cut-check run HISTORY URL [options]\n"
-                    "       cut-check verify HISTORY URL|FILE... [options]\n"
+                    "       cut-check run HISTORY URL... [options]\n"
+                    "       cut-check verify HISTORY URL...|FILE... [options]\n"
                     "options: --must acknowledged|synced|nothing|US --settle --fill --ms N --depth N --seed "
                     "N --login N\n");
     exit(2);
@@ -110,13 +111,21 @@ static bool is_url(const char *text)
     return strncmp(text, "iscsi://", strlen("iscsi://")) == 0;
 }
 
+static bool are_paths(char **from, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (!is_url(from[i]))
+            return false;
+    return n > 0 && n <= CUT_PATHS_MAX;
+}
+
 /* 0 or -errno, as cut_read_disks. */
 static int look(struct cut_model *m, char **from, int n, const struct options *o,
                 struct cut_session **session)
 {
     *session = NULL;
-    if (n == 1 && is_url(from[0])) {
-        *session = cut_login(from[0], o->login);
+    if (are_paths(from, n)) {
+        *session = cut_login(from, (unsigned)n, o->login);
         return *session ? cut_read_disks(*session, m) : -EIO;
     }
     if ((unsigned)n != m->ndisks)
@@ -141,7 +150,7 @@ static int check(bool run, char **argv, int argc, const struct options *o)
     int status;
     bool good;
 
-    if (argc < 2 || (run && (argc != 2 || !is_url(argv[1]))))
+    if (argc < 2 || (run && !are_paths(argv + 1, argc - 1)))
         usage();
     if (!cut_model_open(&m, argv[0]))
         return 2;
@@ -167,8 +176,10 @@ static int check(bool run, char **argv, int argc, const struct options *o)
     } else {
         cut_logout(&session);
     }
-    printf("lost %u torn %u acknowledged %u%s\n", m.lost, m.torn + result.stale, result.acknowledged,
-           result.died ? " died" : "");
+    printf("lost %u torn %u acknowledged %u", m.lost, m.torn + result.stale, result.acknowledged);
+    if (run && argc > 2)
+        printf(" switches %u stall_ms %u", result.switches, result.stall_ms);
+    printf("%s\n", result.died ? " died" : "");
     status = !good || result.stale ? 1 : result.refused ? 2 : 0;
     cut_model_close(&m);
     return status;

@@ -1,32 +1,21 @@
 /* tests/lib/cut_load.c - see cut_load.h.
  */
 #include "cut_load.h"
+#include "cut_session.h"
 #include "stamp.h"
 
-#include <errno.h>
-#include <iscsi/iscsi.h>
 #include <iscsi/scsi-lowlevel.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 enum {
     DEPTH_MAX = 64,
     OP_SECTORS_MAX = 1024,
-    READ_SECTORS = 1024,
     FILL_MS = 60000,
-    COMMAND_SECONDS = 60,
-    LATE_MS = 3000, /* for what is under way when the time is over */
+    LATE_MS = 3000,        /* for what is under way when the time is over, */
+    PATHS_LATE_MS = 60000, /* and with several paths */
 };
-
-struct cut_session {
-    struct iscsi_context *iscsi;
-};
-
-volatile sig_atomic_t cut_stopping;
 
 struct load;
 
@@ -36,14 +25,17 @@ struct op {
     uint8_t disk;
     uint32_t lba, nsectors, number;
     uint8_t *data;
+    bool again; /* to be sent once more: its path was lost, or it was told to */
 };
 
 struct load {
-    struct iscsi_context *iscsi;
+    struct cut_session *session;
     struct cut_model *m;
     struct op ops[DEPTH_MAX];
     unsigned depth, in_flight;
-    bool flushing, over, filling;
+    unsigned waiting; /* of ops: to be sent again */
+    bool flushing, over, filling, path_lost;
+    uint64_t answered_ms, path_ms; /* when there was an answer last, and when this path was taken */
     uint8_t fill_disk;
     uint32_t fill_lba;
     uint8_t *busy[CUT_DISKS_MAX]; /* by sector: something is under way there */
@@ -51,91 +43,10 @@ struct load {
     struct cut_load_result *result;
 };
 
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 static uint32_t random_below(struct load *l, uint32_t n)
 {
     l->random_state = l->random_state * 6364136223846793005ULL + 1442695040888963407ULL;
     return (uint32_t)((l->random_state >> 33) % n);
-}
-
-/* --- the session ----------------------------------------------------------------------------------------*/
-
-static bool try_login(struct cut_session *s, const char *text, char *why, size_t n)
-{
-    struct iscsi_url *url;
-    bool good;
-
-    s->iscsi = iscsi_create_context("iqn.2026-11.org.isthmus.test:cut-check");
-    url = s->iscsi ? iscsi_parse_full_url(s->iscsi, text) : NULL;
-    if (!url) {
-        fprintf(stderr, "cut-check: %s is no iSCSI URL\n", text);
-        exit(2);
-    }
-    iscsi_set_noautoreconnect(s->iscsi, 1);
-    iscsi_set_session_type(s->iscsi, ISCSI_SESSION_NORMAL);
-    iscsi_set_timeout(s->iscsi, COMMAND_SECONDS);
-    good = iscsi_full_connect_sync(s->iscsi, url->portal, url->lun) == 0;
-    if (!good) {
-        snprintf(why, n, "%s", iscsi_get_error(s->iscsi));
-        iscsi_destroy_context(s->iscsi);
-    }
-    iscsi_destroy_url(url);
-    return good;
-}
-
-struct cut_session *cut_login(const char *url, unsigned seconds)
-{
-    struct cut_session *s = calloc(1, sizeof *s);
-    uint64_t until = now_ms() + seconds * 1000;
-    char why[200] = "";
-
-    while (s && !try_login(s, url, why, sizeof why)) {
-        if (now_ms() > until || cut_stopping) {
-            if (!cut_stopping)
-                fprintf(stderr, "cut-check: no login within %u s: %s\n", seconds, why);
-            free(s);
-            return NULL;
-        }
-        usleep(10000);
-    }
-    return s;
-}
-
-void cut_logout(struct cut_session **session)
-{
-    if (!*session)
-        return;
-    iscsi_destroy_context((*session)->iscsi);
-    free(*session);
-    *session = NULL;
-}
-
-int cut_read_disks(struct cut_session *s, struct cut_model *m)
-{
-    for (unsigned d = 0; d < m->ndisks; d++)
-        for (uint32_t lba = 0, n; lba < m->disks[d].nsectors; lba += n) {
-            struct scsi_task *task;
-
-            n = m->disks[d].nsectors - lba < READ_SECTORS ? m->disks[d].nsectors - lba : READ_SECTORS;
-            task = iscsi_read16_sync(s->iscsi, (int)d, lba, n * STAMP_SECTOR, STAMP_SECTOR, 0, 0, 0, 0, 0);
-            if (!task || (task->status != SCSI_STATUS_GOOD && task->status != SCSI_STATUS_CHECK_CONDITION))
-                return -EPIPE;
-            if (task->status != SCSI_STATUS_GOOD || task->datain.size != (int)(n * STAMP_SECTOR)) {
-                fprintf(stderr, "cut-check: read of disk %u at sector %u: %s\n", d, lba,
-                        iscsi_get_error(s->iscsi));
-                return -EIO;
-            }
-            cut_show(m, (uint8_t)d, lba, task->datain.data, n);
-            scsi_free_scsi_task(task);
-        }
-    return 0;
 }
 
 /* --- what comes back ------------------------------------------------------------------------------------*/
@@ -177,6 +88,31 @@ static void op_good(struct load *l, const struct op *o, const struct scsi_task *
         l->m->disks[o->disk].shown[o->lba + i] = zeros ? CUT_ZEROS : o->number;
 }
 
+static void answered(struct load *l)
+{
+    uint64_t now = cut_now_ms();
+
+    if (now - l->answered_ms > l->result->stall_ms)
+        l->result->stall_ms = (unsigned)(now - l->answered_ms);
+    l->answered_ms = now;
+}
+
+/* With several paths an initiator sends it again: here, if the target says so; at the next path, if this one
+ * is lost. */
+static bool is_again(struct load *l, int status, const struct scsi_task *task)
+{
+    if (l->session->npaths < 2)
+        return false;
+    if (status == SCSI_STATUS_BUSY)
+        return true;
+    if (status == SCSI_STATUS_CHECK_CONDITION)
+        return task && (task->sense.key == SCSI_SENSE_UNIT_ATTENTION ||
+                        task->sense.key == SCSI_SENSE_COMMAND_ABORTED ||
+                        (task->sense.key == SCSI_SENSE_NOT_READY && task->sense.ascq >> 8 == 0x04));
+    l->path_lost = true;
+    return true;
+}
+
 static void on_done(struct iscsi_context *context, int status, void *data, void *arg)
 {
     struct op *o = arg;
@@ -184,7 +120,14 @@ static void on_done(struct iscsi_context *context, int status, void *data, void 
 
     l->in_flight--;
     if (status == SCSI_STATUS_GOOD) {
+        answered(l);
         op_good(l, o, data);
+    } else if (is_again(l, status, data)) {
+        o->again = true;
+        l->waiting++;
+        if (data)
+            scsi_free_scsi_task(data);
+        return;
     } else {
         if (status == SCSI_STATUS_CHECK_CONDITION) {
             fprintf(stderr, "cut-check: refused: %s\n", iscsi_get_error(context));
@@ -228,8 +171,8 @@ static struct scsi_task *send_write(struct load *l, struct op *o)
     for (uint32_t i = 0; i < o->nsectors; i++)
         stamp_make((struct stamp *)(void *)(o->data + (size_t)i * STAMP_SECTOR), l->m->disks[o->disk].id,
                    o->lba + i, o->number);
-    return iscsi_write16_task(l->iscsi, o->disk, o->lba, o->data, o->nsectors * STAMP_SECTOR, STAMP_SECTOR, 0,
-                              0, random_below(l, 16) == 0, 0, 0, on_done, o);
+    return iscsi_write16_task(l->session->iscsi, o->disk, o->lba, o->data, o->nsectors * STAMP_SECTOR,
+                              STAMP_SECTOR, 0, 0, random_below(l, 16) == 0, 0, 0, on_done, o);
 }
 
 static struct scsi_task *send(struct load *l, struct op *o)
@@ -241,15 +184,15 @@ static struct scsi_task *send(struct load *l, struct op *o)
     case OP_WRITE:
         return send_write(l, o);
     case OP_UNMAP:
-        return iscsi_unmap_task(l->iscsi, o->disk, 0, 0, &piece, 1, on_done, o);
+        return iscsi_unmap_task(l->session->iscsi, o->disk, 0, 0, &piece, 1, on_done, o);
     case OP_SAME:
-        return iscsi_writesame16_task(l->iscsi, o->disk, o->lba, zeros, STAMP_SECTOR, o->nsectors, 0,
+        return iscsi_writesame16_task(l->session->iscsi, o->disk, o->lba, zeros, STAMP_SECTOR, o->nsectors, 0,
                                       (int)random_below(l, 2), 0, 0, on_done, o);
     case OP_READ:
-        return iscsi_read16_task(l->iscsi, o->disk, o->lba, o->nsectors * STAMP_SECTOR, STAMP_SECTOR, 0, 0, 0,
-                                 0, 0, on_done, o);
+        return iscsi_read16_task(l->session->iscsi, o->disk, o->lba, o->nsectors * STAMP_SECTOR, STAMP_SECTOR,
+                                 0, 0, 0, 0, 0, on_done, o);
     case OP_FLUSH:
-        return iscsi_synchronizecache16_task(l->iscsi, o->disk, 0, 0, 0, 0, on_done, o);
+        return iscsi_synchronizecache16_task(l->session->iscsi, o->disk, 0, 0, 0, 0, on_done, o);
     case OP_FREE:
         break;
     }
@@ -295,18 +238,29 @@ static void choose_next(struct load *l, struct op *o)
     l->fill_lba += o->nsectors;
 }
 
+/* What the op is about next; false: nothing now. */
+static bool op_ready(struct load *l, struct op *o)
+{
+    if (o->again) {
+        o->again = false;
+        l->waiting--;
+        return true;
+    }
+    if (o->what != OP_FREE || l->over)
+        return false;
+    if (l->filling)
+        choose_next(l, o);
+    else
+        choose(l, o);
+    return o->what != OP_FREE;
+}
+
 static void start_ops(struct load *l)
 {
-    for (unsigned i = 0; i < l->depth && !l->result->died && !l->over; i++) {
+    for (unsigned i = 0; i < l->depth && !l->result->died && !l->path_lost; i++) {
         struct op *o = &l->ops[i];
 
-        if (o->what != OP_FREE)
-            continue;
-        if (l->filling)
-            choose_next(l, o);
-        else
-            choose(l, o);
-        if (o->what == OP_FREE)
+        if (!op_ready(l, o))
             continue;
         l->in_flight++;
         if (!send(l, o)) {
@@ -329,30 +283,74 @@ static void begin(struct load *l)
 /* Commands that are lost with the connection are answered by the context's end: with it, `l` may go. */
 static void end(struct load *l)
 {
-    iscsi_destroy_context(l->iscsi);
+    cut_session_close(l->session);
     for (unsigned i = 0; i < l->depth; i++)
         free(l->ops[i].data);
     for (unsigned d = 0; d < l->m->ndisks; d++)
         free(l->busy[d]);
 }
 
+static void lost(struct load *l)
+{
+    if (l->session->npaths < 2)
+        l->result->died = true;
+    l->path_lost = true;
+}
+
+/* What had no answer is told so by the end of its session. */
+static void next_path(struct load *l, uint64_t until)
+{
+    uint64_t now = cut_now_ms(), end = until + PATHS_LATE_MS;
+
+    fprintf(stderr, "path %u lost after %u ms without an answer: %s\n", l->session->at,
+            (unsigned)(now - l->answered_ms), iscsi_get_error(l->session->iscsi));
+    cut_session_close(l->session);
+    l->result->switches++;
+    l->path_lost = false;
+    if (now >= end || !cut_next_path(l->session, (unsigned)((end - now) / 1000)))
+        l->result->died = true;
+    l->path_ms = cut_now_ms();
+}
+
+static bool is_silent(const struct load *l)
+{
+    uint64_t since = l->answered_ms > l->path_ms ? l->answered_ms : l->path_ms;
+
+    return l->session->npaths > 1 && l->in_flight && cut_now_ms() - since >= CUT_PATIENCE_MS;
+}
+
+static void serve(struct load *l)
+{
+    struct pollfd p = {.fd = iscsi_get_fd(l->session->iscsi)};
+
+    p.events = (short)iscsi_which_events(l->session->iscsi);
+    if (poll(&p, 1, 50) < 0 || iscsi_service(l->session->iscsi, p.revents) < 0)
+        lost(l);
+    if (is_silent(l))
+        lost(l);
+}
+
 static void run(struct load *l, struct cut_session *s, uint64_t until)
 {
-    memset(l->result, 0, sizeof *l->result);
-    begin(l);
-    while (!l->result->died && (!l->over || l->in_flight > 0)) {
-        struct pollfd p = {.fd = iscsi_get_fd(l->iscsi)};
+    uint64_t late = until + (s->npaths > 1 ? PATHS_LATE_MS : LATE_MS);
 
+    memset(l->result, 0, sizeof *l->result);
+    l->session = s;
+    l->answered_ms = cut_now_ms();
+    begin(l);
+    while (!l->result->died && (!l->over || l->in_flight > 0 || l->waiting > 0)) {
         start_ops(l);
-        p.events = (short)iscsi_which_events(l->iscsi);
-        if (poll(&p, 1, 50) < 0 || iscsi_service(l->iscsi, p.revents) < 0)
-            l->result->died = true;
-        l->over = l->over || cut_stopping || now_ms() >= until;
-        if (now_ms() >= until + LATE_MS)
+        serve(l);
+        if (l->path_lost && !l->result->died)
+            next_path(l, until);
+        l->over = l->over || cut_stopping || cut_now_ms() >= until;
+        if (cut_now_ms() >= late) {
+            l->result->died |= s->npaths > 1;
             break;
+        }
     }
     if (!l->result->died)
-        iscsi_logout_sync(l->iscsi);
+        iscsi_logout_sync(s->iscsi);
     end(l);
     free(s);
 }
@@ -360,18 +358,15 @@ static void run(struct load *l, struct cut_session *s, uint64_t until)
 void cut_load(struct cut_session *s, struct cut_model *m, unsigned depth, unsigned milliseconds,
               uint64_t seed, struct cut_load_result *result)
 {
-    struct load l = {.iscsi = s->iscsi,
-                     .m = m,
-                     .depth = depth < DEPTH_MAX ? depth : DEPTH_MAX,
-                     .random_state = seed,
-                     .result = result};
+    struct load l = {
+        .m = m, .depth = depth < DEPTH_MAX ? depth : DEPTH_MAX, .random_state = seed, .result = result};
 
-    run(&l, s, now_ms() + milliseconds);
+    run(&l, s, cut_now_ms() + milliseconds);
 }
 
 void cut_fill(struct cut_session *s, struct cut_model *m, struct cut_load_result *result)
 {
-    struct load l = {.iscsi = s->iscsi, .m = m, .depth = 4, .filling = true, .result = result};
+    struct load l = {.m = m, .depth = 4, .filling = true, .result = result};
 
-    run(&l, s, now_ms() + FILL_MS);
+    run(&l, s, cut_now_ms() + FILL_MS);
 }

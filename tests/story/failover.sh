@@ -1,0 +1,164 @@
+#!/usr/bin/env bash
+# Two edges that are a pair, each with a VM of its own, and initiators with a path to both: whatever happens to one edge or
+# to its cables, what was acknowledged is there, no initiator sees an error, and all goes on within seconds.
+#
+# FAILOVER_ROUNDS says how many rounds (10), SEED which ones, STOP_SECONDS how long a stopped edge is stopped (6). The last line is
+# "rounds N lost N errors N stall_p50_ms N stall_max_ms N"; a stall is the longest time in which a load had no answer.
+. "$(dirname "$0")/../lib/story.sh"
+# shellcheck source=../lib/pair.sh
+. "$root/tests/lib/pair.sh"
+
+rounds=${FAILOVER_ROUNDS:-10} seed=${SEED:-$RANDOM} stop_seconds=${STOP_SECONDS:-6}
+sectors=16384
+faults=(kill wipe stop cable store cable_store full)
+declare -A vm_of=([a]=vm1 [b]=vm2)
+stalls=() lost=0 errors=0 played=0
+say "SEED=$seed"
+RANDOM=$seed
+
+# Each edge's data is on a disk of its own, which can be full.
+disk_for() {
+    mkdir -p "data-$1"
+    mountpoint -q "data-$1" || mount -t tmpfs -o size=900m tmpfs "data-$1"
+}
+disk_fresh() {
+    umount "data-$1"
+    disk_for "$1"
+}
+
+# --- what is always so ---
+
+# An edge that has ended is started again, as its service manager does.
+raise() {
+    local e
+    for e in a b; do
+        alive "edge-$e" && continue
+        wait "${pids[edge-$e]}" 2>/dev/null || true
+        edge_up "$e"
+    done
+}
+both_are_members() {
+    raise
+    edge_is a 4 && edge_is b 4
+}
+loads_go() {
+    local vm
+    for vm in vm1 vm2; do
+        rm -f "load-$vm.log"
+        start "load-$vm" cut-check run "history-$vm" "$(url_at a $vm)" "$(url_at b $vm)" --ms 300000 --seed "$RANDOM" --login 60
+    done
+    for vm in vm1 vm2; do wait_log "load-$vm" "^loading" 60; done
+}
+# take FILE: what a load or a check has said.
+take() {
+    local word l t key value rest
+    read -r word l _ t _ _ rest < <(grep '^lost' "$1")
+    [ "${word:-}" = lost ] || failed "no answer in $1: $(tail -n 3 "$1")"
+    lost=$((lost + l + t))
+    # shellcheck disable=SC2086
+    set -- $rest
+    while [ $# -ge 2 ]; do
+        key=$1 value=$2
+        [ "$key" != stall_ms ] || stalls+=("$value")
+        shift 2
+    done
+    [ $# = 0 ] || errors=$((errors + 1))
+}
+loads_end() {
+    local vm
+    for vm in vm1 vm2; do
+        kill -TERM "${pids[load-$vm]}" 2>/dev/null || true
+        ended "load-$vm" 90
+        [ "$ended_status" != 2 ] || errors=$((errors + 1))
+        take "load-$vm.log"
+        grep '^cut-check' "load-$vm.log" || true
+    done
+}
+check() {
+    local vm status
+    for vm in vm1 vm2; do
+        status=0
+        cut-check verify "history-$vm" "$(url_at a $vm)" "$(url_at b $vm)" --settle --login 60 >check.log 2>&1 || status=$?
+        [ "$status" -le 1 ] || failed "$vm cannot be checked: $(cat check.log)"
+        grep '^cut-check' check.log || true
+        take check.log
+    done
+}
+
+# --- what happens ---
+
+# fault NAME EDGE, and then mended.
+fault() {
+    local e=$2
+    case $1 in
+    kill | wipe)
+        crash "edge-$e"
+        [ "$1" = kill ] || disk_fresh "$e"
+        sleep 4
+        edge_up "$e"
+        ;;
+    stop)
+        kill -STOP "${pids[edge-$e]}"
+        sleep "$stop_seconds"
+        kill -CONT "${pids[edge-$e]}"
+        ;;
+    cable)
+        peer_cut
+        sleep 6
+        peer_heal
+        ;;
+    store)
+        touch "away-$e"
+        sleep 6
+        rm "away-$e"
+        ;;
+    cable_store)
+        touch "away-$e"
+        peer_cut
+        sleep 6
+        peer_heal
+        rm "away-$e"
+        ;;
+    full)
+        fallocate -l 1G "data-$e/filler" 2>/dev/null || dd if=/dev/zero of="data-$e/filler" bs=1M status=none 2>/dev/null || true
+        sleep 6
+        rm -f "data-$e/filler"
+        ;;
+    esac
+}
+
+median() { printf '%s\n' "$@" | sort -n | sed -n "$((($# + 1) / 2))p"; }
+summary() {
+    printf 'rounds %d lost %d errors %d stall_p50_ms %d stall_max_ms %d\n' "$played" "$lost" "$errors" "$(median "${stalls[@]}")" \
+        "$(printf '%s\n' "${stalls[@]}" | sort -n | tail -n 1)"
+}
+
+cut-check prepare history-vm1 vm1 one.img "$sectors" two.img "$sectors"
+cut-check prepare history-vm2 vm2 three.img "$sectors" four.img "$sectors"
+pair_up one "file:$stage/one.img" two "file:$stage/two.img" three "file:$stage/three.img" four "file:$stage/four.img"
+disk_for a
+disk_for b
+edge_up a
+wait_role a sole
+onprem_start
+edge_up b
+wait_role b both
+wait_role a both
+ctl_at a vm create vm1 --disk dc1:one --disk dc1:two
+ctl_at b vm create vm2 --disk dc1:three --disk dc1:four
+
+for ((round = 1; round <= rounds; round++)); do
+    e=a
+    [ $((RANDOM % 2)) = 0 ] || e=b
+    what=${faults[(round - 1) % ${#faults[@]}]}
+    loads_go
+    sleep "0.$((RANDOM % 10))" # a moment at random
+    fault "$what" "$e"
+    wait_for 60 "both edges to be members" both_are_members
+    loads_end
+    check
+    played=$round
+    act "round $round, $what at edge $e: stalls ${stalls[*]: -2} ms, lost $lost, errors $errors"
+done
+summary
+[ $((lost + errors)) = 0 ]
