@@ -69,7 +69,7 @@ declare -A packages=(
     [run]="openssl curl jq procps iproute2 util-linux qemu-system-x86 ipxe-qemu
     debootstrap e2fsprogs parted grub-pc-bin grub2-common zstd"
     [test]="tgt libiscsi-bin qemu-utils qemu-block-extra nbdkit clang clang-tidy lld libclang-rt-14-dev cppcheck valgrind shellcheck
-        prometheus ccache llvm afl++
+        prometheus ccache llvm afl++ iputils-ping
         ceph-mon ceph-osd radosgw ceph-common
         swift-proxy swift-account swift-container swift-object memcached"
 )

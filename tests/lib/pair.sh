@@ -1,15 +1,16 @@
 # shellcheck shell=bash
 # tests/lib/pair.sh - a cast of two edges, an on-prem daemon and a store that both edges use, each in a namespace of its
 # own; the story itself sits on the same network and reaches both portals. The edges talk to each other over a cable of
-# their own. Source it after story.sh.
+# their own, with pair_rtt_ms set over an emulated line of that round trip. Source it after story.sh.
 
 pair_lease=${pair_lease:-3s}
+pair_rtt_ms=${pair_rtt_ms:-}
 pair_store=$stage/bucket
 declare -A edge_address=([a]=10.210.0.1 [b]=10.210.0.2) cable_address=([a]=10.211.0.1 [b]=10.211.0.2)
 
 # host NAME ADDRESS: a namespace on the network.
 host() {
-    ip netns add "$1"
+    [ -e "/run/netns/$1" ] || ip netns add "$1"
     ip link add "to-$1" type veth peer name eth0 netns "$1"
     ip link set "to-$1" master pair0 up
     ip -n "$1" addr add "$2/24" dev eth0
@@ -67,13 +68,18 @@ pair_up() {
     ip link add pair0 type bridge
     ip addr add 10.210.0.9/24 dev pair0
     ip link set pair0 up
+    [ -z "$pair_rtt_ms" ] || "$wan" up a b "$pair_rtt_ms" 0 0
     host a "${edge_address[a]}"
     host b "${edge_address[b]}"
     host o 10.210.0.3
-    ip -n a link add cable type veth peer name cable netns b
-    ip -n a addr add "${cable_address[a]}/24" dev cable
-    ip -n b addr add "${cable_address[b]}/24" dev cable
-    peer_heal
+    if [ -n "$pair_rtt_ms" ]; then
+        cable_address=([a]=10.200.0.1 [b]=10.200.0.2)
+    else
+        ip -n a link add cable type veth peer name cable netns b
+        ip -n a addr add "${cable_address[a]}/24" dev cable
+        ip -n b addr add "${cable_address[b]}/24" dev cable
+        peer_heal
+    fi
     mkdir "$pair_store"
     pki_make
     isthmusctl pki issue "$stage/pki" --role edge --name edge-b >/dev/null
