@@ -58,49 +58,34 @@ struct sweep {
     struct why *why;
 };
 
-static int sweep_page(const struct sweep *s, const struct store_page *page, bool *beyond)
+/* Names are in the order of their numbers: 1 when the rest is beyond it. */
+static int sweep_page(void *arg, const struct store_page *page)
 {
+    const struct sweep *s = arg;
     CLEANUP_FREE const char **keys = xcalloc(page->count + 1, sizeof *keys);
     struct store_req r = {.op = STORE_DELETE, .timeout_ms = TIMEOUT_MS};
-    int err;
-
-    r.del.keys = keys;
-    for (size_t i = 0; i < page->count && !*beyond; i++) {
-        *beyond = strtoull(page->entries[i].key + s->prefix, NULL, 16) > s->floor;
-        if (!*beyond)
-            keys[r.del.nkeys++] = page->entries[i].key;
-    }
-    if (!r.del.nkeys)
-        return 0;
-    err = store_wait_through(s->store, &r, s->stop, "discarded objects are removed");
-    return err ? why_set(s->why, err, "discarded objects cannot be removed: %s", r.why.text) : 0;
-}
-
-/* Names are in the order of their numbers. */
-static int sweep(struct sweep *s, const char *prefix)
-{
-    char after[STORE_KEY_MAX + 1] = "";
-    bool more = true, beyond = false;
+    bool beyond = false;
     int err = 0;
 
-    s->prefix = strlen(prefix);
-    while (more && !beyond && !err) {
-        struct store_req r = {.op = STORE_LIST, .timeout_ms = TIMEOUT_MS};
-
-        r.list.prefix = prefix;
-        r.list.after = after;
-        r.list.limit = STORE_LIST_MAX;
-        err = store_wait_through(s->store, &r, s->stop, "discarded objects are listed");
-        if (err)
-            return why_set(s->why, err, "the object store cannot be listed: %s", r.why.text);
-        more = r.page->next != NULL;
-        if (r.page->count) {
-            strcpy(after, r.page->entries[r.page->count - 1].key);
-            err = sweep_page(s, r.page, &beyond);
-        }
-        store_page_free(&r.page);
+    r.del.keys = keys;
+    for (size_t i = 0; i < page->count && !beyond; i++) {
+        beyond = strtoull(page->entries[i].key + s->prefix, NULL, 16) > s->floor;
+        if (!beyond)
+            keys[r.del.nkeys++] = page->entries[i].key;
     }
-    return err;
+    if (r.del.nkeys)
+        err = store_wait_through(s->store, &r, s->stop, "discarded objects are removed");
+    return err ? why_set(s->why, err, "discarded objects cannot be removed: %s", r.why.text) : beyond;
+}
+
+static int sweep(struct sweep *s, const char *prefix)
+{
+    int err;
+
+    s->prefix = strlen(prefix);
+    err = store_wait_pages(s->store, prefix, "", s->stop, "discarded objects are listed", sweep_page, s,
+                           s->why);
+    return err == 1 ? 0 : err;
 }
 
 int discard_objects(struct store *store, const uint8_t id[VMLOG_ID_BYTES], uint64_t floor,

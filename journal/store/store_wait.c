@@ -6,11 +6,12 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <time.h>
 
 static const char part[] = "store";
 
-enum { STOP_POLL_MS = 100, PAUSE_MIN_MS = 200, PAUSE_MAX_MS = 15000 };
+enum { STOP_POLL_MS = 100, PAUSE_MIN_MS = 200, PAUSE_MAX_MS = 15000, LIST_TIMEOUT_MS = 60000 };
 
 struct waiter {
     struct store *store;
@@ -133,4 +134,32 @@ int store_wait_through(struct store *s, struct store_req *r, const atomic_bool *
         }
         pause_ms = pause_ms * 2 < PAUSE_MAX_MS ? pause_ms * 2 : PAUSE_MAX_MS;
     }
+}
+
+int store_wait_pages(struct store *s, const char *prefix, const char *after, const atomic_bool *stop,
+                     const char *what, int (*each)(void *arg, const struct store_page *), void *arg,
+                     struct why *why)
+{
+    char last[STORE_KEY_MAX + 1];
+    bool more = true;
+    int err = 0;
+
+    snprintf(last, sizeof last, "%s", after);
+    while (more && !err) {
+        struct store_req r = {.op = STORE_LIST, .timeout_ms = LIST_TIMEOUT_MS};
+
+        r.list.prefix = prefix;
+        r.list.after = last;
+        r.list.limit = STORE_LIST_MAX;
+        err = store_wait_through(s, &r, stop, what);
+        if (err)
+            return why_set(why, err, "the object store cannot be listed: %s", r.why.text);
+        more = r.page->next != NULL;
+        if (r.page->count) {
+            snprintf(last, sizeof last, "%s", r.page->entries[r.page->count - 1].key);
+            err = each(arg, r.page);
+        }
+        store_page_free(&r.page);
+    }
+    return err;
 }
