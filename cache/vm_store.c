@@ -5,75 +5,73 @@
 #include "step.h"
 #include "store_wait.h"
 #include "vm_spec.h"
-#include "vmobj.h"
 
 #include <errno.h>
 #include <string.h>
 
 enum { TIMEOUT_MS = 30000 };
 
-static int explain(int err, const struct store_req *r, const char *what, const char *vm, struct why *why)
+static struct entry_access access_of(const struct vm_store *s)
 {
-    return err ? why_set(why, err, "%s of VM %s in the object store: %s", what, vm, r->why.text) : 0;
+    return (struct entry_access){
+        .store = s->store, .master = s->master, .random = s->random, .stop = s->stop};
 }
 
-static int put(const struct vm_store *s, const struct vm_spec *spec, enum store_condition condition,
-               const char *match, struct why *why)
+static int explain(int err, const struct vm_spec *spec, struct why *why)
+{
+    struct why reason;
+
+    if (!err)
+        return 0;
+    reason = *why;
+    return why_set(why, err, "the entry of VM %s in the object store: %s", spec->name, reason.text);
+}
+
+/* As this edge's. */
+static struct vmobj mine(const struct vm_store *s, const struct vm_spec *spec)
 {
     struct vmobj v = {.epoch = spec->epoch, .since = spec->since};
-    uint8_t salt[AEAD_SALT_BYTES];
-    char name[MAP_NAME_MAX], *text = vm_spec_to_json(spec, false);
-    struct store_req r = {.op = STORE_PUT, .timeout_ms = TIMEOUT_MS, .key = name};
-    struct buf *sealed;
-    struct iovec iov;
-    int err;
 
     memcpy(v.id, spec->id, sizeof v.id);
     memcpy(v.writer, s->writer, sizeof v.writer);
-    loop_random(s->random, salt, sizeof salt);
-    sealed = vmobj_seal(s->master, salt, &v, text, strlen(text));
+    return v;
+}
+
+static int put(const struct vm_store *s, const struct vm_spec *spec, const struct vmobj *v, const char *etag,
+               struct why *why)
+{
+    struct entry_access a = access_of(s);
+    char *text = vm_spec_to_json(spec, false);
+    int err = entry_put(&a, v, text, etag, why);
+
     secret_free(&text);
-    vmobj_name(name, spec->id);
-    iov = (struct iovec){sealed->data, sealed->len};
-    r.put.iov = &iov;
-    r.put.niov = 1;
-    r.put.condition = condition;
-    r.put.match = match;
-    err = store_wait(s->store, &r, s->stop);
-    buf_unref(&sealed);
-    return explain(err, &r, "the entry", spec->name, why);
+    return explain(err, spec, why);
 }
 
 int vm_store_create(const struct vm_store *s, const struct vm_spec *spec, struct why *why)
 {
-    return put(s, spec, STORE_IF_ABSENT, NULL, why);
+    struct vmobj v = mine(s, spec);
+
+    return put(s, spec, &v, NULL, why);
 }
 
-static int get(const struct vm_store *s, const uint8_t id[VMLOG_ID_BYTES], struct vm_spec *spec,
-               struct vmobj *v, char etag[VM_STORE_ETAG], struct why *why)
+int vm_store_get(const struct vm_store *s, const uint8_t id[VMLOG_ID_BYTES], struct vm_spec *spec,
+                 struct vmobj *v, char etag[ENTRY_ETAG], struct why *why)
 {
-    CLEANUP_FREE uint8_t *bytes = xmalloc(VMOBJ_MAX);
-    char name[MAP_NAME_MAX];
-    struct store_req r = {.op = STORE_GET, .timeout_ms = TIMEOUT_MS, .key = name};
+    struct entry_access a = access_of(s);
     struct why reason;
     struct buf *text;
     bool deleting;
-    int err;
+    int err = entry_read(&a, id, v, &text, etag, &reason);
 
-    vmobj_name(name, id);
-    r.get.buf = bytes;
-    r.get.cap = VMOBJ_MAX;
-    r.get.whole = true;
-    err = store_wait_through(s->store, &r, s->stop, "a VM's entry is read");
-    if (err)
-        return why_set(why, err, "%s in the object store: %s", name, r.why.text);
-    snprintf(etag, VM_STORE_ETAG, "%s", r.etag);
-    text = vmobj_open(s->master, id, bytes, r.len, v, &err, &reason);
-    if (!text)
+    if (err) {
+        char name[MAP_NAME_MAX];
+
+        vmobj_name(name, id);
         return why_set(why, err, "%s in the object store: %s", name, reason.text);
+    }
     err = vm_spec_from_json((const char *)text->data, text->len, spec, &deleting, why);
-    explicit_bzero(text->data, text->len);
-    buf_unref(&text);
+    vmobj_wipe(&text);
     if (!err) {
         spec->epoch = v->epoch;
         spec->since = v->since;
@@ -81,64 +79,29 @@ static int get(const struct vm_store *s, const uint8_t id[VMLOG_ID_BYTES], struc
     return err;
 }
 
-int vm_store_get(const struct vm_store *s, const uint8_t id[VMLOG_ID_BYTES], struct vm_spec *spec,
-                 uint8_t *writer, char etag[VM_STORE_ETAG], struct why *why)
-{
-    struct vmobj v;
-    int err = get(s, id, spec, &v, etag, why);
-
-    if (!err && writer)
-        memcpy(writer, v.writer, sizeof v.writer);
-    return err;
-}
-
 int vm_store_change(const struct vm_store *s, const struct vm_spec *spec, struct why *why)
 {
-    struct vm_spec *found = xcalloc(1, sizeof *found);
-    char etag[VM_STORE_ETAG];
-    struct vmobj v;
-    int err = get(s, spec->id, found, &v, etag, why);
+    struct entry_access a = access_of(s);
+    char *text = vm_spec_to_json(spec, false);
+    struct entry_edit e = {.mine = mine(s, spec), .text = text};
+    struct vmobj now;
+    int err = entry_change(&a, &e, &now, why);
 
-    vm_spec_wipe(found);
-    free(found);
-    if (err)
-        return err;
-    if ((v.epoch != spec->epoch && v.epoch + 1 != spec->epoch) ||
-        memcmp(v.writer, s->writer, sizeof v.writer) != 0)
-        return why_set(why, -ESTALE, "another edge has taken VM %s over", spec->name);
-    return put(s, spec, STORE_IF_MATCH, etag, why);
+    secret_free(&text);
+    if (err == -ESTALE)
+        return why_set(why, err, "another edge has taken VM %s over", spec->name);
+    return explain(err, spec, why);
 }
 
-int vm_store_take(const struct vm_store *s, const struct vm_spec *spec, const char *etag, struct why *why)
+int vm_store_take(const struct vm_store *s, const struct vm_spec *spec, const struct vmobj *entry,
+                  const char *etag, struct why *why)
 {
-    return put(s, spec, STORE_IF_MATCH, etag, why);
-}
+    struct vmobj v = mine(s, spec);
 
-/* Pages of names: each page is walked with the store at rest. */
-static int each_name(const struct vm_store *s, const char *prefix,
-                     int (*each)(void *arg, const struct store_page *), void *arg, struct why *why)
-{
-    char after[STORE_KEY_MAX + 1] = "";
-    bool more = true;
-    int err = 0;
-
-    while (more && !err) {
-        struct store_req r = {.op = STORE_LIST, .timeout_ms = TIMEOUT_MS};
-
-        r.list.prefix = prefix;
-        r.list.after = after;
-        r.list.limit = STORE_LIST_MAX;
-        err = store_wait_through(s->store, &r, s->stop, "VMs are looked for");
-        if (err)
-            return why_set(why, err, "the object store cannot be listed: %s", r.why.text);
-        more = r.page->next != NULL;
-        if (r.page->count) {
-            snprintf(after, sizeof after, "%s", r.page->entries[r.page->count - 1].key);
-            err = each(arg, r.page);
-        }
-        store_page_free(&r.page);
-    }
-    return err;
+    v.newest = entry->newest;
+    v.before = entry->before;
+    v.whole = entry->whole;
+    return put(s, spec, &v, etag, why);
 }
 
 struct ids {
@@ -169,7 +132,8 @@ int vm_store_each(const struct vm_store *s, int (*each)(void *arg, const uint8_t
                   void *arg, struct why *why)
 {
     struct ids ids = {0};
-    int err = each_name(s, "vms/", keep_ids, &ids, why);
+    /* Each page is walked with the store at rest. */
+    int err = store_wait_pages(s->store, "vms/", "", s->stop, "VMs are looked for", keep_ids, &ids, why);
 
     for (size_t i = 0; i < ids.n && !err; i++)
         err = each(arg, ids.list[i]);
@@ -212,7 +176,8 @@ int vm_store_remove(const struct vm_store *s, const uint8_t id[VMLOG_ID_BYTES], 
     vmobj_name(entry, id);
     strcpy(prefix, entry);
     *(strrchr(prefix, '/') + 1) = '\0';
-    err = each_name(s, prefix, remove_page, &d, why);
+    err = store_wait_pages(s->store, prefix, "", s->stop, "a VM's objects are looked for", remove_page, &d,
+                           why);
     if (err)
         return err;
     r.del.keys = keys;

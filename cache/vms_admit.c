@@ -48,6 +48,7 @@ static void ask(struct admission_round *r, struct asked *a, uint8_t *bytes)
 {
     const struct vms_conf *conf = &r->vms->conf;
     struct vmobj mine = {.epoch = a->vm->spec.epoch};
+    struct vmobj found;
     char name[MAP_NAME_MAX];
     struct store_req q = {.op = STORE_GET, .timeout_ms = TIMEOUT_MS, .key = name};
 
@@ -59,10 +60,10 @@ static void ask(struct admission_round *r, struct asked *a, uint8_t *bytes)
     q.get.whole = true;
     store_wait(conf->stores[0], &q, &r->vms->stop);
     a->why = q.why;
-    a->status = vmobj_judge(&conf->master, &mine, q.status, bytes, q.len, &a->why);
+    a->status = vmobj_judge(&conf->master, &mine, q.status, bytes, q.len, &found, NULL, &a->why);
     if (a->status == -ESTALE && a->vm->spec.floor && a->vm->spec.since == a->vm->spec.floor + 1) {
         mine.epoch--; /* a discard was noted here, and not there any more: its task goes on with that */
-        a->status = vmobj_judge(&conf->master, &mine, q.status, bytes, q.len, &a->why);
+        a->status = vmobj_judge(&conf->master, &mine, q.status, bytes, q.len, &found, NULL, &a->why);
     }
 }
 

@@ -158,28 +158,26 @@ static int joins(uint64_t committed, uint64_t from, struct why *why)
                    committed, from + 1);
 }
 
-static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm_spec *spec, const char *etag,
-                     struct why *why)
+static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm_spec *spec,
+                     const struct vmobj *entry, const char *etag, struct why *why)
 {
     struct vms *vms = r->vms;
     struct recover_conf c = {.journal = vms->conf.journal,
                              .store = s->store,
                              .master = s->master,
+                             .entry = *entry,
                              .vm = spec->name,
-                             .epoch = spec->epoch,
-                             .since = spec->since,
                              .floor = spec->floor,
                              .through = r->through,
                              .stop = s->stop,
                              .tell = on_tell,
                              .arg = r};
     struct recover_result result = {0};
+    struct vmobj next;
     uint64_t from = 0;
     bool kept;
-    int err;
+    int err = look_at_kept(r, spec, &from, &kept, why);
 
-    memcpy(c.id, spec->id, sizeof c.id);
-    err = look_at_kept(r, spec, &from, &kept, why);
     if (!err)
         err = map_delete(vms->conf.journal, spec->id, why);
     if (!err && !kept)
@@ -187,7 +185,7 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
     STEP("recover.entry", "a VM's entry was read, its rows here are gone");
     if (!err)
         err = recover_vm(&c, &result, why);
-    if (err == -ENOENT && r->through == UINT64_MAX && recover_is_unwritten(&result))
+    if (err == -ENOENT && r->through == UINT64_MAX && result.unwritten)
         err = 0;
     STEP("recover.map", "the map is rebuilt");
     if (!err && kept)
@@ -196,11 +194,14 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
         err = ask_onprem(r, spec, &result, why);
     if (!err)
         err = vm_place_note(vms->conf.journal, spec, must_ask(r, spec, &result), why);
+    if (!err)
+        err = recover_keep_entry(&c, &result, why);
     if (!err) {
         spec->epoch++;
         spec->task = 0; /* another edge counted its tasks */
         spec->since = result.state.committed + 1;
-        err = vm_store_take(s, spec, etag, why);
+        next = recover_entry(&c, &result);
+        err = vm_store_take(s, spec, &next, etag, why);
     }
     STEP("recover.take", "the VM is this edge's, by its entry");
     if (!err)
@@ -244,16 +245,16 @@ static int one(void *arg, const uint8_t id[VMLOG_ID_BYTES])
     struct vms_recovery *r = arg;
     struct vm_store s = vm_store_of(r->vms);
     struct vm_spec *spec = xcalloc(1, sizeof *spec);
-    uint8_t writer[LOGOBJ_WRITER_BYTES];
-    char etag[VM_STORE_ETAG];
+    struct vmobj entry;
+    char etag[ENTRY_ETAG];
     struct why why = {""};
     int err = 0;
 
     if (is_here(r->vms, id, NULL))
         goto out;
-    err = vm_store_get(&s, id, spec, writer, etag, &why);
-    if (!err && r->inherit && memcmp(writer, r->fallen, sizeof writer) != 0 &&
-        memcmp(writer, r->vms->conf.writer, sizeof writer) != 0)
+    err = vm_store_get(&s, id, spec, &entry, etag, &why);
+    if (!err && r->inherit && memcmp(entry.writer, r->fallen, sizeof entry.writer) != 0 &&
+        memcmp(entry.writer, r->vms->conf.writer, sizeof entry.writer) != 0)
         goto out;
     if (!err && *r->name && strcmp(r->name, spec->name) != 0)
         goto out;
@@ -261,7 +262,7 @@ static int one(void *arg, const uint8_t id[VMLOG_ID_BYTES])
     if (!err && is_here(r->vms, id, spec))
         err = why_set(&why, -EEXIST, "VM %s is not recovered: another VM here has its name", spec->name);
     if (!err) {
-        err = take_over(r, &s, spec, etag, &why);
+        err = take_over(r, &s, spec, &entry, etag, &why);
         if (err) {
             struct why reason = why;
 

@@ -124,6 +124,7 @@ static void close_all(struct opened *o)
 struct walk {
     struct opened *o;
     int (*each)(struct walk *, struct vm_spec *, struct why *);
+    struct vmobj entry; /* of that VM */
     json_t *list;
     unsigned seen, unsound;
     struct why *why;
@@ -135,9 +136,9 @@ static int on_vm(void *arg, const uint8_t id[VMLOG_ID_BYTES])
     struct vm_store s = {.store = w->o->store, .master = &w->o->master, .random = w->o->loop};
     struct vm_spec *spec = xcalloc(1, sizeof *spec);
     const char *wanted = w->o->ctl->argument;
-    char etag[VM_STORE_ETAG];
+    char etag[ENTRY_ETAG];
     struct why reason = {""};
-    int err = vm_store_get(&s, id, spec, NULL, etag, &reason);
+    int err = vm_store_get(&s, id, spec, &w->entry, etag, &reason);
 
     if (err == -EBADMSG || err == -ENOTSUP || err == -ENOENT) { /* the others can be looked at all the same */
         w->unsound++;
@@ -183,19 +184,15 @@ static int end_walk(struct walk *w)
     return 0;
 }
 
-static struct recover_conf recover_conf_of(struct opened *o, const struct vm_spec *spec)
+static struct recover_conf recover_conf_of(const struct walk *w, const struct vm_spec *spec)
 {
-    struct recover_conf c = {.journal = o->journal,
-                             .store = o->store,
-                             .master = &o->master,
-                             .vm = spec->name,
-                             .epoch = spec->epoch,
-                             .since = spec->since,
-                             .floor = spec->floor,
-                             .through = UINT64_MAX};
-
-    memcpy(c.id, spec->id, sizeof c.id);
-    return c;
+    return (struct recover_conf){.journal = w->o->journal,
+                                 .store = w->o->store,
+                                 .master = &w->o->master,
+                                 .entry = w->entry,
+                                 .vm = spec->name,
+                                 .floor = spec->floor,
+                                 .through = UINT64_MAX};
 }
 
 /* --- list -----------------------------------------------------------------------------------------------*/
@@ -209,7 +206,7 @@ static int count(void *arg, uint64_t first)
 
 static int list_one(struct walk *w, struct vm_spec *spec, struct why *why)
 {
-    struct recover_conf c = recover_conf_of(w->o, spec);
+    struct recover_conf c = recover_conf_of(w, spec);
     struct recover_result r;
     uint64_t lost = 0, lost_bytes = 0;
     unsigned objects = 0;
@@ -228,11 +225,11 @@ static int list_one(struct walk *w, struct vm_spec *spec, struct why *why)
         json_array_append_new(w->list,
                               json_pack("{ss si sI sI sI si sI}", "name", spec->name, "disks",
                                         (int)vm_spec_disks(spec), "epoch", (json_int_t)spec->epoch, "cut",
-                                        (json_int_t)r.state.committed, "checkpoint", (json_int_t)r.checkpoint,
+                                        (json_int_t)r.state.committed, "checkpoint", (json_int_t)r.newest.cut,
                                         "objects", (int)objects, "put_aside", (json_int_t)lost));
     else
         printf("%-20s %5u %7" PRIu64 " %12" PRIu64 " %12" PRIu64 " %8u %9" PRIu64 "\n", spec->name,
-               vm_spec_disks(spec), spec->epoch, r.state.committed, r.checkpoint, objects, lost);
+               vm_spec_disks(spec), spec->epoch, r.state.committed, r.newest.cut, objects, lost);
     return map_delete(w->o->journal, spec->id, why);
 }
 
@@ -290,7 +287,7 @@ static void say_verdict(const struct vm_spec *spec, const struct audit_result *r
 
 static int verify_one(struct walk *w, struct vm_spec *spec, struct why *why)
 {
-    struct recover_conf c = recover_conf_of(w->o, spec);
+    struct recover_conf c = recover_conf_of(w, spec);
     struct verifying v = {spec, w->o->ctl->json ? json_array() : NULL};
     struct audit_result r;
     int err;
@@ -335,7 +332,7 @@ int ctl_store_verify(const struct ctl *ctl, struct why *why)
 
 static int drop_lost(struct walk *w, struct vm_spec *spec, struct why *why)
 {
-    struct recover_conf c = recover_conf_of(w->o, spec);
+    struct recover_conf c = recover_conf_of(w, spec);
     uint64_t n = 0, bytes = 0;
     int err = recover_lost(&c, true, &n, &bytes, why);
 
@@ -436,7 +433,7 @@ static int export_one(struct walk *w, struct vm_spec *spec, struct why *why)
 {
     const struct ctl *ctl = w->o->ctl;
     unsigned lun = ctl->ndisks ? (unsigned)strtoul(ctl->disks[0], NULL, 10) : 0;
-    struct recover_conf c = recover_conf_of(w->o, spec);
+    struct recover_conf c = recover_conf_of(w, spec);
     struct recover_result r;
     struct map *map = NULL;
     int fd, err;
@@ -447,7 +444,7 @@ static int export_one(struct walk *w, struct vm_spec *spec, struct why *why)
     c.tell = print_told;
     err = recover_vm(&c, &r, why);
     if (!err)
-        err = map_open(&map, c.journal, c.id, c.vm, why);
+        err = map_open(&map, c.journal, c.entry.id, c.vm, why);
     if (err)
         return err;
     fd = open(ctl->file, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);

@@ -1,7 +1,7 @@
 /* journal/audit.c - see audit.h.
  *
- *   older checkpoints ► the newest cut, as a recovery would ► its objects, one by one ► the map against them
- *   ► what is there beside them ► where one could go back to, if something is wrong
+ *   the older checkpoint ► the newest cut, as a recovery would ► its objects, one by one ► the map against
+ * them ► what is there beside them ► where one could go back to, if something is wrong
  */
 #include "audit.h"
 #include "check.h"
@@ -76,7 +76,7 @@ static int rebuild(struct audit *a, uint64_t through, struct recover_result *r, 
     int err;
 
     map_close(&a->map);
-    err = map_delete(a->conf.journal, a->conf.id, why);
+    err = map_delete(a->conf.journal, a->conf.entry.id, why);
     if (err)
         return err;
     a->conf.through = through;
@@ -84,7 +84,7 @@ static int rebuild(struct audit *a, uint64_t through, struct recover_result *r, 
     if (err)
         flush_told(a);
     *a->last = '\0';
-    return err ? err : map_open(&a->map, a->conf.journal, a->conf.id, a->conf.vm, why);
+    return err ? err : map_open(&a->map, a->conf.journal, a->conf.entry.id, a->conf.vm, why);
 }
 
 /* --- an object ------------------------------------------------------------------------------------------*/
@@ -108,7 +108,7 @@ static int entry_order(const void *x, const void *y)
 static int open_frames(struct audit *a, const struct logobj_head *h, struct logobj_index *x, uint64_t n,
                        struct why *why)
 {
-    struct logobj_opener *opener = logobj_opener_new(a->conf.master, a->conf.id, h->first, h->salt);
+    struct logobj_opener *opener = logobj_opener_new(a->conf.master, a->conf.entry.id, h->first, h->salt);
     uint64_t front = LOGOBJ_HEAD_BYTES + h->index_bytes;
     uint8_t plain[LOGOBJ_FRAME_BYTES];
     uint32_t done = UINT32_MAX;
@@ -147,7 +147,7 @@ static int read_object(struct audit *a, struct audited *o, struct why *why)
     struct logobj_head h;
     int err;
 
-    map_object_name(name, a->conf.id, o->object.first);
+    map_object_name(name, a->conf.entry.id, o->object.first);
     r.get.buf = a->bytes;
     r.get.cap = LOGOBJ_BYTES_MAX;
     r.get.whole = true;
@@ -156,7 +156,7 @@ static int read_object(struct audit *a, struct audited *o, struct why *why)
         return why_set(why, err, "it is missing");
     if (err)
         return why_set(why, err, "%s", r.why.text);
-    err = logobj_head_read(&h, a->bytes, r.len, a->conf.id, o->object.first, why);
+    err = logobj_head_read(&h, a->bytes, r.len, a->conf.entry.id, o->object.first, why);
     if (!err && (h.bytes != r.len || r.len < LOGOBJ_HEAD_BYTES + h.index_bytes))
         err = why_set(why, -EBADMSG, "it has %zu bytes and not %" PRIu64, r.len, h.bytes);
     if (!err && memcmp(h.salt, o->object.salt, sizeof h.salt) != 0)
@@ -327,21 +327,18 @@ static int look_back(struct audit *a, struct why *why)
     return 0;
 }
 
-static int older_checkpoints(struct audit *a, struct why *why)
+static int older_checkpoint(struct audit *a, struct why *why)
 {
+    const struct vmobj *entry = &a->conf.entry;
+    bool before = entry->before.cut > a->conf.floor;
     struct recover_result r;
-    uint64_t *cuts = NULL;
-    unsigned n = 0;
-    int err = recover_checkpoints(&a->conf, &cuts, &n, why);
+    int err;
 
-    a->result->checkpoints = n;
-    for (unsigned i = 0; i + 1 < n && !err; i++) {
-        err = rebuild(a, cuts[i], &r, why);
-        if (err == -ENOENT) /* it was told */
-            err = 0;
-    }
-    free(cuts);
-    return err;
+    a->result->checkpoints = (entry->newest.cut > a->conf.floor ? 1U : 0U) + (before ? 1U : 0U);
+    if (!before)
+        return 0;
+    err = rebuild(a, entry->before.cut, &r, why);
+    return err == -ENOENT ? 0 : err; /* it was told */
 }
 
 int audit_vm(const struct recover_conf *conf, struct audit_result *result, struct why *why)
@@ -354,7 +351,7 @@ int audit_vm(const struct recover_conf *conf, struct audit_result *result, struc
     a.conf.audited = true;
     a.conf.tell = on_told;
     a.conf.arg = &a;
-    err = older_checkpoints(&a, why);
+    err = older_checkpoint(&a, why);
     if (!err)
         err = rebuild(&a, UINT64_MAX, &r, why);
     if (err == -ENOENT) { /* made and never written to, or nothing of it can be used: told */

@@ -14,7 +14,7 @@
 static const char magic[8] = {'I', 'S', 'T', 'H', 'M', 'A', 'P', '1'}, label[] = "isthmus map object";
 
 enum {
-    CHECKPOINT_FORMAT = 1,
+    CHECKPOINT_FORMAT = 2,
     FLAG_END = 1,
     PART_PLAIN = 4 << 20,
     PART_ROOM = PART_PLAIN + 4 + MAP_ROW_MAX + 64, /* a part is closed when it is over PART_PLAIN */
@@ -24,17 +24,32 @@ enum {
     LOAD_ROWS = 256
 };
 
-void checkpoint_name(char name[MAP_NAME_MAX], const uint8_t id[VMLOG_ID_BYTES], uint64_t cut, uint32_t number)
+bool checkpoint_same(const struct checkpoint_id *a, const struct checkpoint_id *b)
+{
+    return a->cut == b->cut && a->epoch == b->epoch && a->upload == b->upload;
+}
+
+void checkpoint_name(char name[MAP_NAME_MAX], const uint8_t id[VMLOG_ID_BYTES], const struct checkpoint_id *c,
+                     uint32_t number)
 {
     int n = snprintf(name, MAP_NAME_MAX, "vms/");
 
     for (int i = 0; i < VMLOG_ID_BYTES; i++)
         n += snprintf(name + n, (size_t)(MAP_NAME_MAX - n), "%02x", id[i]);
-    n += snprintf(name + n, (size_t)(MAP_NAME_MAX - n), "/map/%016" PRIx64, cut);
+    n += snprintf(name + n, (size_t)(MAP_NAME_MAX - n), "/map/%016" PRIx64 "-%016" PRIx64 "-%08x", c->cut,
+                  c->epoch, c->upload);
     if (number == CHECKPOINT_END)
         snprintf(name + n, (size_t)(MAP_NAME_MAX - n), "-end");
     else
         snprintf(name + n, (size_t)(MAP_NAME_MAX - n), "-%08x", number);
+}
+
+bool checkpoint_of(const char *name, struct checkpoint_id *c)
+{
+    const char *tail = strrchr(name, '/');
+
+    return tail &&
+           sscanf(tail + 1, "%16" SCNx64 "-%16" SCNx64 "-%8" SCNx32 "-", &c->cut, &c->epoch, &c->upload) == 3;
 }
 
 /* --- writing --------------------------------------------------------------------------------------------*/
@@ -44,7 +59,7 @@ struct writing {
     struct loop *random;
     const struct aead_key *master;
     const uint8_t *id;
-    uint64_t cut;
+    const struct checkpoint_id *checkpoint;
     FILE *spool;
     uint8_t *plain, *sealed;
     uint32_t len, number;
@@ -59,9 +74,11 @@ static void head_write(uint8_t h[CHECKPOINT_HEAD_BYTES], const struct writing *w
     put16(h + 10, end ? FLAG_END : 0);
     put32(h + 12, w->number);
     memcpy(h + 16, w->id, VMLOG_ID_BYTES);
-    put64(h + 32, w->cut);
+    put64(h + 32, w->checkpoint->cut);
     loop_random(w->random, h + 40, AEAD_SALT_BYTES);
-    put64(h + 56, 0);
+    put64(h + 56, w->checkpoint->epoch);
+    put32(h + 64, w->checkpoint->upload);
+    put32(h + 68, 0);
 }
 
 static void close_part(struct writing *w, bool end)
@@ -140,19 +157,21 @@ static void write_end(struct writing *w, const struct map_state *state)
 }
 
 int checkpoint_write(struct map *m, struct journal *j, struct loop *random, const struct aead_key *master,
-                     const uint8_t id[VMLOG_ID_BYTES], const struct map_state *state, FILE *spool,
-                     struct checkpoint_dead *dead, struct why *why)
+                     const uint8_t id[VMLOG_ID_BYTES], const struct checkpoint_id *checkpoint,
+                     const struct map_state *state, FILE *spool, struct checkpoint_dead *dead,
+                     struct why *why)
 {
     struct writing w = {.map = m,
                         .random = random,
                         .master = master,
                         .id = id,
-                        .cut = state->committed,
+                        .checkpoint = checkpoint,
                         .spool = spool,
                         .dead = dead};
     struct row_range range = map_range(id, KV_MAP);
     int err;
 
+    CHECK(checkpoint->cut == state->committed);
     dead->firsts = NULL;
     dead->n = 0;
     w.plain = xmalloc(PART_ROOM);
@@ -173,8 +192,9 @@ int checkpoint_write(struct map *m, struct journal *j, struct loop *random, cons
 /* --- loading --------------------------------------------------------------------------------------------*/
 
 /* Opens a part: its rows in *plain (the caller frees), their length; or -errno. */
-static int part_open(const struct aead_key *master, const uint8_t *id, uint64_t cut, uint32_t number,
-                     bool end, const uint8_t *bytes, size_t n, uint8_t **plain, struct why *why)
+static int part_open(const struct aead_key *master, const uint8_t *id, const struct checkpoint_id *c,
+                     uint32_t number, bool end, const uint8_t *bytes, size_t n, uint8_t **plain,
+                     struct why *why)
 {
     CLEANUP_FREE uint8_t *scratch = NULL;
     struct aead *aead;
@@ -188,7 +208,8 @@ static int part_open(const struct aead_key *master, const uint8_t *id, uint64_t 
         return why_set(why, -ENOTSUP, "its format is %u and this program reads format %d", get16(bytes + 8),
                        CHECKPOINT_FORMAT);
     if (get16(bytes + 10) != (end ? FLAG_END : 0) || (!end && get32(bytes + 12) != number) ||
-        memcmp(bytes + 16, id, VMLOG_ID_BYTES) != 0 || get64(bytes + 32) != cut)
+        memcmp(bytes + 16, id, VMLOG_ID_BYTES) != 0 || get64(bytes + 32) != c->cut ||
+        get64(bytes + 56) != c->epoch || get32(bytes + 64) != c->upload)
         return why_set(why, -EBADMSG, "it is another part than its name says");
     scratch = xmalloc(n);
     *plain = xmalloc(PART_ROOM);
@@ -238,11 +259,12 @@ static bool change_of(struct row_change *c, const uint8_t *id, const struct row 
 }
 
 int checkpoint_load(struct journal *j, const struct aead_key *master, const uint8_t id[VMLOG_ID_BYTES],
-                    uint64_t cut, uint32_t number, const uint8_t *bytes, size_t n, struct why *why)
+                    const struct checkpoint_id *c, uint32_t number, const uint8_t *bytes, size_t n,
+                    struct why *why)
 {
     CLEANUP_FREE struct row_change *rows = xcalloc(LOAD_ROWS, sizeof *rows);
     CLEANUP_FREE uint8_t *plain = NULL;
-    int len = part_open(master, id, cut, number, false, bytes, n, &plain, why), err = 0;
+    int len = part_open(master, id, c, number, false, bytes, n, &plain, why), err = 0;
     struct reader r;
     size_t nrows = 0;
 
@@ -262,12 +284,12 @@ int checkpoint_load(struct journal *j, const struct aead_key *master, const uint
     return err || nrows == 0 ? err : rows_write(j, rows, nrows, false, why);
 }
 
-int checkpoint_load_end(const struct aead_key *master, const uint8_t id[VMLOG_ID_BYTES], uint64_t cut,
-                        const uint8_t *bytes, size_t n, struct map_state *state, uint32_t *parts,
-                        struct why *why)
+int checkpoint_load_end(const struct aead_key *master, const uint8_t id[VMLOG_ID_BYTES],
+                        const struct checkpoint_id *c, const uint8_t *bytes, size_t n,
+                        struct map_state *state, uint32_t *parts, struct why *why)
 {
     CLEANUP_FREE uint8_t *plain = NULL;
-    int len = part_open(master, id, cut, 0, true, bytes, n, &plain, why);
+    int len = part_open(master, id, c, 0, true, bytes, n, &plain, why);
     struct reader r;
     struct row row;
 

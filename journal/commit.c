@@ -232,17 +232,19 @@ void commit_fence(struct commit *c, const struct why *why)
 /* Names of objects alone do not tell: those of a cut that is long dead are removed. */
 static void judge_owner(struct commit *c, const struct store_req *r)
 {
-    struct vmobj mine = {.epoch = c->conf.epoch};
+    struct vmobj mine = {.epoch = c->conf.epoch}, found;
     struct why why = r->why;
     int err;
 
     memcpy(mine.id, c->conf.id, sizeof mine.id);
     memcpy(mine.writer, c->conf.writer, sizeof mine.writer);
-    err = vmobj_judge(&c->conf.master, &mine, r->status, c->entry->data, r->len, &why);
+    err = vmobj_judge(&c->conf.master, &mine, r->status, c->entry->data, r->len, &found, NULL, &why);
     if (err == -ESTALE)
         commit_fence(c, &why);
     else if (err)
         commit_fail(c, err, "the VM's entry in the object store cannot be read", &why);
+    else
+        c->named = found.whole > c->conf.floor;
 }
 
 static void on_owner(struct store_req *r)
@@ -396,7 +398,7 @@ struct commit *commit_new(const struct commit_conf *conf)
 {
     struct commit *c = xcalloc(1, sizeof *c);
 
-    CHECK(conf->age_ms && conf->bytes && conf->fenced);
+    CHECK(conf->age_ms && conf->bytes && conf->fenced && conf->worker);
     c->conf = *conf;
     c->vm = xstrdup(conf->vm);
     c->conf.vm = c->vm;

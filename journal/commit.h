@@ -13,6 +13,7 @@
 #include "cut.h"
 #include "map.h"
 #include "store.h"
+#include "worker.h"
 
 struct commit;
 
@@ -31,11 +32,13 @@ struct commit_conf {
     struct map *map;
     struct store *store; /* of this loop */
     struct commit_slots *slots;
+    struct worker *worker;
     struct aead_key master;
     uint8_t id[VMLOG_ID_BYTES];
     uint8_t writer[LOGOBJ_WRITER_BYTES]; /* this edge's data directory */
     const char *vm;                      /* copied */
     uint64_t epoch;
+    uint64_t floor; /* what was written up to there was thrown away (discard.h); 0: nothing was */
     unsigned age_ms;
     uint64_t bytes;        /* of journal, that start a commit before its age does */
     uint32_t object_bytes; /* an object is closed when it holds as much; 0: 8 MiB */

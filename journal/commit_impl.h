@@ -13,7 +13,7 @@ enum { COMMIT_OUTGOING = 3, COMMIT_MOVE_USES = 8192 };
 /* One object on its way. */
 struct outgoing {
     struct commit *commit;
-    enum { OUT_FREE, OUT_BUILDING, OUT_PUTTING, OUT_PUT, OUT_TAKEN, OUT_FAILED } state;
+    enum { OUT_FREE, OUT_BUILDING, OUT_PUTTING, OUT_PUT, OUT_TAKEN, OUT_OURS, OUT_FAILED } state;
     struct logobj_built built;
     char key[MAP_NAME_MAX];
     struct iovec iov[2];
@@ -105,6 +105,14 @@ struct commit {
     struct map_change *change;
     int apply_status;
 
+    /* that there is a whole cut: by the worker while `naming` */
+    struct work name;
+    bool naming, named; /* the entry says so */
+    atomic_bool name_stop;
+    uint64_t name_cut;
+    int name_status;
+    struct why name_why;
+
     /* a name that is taken */
     struct buf *found; /* what is there */
     struct store_req look;
@@ -146,6 +154,11 @@ bool commit_put_idle(const struct commit *); /* nothing of this cut is under way
 void commit_put_cancel(struct commit *);
 void commit_put_end(struct commit *); /* idle: forget what is left */
 bool commit_put_complete(const struct commit *);
+
+/* commit_whole.c */
+/* May this object, which is in the store, count? false: it ends the VM's first cut, and the VM's entry is
+ * told so; commit_moved() afterwards. */
+bool commit_whole(struct commit *, const struct logobj_head *);
 
 /* commit_slots.c */
 bool commit_slot_take(struct commit *); /* false: commit_moved() is called when there is one */

@@ -335,9 +335,8 @@ static void judge_done(struct work *w)
         remove_leftover(c, o);
         return;
     } else {
-        apply_begin(c, &c->found_head, c->found_index.entries, c->found_index.nentries, c->found_index.tag,
-                    on_adopted);
-        return;
+        o->state = OUT_OURS;
+        c->looking = false;
     }
     commit_moved(c);
 }
@@ -422,8 +421,11 @@ void commit_put_advance(struct commit *c)
 {
     struct outgoing *o = c->count ? out_at(c, 0) : NULL;
 
-    if (o && o->state == OUT_PUT && !c->applying)
+    if (o && o->state == OUT_PUT && !c->applying && commit_whole(c, &o->built.head))
         apply_begin(c, &o->built.head, o->built.entries, o->built.nentries, o->built.tag, on_applied);
+    else if (o && o->state == OUT_OURS && !c->applying && commit_whole(c, &c->found_head))
+        apply_begin(c, &c->found_head, c->found_index.entries, c->found_index.nentries, c->found_index.tag,
+                    on_adopted);
     else if (o && o->state == OUT_TAKEN && !c->looking)
         look(c, o);
     if (c->building || c->built_last || c->move.busy || c->count == COMMIT_OUTGOING)
@@ -436,7 +438,7 @@ void commit_put_advance(struct commit *c)
 
 bool commit_put_idle(const struct commit *c)
 {
-    if (c->building || c->applying || c->looking || c->move.busy)
+    if (c->building || c->applying || c->looking || c->naming || c->move.busy)
         return false;
     for (unsigned i = 0; i < COMMIT_OUTGOING; i++)
         if (c->out[i].state == OUT_PUTTING)
@@ -448,6 +450,7 @@ void commit_put_cancel(struct commit *c)
 {
     commit_slot_leave(c);
     commit_move_cancel(c);
+    atomic_store(&c->name_stop, true);
     for (unsigned i = 0; i < COMMIT_OUTGOING; i++)
         if (c->out[i].state == OUT_PUTTING)
             store_cancel(&c->out[i].req);
@@ -456,6 +459,7 @@ void commit_put_cancel(struct commit *c)
 void commit_put_end(struct commit *c)
 {
     commit_slot_leave(c);
+    look_end(c);
     for (unsigned i = 0; i < COMMIT_OUTGOING; i++)
         if (c->out[i].state != OUT_FREE)
             free_out(c, &c->out[i]);

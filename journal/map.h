@@ -84,7 +84,7 @@ int map_state_store(struct map *, const struct map_state *, struct map_change **
 void map_install(struct map *, struct map_change **);
 
 /* The name of a log object in the store: "vms/ID/log/SEQ". */
-enum { MAP_NAME_MAX = 80 };
+enum { MAP_NAME_MAX = 96 }; /* of any object of a VM */
 void map_object_name(char name[MAP_NAME_MAX], const uint8_t id[VMLOG_ID_BYTES], uint64_t first);
 
 /* Every object, rising: each() is called on a copy of the table. Any thread. */

@@ -65,76 +65,25 @@ void recover_prefix(char prefix[MAP_NAME_MAX], const uint8_t *id, const char *fo
 int recover_pages(struct recovery *r, const char *prefix, const char *from,
                   int (*each)(void *arg, const struct store_page *), void *arg, struct why *why)
 {
-    char after[STORE_KEY_MAX + 1];
-    bool more = true;
-    int err = 0;
-
-    snprintf(after, sizeof after, "%s", from);
-    while (more && !err) {
-        struct store_req req = {.op = STORE_LIST, .timeout_ms = RECOVER_TIMEOUT_MS};
-
-        req.list.prefix = prefix;
-        req.list.after = after;
-        req.list.limit = STORE_LIST_MAX;
-        err = store_wait_through(r->conf->store, &req, r->conf->stop, "the store is listed for a recovery");
-        if (err) {
-            *why = req.why;
-            return err;
-        }
-        if (req.page->count) {
-            snprintf(after, sizeof after, "%s", req.page->entries[req.page->count - 1].key);
-            err = each(arg, req.page);
-        }
-        more = req.page->next != NULL;
-        store_page_free(&req.page);
-    }
-    return err;
+    return store_wait_pages(r->conf->store, prefix, from, r->conf->stop, "the store is listed for a recovery",
+                            each, arg, why);
 }
 
 /* --- the checkpoint -------------------------------------------------------------------------------------*/
 
-struct found {
-    uint64_t *cuts;
-    unsigned n;
-};
-
-/* Every cut of which there is an end. */
-static int keep_cuts(void *arg, const struct store_page *page)
-{
-    struct found *f = arg;
-
-    for (size_t i = 0; i < page->count; i++) {
-        const char *tail = strrchr(page->entries[i].key, '/') + 1, *kind = strchr(tail, '-');
-
-        if (kind && strcmp(kind, "-end") == 0) {
-            f->cuts = xrealloc(f->cuts, (f->n + 1) * sizeof *f->cuts);
-            f->cuts[f->n++] = strtoull(tail, NULL, 16);
-        }
-    }
-    return 0;
-}
-
-static int find_checkpoints(struct recovery *r, struct found *f, struct why *why)
-{
-    char prefix[MAP_NAME_MAX];
-
-    recover_prefix(prefix, r->conf->id, "/map/");
-    return recover_pages(r, prefix, "", keep_cuts, f, why);
-}
-
 /* What it says of the source disks holds, whatever becomes of its parts. */
-static int load_end(struct recovery *r, uint64_t cut, struct map_state *state, uint32_t *parts,
-                    struct why *why)
+static int load_end(struct recovery *r, const struct checkpoint_id *c, struct map_state *state,
+                    uint32_t *parts, struct why *why)
 {
+    const uint8_t *id = r->conf->entry.id;
     char name[MAP_NAME_MAX];
     int64_t n;
     int err;
 
-    checkpoint_name(name, r->conf->id, cut, CHECKPOINT_END);
+    checkpoint_name(name, id, c, CHECKPOINT_END);
     n = get(r, name, CHECKPOINT_PART_MAX, true, why);
-    err = n < 0 ? (int)n
-                : checkpoint_load_end(r->conf->master, r->conf->id, cut, r->bytes, (size_t)n, state, parts,
-                                      why);
+    err =
+        n < 0 ? (int)n : checkpoint_load_end(r->conf->master, id, c, r->bytes, (size_t)n, state, parts, why);
     if (!err && state->applied > r->result->applied)
         r->result->applied = state->applied;
     return err;
@@ -146,11 +95,11 @@ static bool is_unusable(int err)
 }
 
 /* A checkpoint behind the cut that is wanted: where were the source disks? */
-static int look_ahead(struct recovery *r, uint64_t cut, bool *looked, struct why *why)
+static int look_ahead(struct recovery *r, const struct checkpoint_id *c, bool *looked, struct why *why)
 {
     struct map_state state;
     uint32_t parts;
-    int err = *looked ? 0 : load_end(r, cut, &state, &parts, why);
+    int err = *looked ? 0 : load_end(r, c, &state, &parts, why);
 
     if (is_unusable(err))
         return 0;
@@ -158,7 +107,7 @@ static int look_ahead(struct recovery *r, uint64_t cut, bool *looked, struct why
     return err;
 }
 
-static int load_checkpoint(struct recovery *r, uint64_t cut, struct why *why)
+static int load_checkpoint(struct recovery *r, const struct checkpoint_id *id, struct why *why)
 {
     const struct recover_conf *c = r->conf;
     char name[MAP_NAME_MAX];
@@ -166,17 +115,17 @@ static int load_checkpoint(struct recovery *r, uint64_t cut, struct why *why)
     int64_t n;
     int err;
 
-    checkpoint_name(name, c->id, cut, CHECKPOINT_END);
-    err = load_end(r, cut, &r->result->state, &parts, why);
+    checkpoint_name(name, c->entry.id, id, CHECKPOINT_END);
+    err = load_end(r, id, &r->result->state, &parts, why);
     for (uint32_t i = 0; i < parts && !err; i++) {
-        checkpoint_name(name, c->id, cut, i);
+        checkpoint_name(name, c->entry.id, id, i);
         n = get(r, name, CHECKPOINT_PART_MAX, true, why);
-        err =
-            n < 0 ? (int)n : checkpoint_load(c->journal, c->master, c->id, cut, i, r->bytes, (size_t)n, why);
+        err = n < 0 ? (int)n
+                    : checkpoint_load(c->journal, c->master, c->entry.id, id, i, r->bytes, (size_t)n, why);
     }
     if (!err) {
-        r->result->checkpoint = cut;
-        r->result->state.checkpoint = cut;
+        r->result->newest = *id;
+        r->result->state.checkpoint = id->cut;
     } else if (is_unusable(err)) {
         struct why damage = *why;
 
@@ -194,27 +143,26 @@ static void begin_without(struct recovery *r)
 
 static int begin(struct recovery *r, struct why *why)
 {
-    struct found f = {0};
+    const struct checkpoint_id *named[] = {&r->conf->entry.newest, &r->conf->entry.before};
     bool looked = false;
-    int err = find_checkpoints(r, &f, why);
+    int err = 0;
 
     begin_without(r);
-    for (unsigned i = f.n; i-- > 0 && !err;) {
-        if (f.cuts[i] <= r->conf->floor)
+    for (unsigned i = 0; i < 2 && !err; i++) {
+        if (named[i]->cut <= r->conf->floor)
             continue;
-        if (f.cuts[i] > r->conf->through) {
-            err = look_ahead(r, f.cuts[i], &looked, why);
+        if (named[i]->cut > r->conf->through) {
+            err = look_ahead(r, named[i], &looked, why);
             continue;
         }
-        err = load_checkpoint(r, f.cuts[i], why);
-        if (err == 0)
-            break;
+        err = load_checkpoint(r, named[i], why);
+        if (err == 0 && i == 0 && named[1]->cut > r->conf->floor)
+            r->result->before = *named[1];
         if (!is_unusable(err))
-            break;
+            return err;
         begin_without(r);
-        err = map_delete(r->conf->journal, r->conf->id, why);
+        err = map_delete(r->conf->journal, r->conf->entry.id, why);
     }
-    free(f.cuts);
     return err;
 }
 
@@ -230,7 +178,7 @@ static int read_front(struct recovery *r, uint64_t first, const uint8_t *chain, 
     int64_t n;
     int err;
 
-    map_object_name(name, c->id, first);
+    map_object_name(name, c->entry.id, first);
     memset(f, 0, sizeof *f);
     why->text[0] = '\0';
     for (;;) {
@@ -241,7 +189,7 @@ static int read_front(struct recovery *r, uint64_t first, const uint8_t *chain, 
         }
         if (n < 0)
             return n == -EBADMSG ? 1 : (int)n;
-        err = logobj_head_read(&f->head, r->bytes, (size_t)n, c->id, first, why);
+        err = logobj_head_read(&f->head, r->bytes, (size_t)n, c->entry.id, first, why);
         if (err)
             return 1;
         if ((size_t)n >= LOGOBJ_HEAD_BYTES + f->head.index_bytes)
@@ -254,7 +202,7 @@ static int read_front(struct recovery *r, uint64_t first, const uint8_t *chain, 
     }
     if (logobj_index_read(&f->index, c->master, &f->head, r->bytes, why))
         return 1;
-    if (f->head.first >= c->since && f->head.epoch < c->epoch)
+    if (f->head.first >= c->entry.since && f->head.epoch < c->entry.epoch)
         why_set(why, 0, "it was written by an edge that had lost the VM");
     else if (memcmp(f->head.chain, chain, LOGOBJ_TAG_BYTES) != 0)
         why_set(why, 0, "it does not follow the object before it");
@@ -352,6 +300,47 @@ static void recovery_end(struct recovery *r)
     free(r->bytes);
 }
 
+bool recover_was_written(const struct recover_conf *c)
+{
+    return c->entry.whole > c->floor;
+}
+
+/* Is it a cut to come back to? */
+static int judge_cut(struct recovery *r, struct why *why)
+{
+    const struct recover_conf *c = r->conf;
+    struct recover_result *res = r->result;
+    uint64_t cut = res->state.committed;
+    bool lost = recover_was_written(c) && c->entry.whole <= c->through && c->entry.whole > cut;
+
+    if (lost) {
+        res->damaged = true;
+        recover_tell(r,
+                     "the object store held a whole cut at record %" PRIu64 " or later, and leads to none "
+                     "after record %" PRIu64 ": something is missing or damaged",
+                     c->entry.whole, cut);
+    }
+    res->unwritten = cut == 0 && !recover_was_written(c);
+    if (cut == 0 || (lost && cut == c->floor))
+        return why_set(why, -ENOENT, "the store holds no whole cut of VM %s", c->vm);
+    if (res->applied > cut)
+        return why_set(why, -ENOENT,
+                       "VM %s cannot be brought to record %" PRIu64
+                       ": its source disks are at record %" PRIu64 " already",
+                       c->vm, cut, res->applied);
+    return 0;
+}
+
+static int store_state(struct recovery *r, struct why *why)
+{
+    struct map_change *change = NULL;
+    int err = map_state_store(r->map, &r->result->state, &change, why);
+
+    if (!err)
+        map_install(r->map, &change);
+    return err;
+}
+
 int recover_vm(const struct recover_conf *conf, struct recover_result *result, struct why *why)
 {
     struct recovery r = {.conf = conf, .result = result, .bytes = xmalloc(CHECKPOINT_PART_MAX)};
@@ -365,43 +354,32 @@ int recover_vm(const struct recover_conf *conf, struct recover_result *result, s
                                       : begin(&r, why);
     STEP("recover.checkpoint", "the newest good checkpoint is loaded");
     if (!err)
-        err = map_open(&r.map, conf->journal, conf->id, conf->vm, why);
+        err = map_open(&r.map, conf->journal, conf->entry.id, conf->vm, why);
     if (!err)
         err = walk(&r, why);
     if (!err)
         err = recover_look_beyond(&r, why);
-    if (!err && result->state.committed == 0)
-        err = why_set(why, -ENOENT, "the store holds no whole cut of VM %s", conf->vm);
-    if (!err && result->applied > result->state.committed)
-        err = why_set(why, -ENOENT,
-                      "VM %s cannot be brought to record %" PRIu64 ": its source disks are at record %" PRIu64
-                      " already",
-                      conf->vm, result->state.committed, result->applied);
-    if (!err) {
-        struct map_change *change = NULL;
-
-        err = map_state_store(r.map, &result->state, &change, why);
-        if (!err)
-            map_install(r.map, &change);
-    }
+    if (!err)
+        err = judge_cut(&r, why);
+    if (!err)
+        err = store_state(&r, why);
     if (!err && !conf->audited)
         err = recover_look_behind(&r, why);
     if (!err)
         recover_tell(&r,
                      "recovered to record %" PRIu64 ": checkpoint at %" PRIu64 ", %" PRIu64
                      " object(s) after it, %" PRIu64 " behind the cut",
-                     result->state.committed, result->checkpoint, result->objects, result->beyond);
+                     result->state.committed, result->newest.cut, result->objects, result->beyond);
     recovery_end(&r);
     return err;
 }
 
-int recover_checkpoints(const struct recover_conf *conf, uint64_t **cuts, unsigned *n, struct why *why)
+struct vmobj recover_entry(const struct recover_conf *conf, const struct recover_result *result)
 {
-    struct recovery r = {.conf = conf};
-    struct found f = {0};
-    int err = find_checkpoints(&r, &f, why);
+    struct vmobj v = conf->entry;
 
-    *cuts = f.cuts;
-    *n = f.n;
-    return err;
+    v.newest = result->newest;
+    v.before = result->before;
+    v.whole = result->state.committed;
+    return v;
 }

@@ -1,22 +1,21 @@
 /* journal/recover.h - one VM's map rebuilt from the store alone; docs/log.md, "Recovery".
  *
- * The newest checkpoint that opens, then the log objects behind it, each of which must follow the one before.
- * Blocking, on a thread that may wait (worker.h). The rows are written into a journal that has none of this
- * VM.
+ * The newest checkpoint that the VM's entry names and that opens, then the log objects behind it, each of
+ * which must follow the one before. Blocking, on a thread that may wait (worker.h). The rows are written into
+ * a journal that has none of this VM.
  */
 #ifndef ISTHMUS_RECOVER_H
 #define ISTHMUS_RECOVER_H
 
-#include "map.h"
 #include "store_wait.h"
+#include "vmobj.h"
 
 struct recover_conf {
     struct journal *journal;
     struct store *store;
     const struct aead_key *master;
-    uint8_t id[VMLOG_ID_BYTES];
+    struct vmobj entry;      /* objects from its `since` on with an older epoch do not count */
     const char *vm;          /* for the log */
-    uint64_t epoch, since;   /* vmobj.h: objects from `since` on with an older epoch do not count */
     uint64_t floor;          /* what was written up to there was thrown away (discard.h); 0: nothing was */
     uint64_t through;        /* at most to this cut; UINT64_MAX: the newest */
     bool audited;            /* whoever asks looks at every object itself: what is missing need not be told */
@@ -27,8 +26,11 @@ struct recover_conf {
 };
 
 struct recover_result {
-    struct map_state state; /* its `committed` is the cut that was reached */
-    uint64_t checkpoint;    /* that it began with; 0: none */
+    struct map_state state; /* its `committed` is the cut that was reached, `checkpoint` that of */
+    struct checkpoint_id newest, before; /* the one it began with; and the one before, which counts still */
+    bool
+        unwritten; /* -ENOENT: because the VM's first commit has never ended, if it was ever begun. Its source
+                      disks are its only cut, and recover_clear_beyond makes room for the log to begin anew */
     uint64_t applied; /* the source disks are at this cut at least, says the newest checkpoint that opens */
     uint64_t objects, entries; /* read after it */
     uint64_t beyond; /* objects behind the cut, which are of no use: of cuts that never ended, or damaged */
@@ -40,18 +42,17 @@ struct recover_result {
 /* 0; -ENOENT: the store has nothing of this VM, or `through` was thrown away, or the source disks are behind
  * the cut already; -EBADMSG, -ECANCELED, -EIO with why. */
 int recover_vm(const struct recover_conf *, struct recover_result *, struct why *);
-/* After -ENOENT of a recovery to the newest cut: is it a VM whose first commit was never finished, if it was
- * begun? Then its source disks are its only cut, and recover_clear_beyond makes room for the log to begin
- * anew. */
-bool recover_is_unwritten(const struct recover_result *);
+/* What the VM's entry is to say from now on, but for whose it is. */
+struct vmobj recover_entry(const struct recover_conf *, const struct recover_result *);
+/* Before the VM is taken over: its entry as it was is put aside, if what is behind the cut will be. */
+int recover_keep_entry(const struct recover_conf *, const struct recover_result *, struct why *);
 /* Makes room behind the result's cut, so that the log can go on there: of log objects, and of checkpoints.
  * What a crash has left is removed; if something is damaged, or `through` asked for an older cut, it is put
  * aside (docs/log.md, "What was put aside"). */
 int recover_clear_beyond(const struct recover_conf *, const struct recover_result *, struct why *);
 
-/* For tools. The cuts of the checkpoints, rising, each with its end: *cuts is the caller's to free. */
-int recover_checkpoints(const struct recover_conf *, uint64_t **cuts, unsigned *n, struct why *);
-/* The first SEQ of every log object that is there, rising; non-zero from each() stops and is returned. */
+/* For tools. The first SEQ of every log object that is there, rising; non-zero from each() stops and is
+ * returned. */
 int recover_each_object(const struct recover_conf *, int (*each)(void *arg, uint64_t first), void *arg,
                         struct why *);
 

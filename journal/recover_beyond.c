@@ -29,8 +29,8 @@ static int each_beyond(struct recovery *r, int (*each)(void *arg, const struct s
 {
     char prefix[MAP_NAME_MAX], after[MAP_NAME_MAX];
 
-    recover_prefix(prefix, r->conf->id, "/log/");
-    map_object_name(after, r->conf->id, r->result->state.committed);
+    recover_prefix(prefix, r->conf->entry.id, "/log/");
+    map_object_name(after, r->conf->entry.id, r->result->state.committed);
     return recover_pages(r, prefix, after, each, arg, why);
 }
 
@@ -63,17 +63,13 @@ int recover_look_beyond(struct recovery *r, struct why *why)
     struct counting c = {r, true};
     int err = each_beyond(r, count_page, &c, why);
 
-    if (err || !c.gap || went_ahead(r->result) < COMMIT_OUTGOING || r->conf->through != UINT64_MAX)
+    if (err || !c.gap || went_ahead(r->result) < COMMIT_OUTGOING || r->conf->through != UINT64_MAX ||
+        !recover_was_written(r->conf))
         return err;
     r->result->damaged = true; /* a crash leaves no more than that */
     recover_tell(r, "the log object at %" PRIu64 " is missing: %" PRIu64 " behind it are of no use", r->next,
                  went_ahead(r->result));
     return 0;
-}
-
-bool recover_is_unwritten(const struct recover_result *result)
-{
-    return !result->damaged && result->state.committed == 0 && went_ahead(result) < COMMIT_OUTGOING;
 }
 
 /* --- those that are needed ------------------------------------------------------------------------------*/
@@ -134,7 +130,7 @@ int recover_look_behind(struct recovery *r, struct why *why)
     int err;
 
     map_objects_each(r->map, keep_needed, &need);
-    recover_prefix(prefix, r->conf->id, "/log/");
+    recover_prefix(prefix, r->conf->entry.id, "/log/");
     err = recover_pages(r, prefix, "", compare_page, &need, why);
     if (!err)
         missing_until(&need, UINT64_MAX);
@@ -153,7 +149,6 @@ int recover_look_behind(struct recovery *r, struct why *why)
 
 struct clearing {
     struct recovery *r;
-    const char *folder; /* of vms/ID: "log", "map" */
     bool keep;
     struct why *why;
     uint64_t kept;
@@ -212,9 +207,9 @@ static int put_aside(struct clearing *c, const struct store_entry *e)
     }
     if (n < 0)
         return why_set(c->why, (int)n, "%s cannot be put aside: %s", e->key, reason.text);
-    lost_prefix(name, r->conf->id);
-    snprintf(name + strlen(name), sizeof name - strlen(name), "%016" PRIx64 "/%s/%s", r->conf->epoch + 1,
-             c->folder, strrchr(e->key, '/') + 1);
+    lost_prefix(name, r->conf->entry.id);
+    snprintf(name + strlen(name), sizeof name - strlen(name), "%016" PRIx64 "/%s", r->conf->entry.epoch + 1,
+             e->key + strlen("vms/") + 2 * VMLOG_ID_BYTES + 1);
     req.put.iov = &iov;
     req.put.niov = 1;
     req.put.condition = STORE_IF_ABSENT;
@@ -243,27 +238,47 @@ static int clear_page(void *arg, const struct store_page *page)
     return err ? err : remove_keys(c->r, keys, n, c->why);
 }
 
+static struct clearing clearing_of(struct recovery *r, struct why *why)
+{
+    return (struct clearing){
+        .r = r, .keep = r->result->damaged || r->conf->through != UINT64_MAX, .why = why};
+}
+
+int recover_keep_entry(const struct recover_conf *conf, const struct recover_result *result, struct why *why)
+{
+    struct recover_result copy = *result;
+    struct recovery r = {.conf = conf, .result = &copy};
+    struct clearing c = clearing_of(&r, why);
+    char name[MAP_NAME_MAX];
+    int err;
+
+    if (!c.keep || (!result->beyond && conf->entry.newest.cut <= result->state.committed))
+        return 0;
+    vmobj_name(name, conf->entry.id);
+    err = put_aside(&c, &(struct store_entry){name, VMOBJ_MAX});
+    free(r.bytes);
+    return err;
+}
+
 int recover_clear_beyond(const struct recover_conf *conf, const struct recover_result *result,
                          struct why *why)
 {
     struct recover_result copy = *result;
     struct recovery r = {.conf = conf, .result = &copy};
-    struct clearing c = {
-        .r = &r, .folder = "map", .keep = result->damaged || conf->through != UINT64_MAX, .why = why};
+    struct clearing c = clearing_of(&r, why);
     char prefix[MAP_NAME_MAX];
     int err;
 
     /* First what leads to the others. */
-    recover_prefix(prefix, conf->id, "/map/");
+    recover_prefix(prefix, conf->entry.id, "/map/");
     err = recover_pages(&r, prefix, "", clear_page, &c, why);
-    c.folder = "log";
     if (!err)
         err = each_beyond(&r, clear_page, &c, why);
     if (!err && c.kept)
         recover_tell(&r,
                      "%" PRIu64 " object(s) behind the cut are kept, in the folder lost/%016" PRIx64
                      " of the VM: `isthmusctl store drop-lost` removes them",
-                     c.kept, conf->epoch + 1);
+                     c.kept, conf->entry.epoch + 1);
     free(r.bytes);
     return err;
 }
@@ -322,7 +337,7 @@ int recover_lost(const struct recover_conf *conf, bool drop, uint64_t *n, uint64
     char prefix[LOST_NAME_MAX];
     int err;
 
-    lost_prefix(prefix, conf->id);
+    lost_prefix(prefix, conf->entry.id);
     err = recover_pages(&r, prefix, "", drop_page, &d, why);
     *n = d.n;
     *bytes = d.bytes;

@@ -21,6 +21,8 @@ struct recovery {
 
 /* recover.c */
 void recover_tell(struct recovery *, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Has the store ever held a whole cut of what counts? */
+bool recover_was_written(const struct recover_conf *);
 /* The names under a VM's folder, "/log/" or "/map/", behind `after`: each() gets page by page. */
 void recover_prefix(char prefix[MAP_NAME_MAX], const uint8_t *id, const char *folder);
 int recover_pages(struct recovery *, const char *prefix, const char *after,

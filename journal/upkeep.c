@@ -1,19 +1,19 @@
 /* journal/upkeep.c - see upkeep.h.
  *
- *   idle ─► writing (a turn, pool) ─► uploading, removing (worker) ─► noting (a turn) ─► idle
+ *   idle ─► writing (a turn, pool) ─► uploading, naming, removing (worker) ─► noting (a turn) ─► idle
  *
- * A crash anywhere leaves at worst a checkpoint without its end, an older one too many, or objects that are
- * gone and still in the table with nothing live: the next round does it again.
+ * A checkpoint counts from when the VM's entry names it, and nothing is removed before: an edge that has lost
+ * the VM can name none. A crash anywhere leaves at worst parts that nothing names, an older checkpoint too
+ * many, or objects that are gone and still in the table with nothing live: the next round does it again.
  */
 #include "upkeep.h"
 #include "check.h"
-#include "checkpoint.h"
+#include "entry.h"
 #include "log.h"
 #include "mem.h"
 #include "metric.h"
 #include "step.h"
 #include "store_wait.h"
-#include "vmobj.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -34,7 +34,8 @@ struct upkeep {
     atomic_bool stop;
     unsigned holds;
     uint64_t retry_ns;
-    struct map_state state;  /* as of the checkpoint */
+    struct checkpoint_id id; /* the checkpoint, */
+    struct map_state state;  /* and as of when */
     uint64_t applied_before; /* as of the one before; 0: not known */
     struct checkpoint_dead dead;
     FILE *spool;
@@ -138,7 +139,7 @@ static int upload(struct upkeep *u)
     rewind(u->spool);
     while (!err && fread(length, sizeof length, 1, u->spool) == 1) {
         if (n) {
-            checkpoint_name(name, u->conf.id, u->state.committed, number++);
+            checkpoint_name(name, u->conf.id, &u->id, number++);
             err = put_part(u, name, bytes, n);
             STEP("checkpoint.part", "a part of a checkpoint is in the store");
         }
@@ -148,27 +149,24 @@ static int upload(struct upkeep *u)
     }
     if (err)
         return err;
-    checkpoint_name(name, u->conf.id, u->state.committed, CHECKPOINT_END);
+    checkpoint_name(name, u->conf.id, &u->id, CHECKPOINT_END);
     return put_part(u, name, bytes, n);
 }
 
-/* Another edge may have taken the VM over: names of its objects are the same as of ours. */
-static int still_ours(struct upkeep *u)
+/* The entry, if it is still ours; name: with this checkpoint as the newest. */
+static int look_at_entry(struct upkeep *u, bool name, struct vmobj *now)
 {
-    CLEANUP_FREE uint8_t *entry = xmalloc(VMOBJ_MAX);
-    struct vmobj mine = {.epoch = u->conf.epoch};
-    char name[MAP_NAME_MAX];
-    struct store_req r = {.op = STORE_GET, .timeout_ms = TIMEOUT_MS, .key = name};
+    struct entry_access a = {
+        .store = u->conf.store, .master = &u->conf.master, .random = u->conf.loop, .stop = &u->stop};
+    struct entry_edit e = {.mine.epoch = u->conf.epoch, .patient = true};
 
-    vmobj_name(name, u->conf.id);
-    r.get.buf = entry;
-    r.get.cap = VMOBJ_MAX;
-    r.get.whole = true;
-    memcpy(mine.id, u->conf.id, sizeof mine.id);
-    memcpy(mine.writer, u->conf.writer, sizeof mine.writer);
-    store_wait_through(u->conf.store, &r, &u->stop, "a VM's entry is read");
-    u->why = r.why;
-    return vmobj_judge(&u->conf.master, &mine, r.status, entry, r.len, &u->why);
+    memcpy(e.mine.id, u->conf.id, sizeof e.mine.id);
+    memcpy(e.mine.writer, u->conf.writer, sizeof e.mine.writer);
+    if (name) {
+        e.checkpoint = u->id;
+        e.whole = u->id.cut;
+    }
+    return entry_change(&a, &e, now, &u->why);
 }
 
 static int remove_keys(struct upkeep *u, const char *const *keys, size_t n)
@@ -204,52 +202,75 @@ static int remove_dead(struct upkeep *u)
     return err;
 }
 
-/* Checkpoints before the one that was the newest until now: that one stays, in case this one is damaged.
- * Nothing that was removed from the store is named by it but what it knows to be dead. */
-static int remove_old(struct upkeep *u, uint64_t before)
-{
-    char prefix[MAP_NAME_MAX], border[MAP_NAME_MAX];
-    struct store_req r = {.op = STORE_LIST, .timeout_ms = TIMEOUT_MS};
-    int err;
+struct old {
+    struct upkeep *u;
+    const struct vmobj *entry;
+};
 
-    checkpoint_name(prefix, u->conf.id, before, CHECKPOINT_END);
-    *strrchr(prefix, '-') = '\0';
-    strcpy(border, prefix);
-    *(strrchr(prefix, '/') + 1) = '\0';
-    r.list.prefix = prefix;
-    r.list.limit = STORE_LIST_MAX;
-    err = store_wait_through(u->conf.store, &r, &u->stop, "checkpoints are listed");
-    if (err) {
-        u->why = r.why;
-        return err;
-    }
-    CLEANUP_FREE const char **keys = xcalloc(r.page->count + 1, sizeof *keys);
+/* Not named, and of no later epoch: nobody will ever name it. An entry that could have been swapped for one
+ * that names it has been swapped for ours. */
+static bool is_old(const struct old *o, const char *name)
+{
+    struct checkpoint_id c;
+
+    return checkpoint_of(name, &c) && c.epoch <= o->u->conf.epoch &&
+           !checkpoint_same(&c, &o->entry->newest) && !checkpoint_same(&c, &o->entry->before);
+}
+
+static int remove_page(void *arg, const struct store_page *page)
+{
+    struct old *o = arg;
+    CLEANUP_FREE const char **keys = xcalloc(page->count + 1, sizeof *keys);
     size_t n = 0;
 
-    for (size_t i = 0; i < r.page->count; i++)
-        if (strncmp(r.page->entries[i].key, border, strlen(border)) < 0)
-            keys[n++] = r.page->entries[i].key;
-    if (n)
-        err = remove_keys(u, keys, n);
-    store_page_free(&r.page);
-    return err;
+    for (size_t i = 0; i < page->count; i++)
+        if (is_old(o, page->entries[i].key))
+            keys[n++] = page->entries[i].key;
+    return n ? remove_keys(o->u, keys, n) : 0;
+}
+
+/* The newest stays, and the one before, in case the newest is damaged. */
+static int remove_old(struct upkeep *u, const struct vmobj *entry)
+{
+    struct old o = {u, entry};
+    char prefix[MAP_NAME_MAX];
+
+    checkpoint_name(prefix, u->conf.id, &u->id, CHECKPOINT_END);
+    *(strrchr(prefix, '/') + 1) = '\0';
+    return store_wait_pages(u->conf.store, prefix, "", &u->stop, "checkpoints are listed", remove_page, &o,
+                            &u->why);
+}
+
+/* The one before must be what it was taken for when the dead were told from the others. */
+static int check_before(struct upkeep *u, const struct vmobj *entry)
+{
+    if (entry->before.cut >= u->dead.through)
+        return 0;
+    return why_set(&u->why, -EBADMSG,
+                   "the VM's entry names a checkpoint at record %" PRIu64
+                   ", the newest was at record %" PRIu64,
+                   entry->before.cut, u->dead.through);
 }
 
 static void upload_run(struct work *w)
 {
     struct upkeep *u = container_of(w, struct upkeep, work);
+    struct vmobj entry;
 
-    u->status = still_ours(u);
+    u->status = look_at_entry(u, false, &entry); /* else it would be put for nothing */
     if (u->status == 0)
         u->status = upload(u);
     STEP("checkpoint.upload", "a checkpoint is in the store, with its end");
     if (u->status == 0)
-        u->status = still_ours(u);
+        u->status = look_at_entry(u, true, &entry);
+    STEP("checkpoint.name", "the VM's entry names the checkpoint");
+    if (u->status == 0)
+        u->status = check_before(u, &entry);
     if (u->status == 0)
         u->status = remove_dead(u);
     STEP("checkpoint.remove", "objects of which nothing is live are gone");
-    if (u->status == 0 && u->state.checkpoint)
-        u->status = remove_old(u, u->state.checkpoint);
+    if (u->status == 0)
+        u->status = remove_old(u, &entry);
     STEP("checkpoint.remove_old", "checkpoints before the last but one are gone");
 }
 
@@ -272,6 +293,8 @@ static void write_run(struct commit_turn *t)
     struct upkeep *u = container_of(t, struct upkeep, turn);
 
     u->state = *map_state(u->conf.map);
+    u->id = (struct checkpoint_id){.cut = u->state.committed, .epoch = u->conf.epoch};
+    loop_random(u->conf.loop, &u->id.upload, sizeof u->id.upload);
     u->dead.applied = u->state.applied;
     u->dead.applied_before = u->applied_before;
     u->spool = fopen(u->spool_path, "w+e");
@@ -281,7 +304,7 @@ static void write_run(struct commit_turn *t)
     }
     unlink(u->spool_path);
     u->status = checkpoint_write(u->conf.map, u->conf.journal, u->conf.loop, &u->conf.master, u->conf.id,
-                                 &u->state, u->spool, &u->dead, &u->why);
+                                 &u->id, &u->state, u->spool, &u->dead, &u->why);
     STEP("checkpoint.write", "the map is written out to the spool");
 }
 

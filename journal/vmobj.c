@@ -10,8 +10,12 @@
 static const char magic[8] = {'I', 'S', 'T', 'H', 'V', 'M', '0', '1'}, label[] = "isthmus vm object";
 
 enum {
-    VMOBJ_FORMAT = 1,
-    HEAD_BYTES = 8 + 2 + 6 + VMLOG_ID_BYTES + AEAD_SALT_BYTES + 8 + 8 + LOGOBJ_WRITER_BYTES
+    VMOBJ_FORMAT = 2,
+    NEWEST_AT = 80,
+    CHECKPOINT_BYTES = 24,
+    BEFORE_AT = NEWEST_AT + CHECKPOINT_BYTES,
+    WHOLE_AT = BEFORE_AT + CHECKPOINT_BYTES,
+    HEAD_BYTES = WHOLE_AT + 8
 };
 
 void vmobj_name(char name[MAP_NAME_MAX], const uint8_t id[VMLOG_ID_BYTES])
@@ -38,6 +42,19 @@ bool vmobj_id_of(const char *name, uint8_t id[VMLOG_ID_BYTES])
     return true;
 }
 
+static void put_checkpoint(uint8_t p[CHECKPOINT_BYTES], const struct checkpoint_id *c)
+{
+    put64(p, c->cut);
+    put64(p + 8, c->epoch);
+    put32(p + 16, c->upload);
+    put32(p + 20, 0);
+}
+
+static struct checkpoint_id get_checkpoint(const uint8_t p[CHECKPOINT_BYTES])
+{
+    return (struct checkpoint_id){.cut = get64(p), .epoch = get64(p + 8), .upload = get32(p + 16)};
+}
+
 struct buf *vmobj_seal(const struct aead_key *master, const uint8_t salt[AEAD_SALT_BYTES],
                        const struct vmobj *v, const void *text, size_t n)
 {
@@ -53,6 +70,9 @@ struct buf *vmobj_seal(const struct aead_key *master, const uint8_t salt[AEAD_SA
     put64(p + 48, v->epoch);
     put64(p + 56, v->since);
     memcpy(p + 64, v->writer, LOGOBJ_WRITER_BYTES);
+    put_checkpoint(p + NEWEST_AT, &v->newest);
+    put_checkpoint(p + BEFORE_AT, &v->before);
+    put64(p + WHOLE_AT, v->whole);
     aead_seal(aead, 0, p, HEAD_BYTES, text, n, p + HEAD_BYTES);
     aead_free(&aead);
     return b;
@@ -89,32 +109,41 @@ struct buf *vmobj_open(const struct aead_key *master, const uint8_t id[VMLOG_ID_
         v->epoch = get64(p + 48);
         v->since = get64(p + 56);
         memcpy(v->writer, p + 64, LOGOBJ_WRITER_BYTES);
+        v->newest = get_checkpoint(p + NEWEST_AT);
+        v->before = get_checkpoint(p + BEFORE_AT);
+        v->whole = get64(p + WHOLE_AT);
     }
     aead_free(&aead);
     return text;
 }
 
-int vmobj_judge(const struct aead_key *master, const struct vmobj *mine, int err, const uint8_t *bytes,
-                size_t n, struct why *why)
+void vmobj_wipe(struct buf **text)
 {
-    struct vmobj v;
+    if (*text)
+        explicit_bzero((*text)->data, (*text)->len);
+    buf_unref(text);
+}
 
-    if (err == 0) {
-        struct buf *text = vmobj_open(master, mine->id, bytes, n, &v, &err, why);
+int vmobj_judge(const struct aead_key *master, const struct vmobj *mine, int err, const uint8_t *bytes,
+                size_t n, struct vmobj *found, struct buf **text, struct why *why)
+{
+    struct buf *opened = NULL;
 
-        if (text)
-            explicit_bzero(text->data, text->len);
-        buf_unref(&text);
-    }
+    if (err == 0)
+        opened = vmobj_open(master, mine->id, bytes, n, found, &err, why);
     if (err == -ENOENT)
         return why_set(why, -ESTALE,
                        "the object store knows nothing of this VM any more: this edge stops serving it");
     if (err)
         return err;
-    if (v.epoch == mine->epoch && memcmp(v.writer, mine->writer, sizeof v.writer) == 0)
-        return 0;
-    return why_set(
-        why, -ESTALE,
-        "another edge writes this VM's log (its entry in the object store says so): this edge stops "
-        "serving the VM; it must run on one edge only");
+    if (found->epoch != mine->epoch || memcmp(found->writer, mine->writer, sizeof mine->writer) != 0)
+        err = why_set(
+            why, -ESTALE,
+            "another edge writes this VM's log (its entry in the object store says so): this edge stops "
+            "serving the VM; it must run on one edge only");
+    if (err || !text)
+        vmobj_wipe(&opened);
+    if (text)
+        *text = opened;
+    return err;
 }

@@ -7,9 +7,10 @@
 #include "journal_fixture.h"
 
 #include "commit.h"
+#include "entry.h"
 #include "store_dir.h"
+#include "store_gate.h"
 #include "store_wait.h"
-#include "vmobj.h"
 
 #include <stdio.h>
 
@@ -18,11 +19,17 @@ enum { AREA = 16384 };
 struct world {
     struct fixture *f;
     char store_dir[80], saved[80];
-    struct store *store;
+    struct aead_key master;
+    struct store *store; /* = &gate->store */
+    struct store_gate *gate;
+    const char *hold; /* what it holds back, from the next opening on; `held` when it does */
+    sem_t held;
     struct map *map;
     struct commit_slots slots;
     struct commit *commit;
+    struct worker *worker;
     uint8_t writer;
+    uint64_t epoch, floor;
     unsigned age_ms;
     uint64_t bytes;
     bool fenced;
@@ -53,7 +60,11 @@ static inline void start(struct fixture *f, void *arg)
                                .map = w->map,
                                .store = w->store,
                                .slots = &w->slots,
+                               .worker = w->worker,
+                               .master = w->master,
                                .vm = "vm",
+                               .epoch = w->epoch,
+                               .floor = w->floor,
                                .age_ms = w->age_ms,
                                .bytes = w->bytes,
                                .object_bytes = 64 << 10,
@@ -61,35 +72,77 @@ static inline void start(struct fixture *f, void *arg)
                                .committed = on_cut,
                                .arg = w};
 
-    memset(conf.master.bytes, 9, sizeof conf.master.bytes);
     memset(conf.writer, w->writer, sizeof conf.writer);
     memcpy(conf.id, f->id, sizeof conf.id);
     cut_resume(f->log, map_state(w->map)->committed);
     w->commit = commit_new(&conf);
 }
 
-/* What the store says of who writes the log. */
+static inline struct entry_access entry_access(const struct world *w)
+{
+    return (struct entry_access){.store = w->store, .master = &w->master, .random = w->f->loop};
+}
+
+static inline struct vmobj entry_of(const struct world *w, uint8_t writer, uint64_t epoch)
+{
+    struct vmobj v = {.epoch = epoch};
+
+    memcpy(v.id, w->f->id, sizeof v.id);
+    memset(v.writer, writer, sizeof v.writer);
+    return v;
+}
+
+/* What the store says of the VM, and its etag (may be NULL). */
+static inline struct vmobj entry_now(struct world *w, char *etag)
+{
+    struct entry_access a = entry_access(w);
+    char unused[ENTRY_ETAG];
+    struct buf *text;
+    struct vmobj v;
+
+    if (entry_read(&a, w->f->id, &v, &text, etag ? etag : unused, &w->f->why))
+        fail_msg("%s", w->f->why.text);
+    vmobj_wipe(&text);
+    return v;
+}
+
+/* Another entry takes the place of what is there. */
+static inline void entry_swap(struct world *w, const struct vmobj *v)
+{
+    struct entry_access a = entry_access(w);
+    char etag[ENTRY_ETAG];
+
+    entry_now(w, etag);
+    assert_int_equal(entry_put(&a, v, "{}", etag, &w->f->why), 0);
+}
+
+/* It says that this edge writes the log, and nothing else. */
 static inline void put_entry(struct world *w, uint8_t writer)
 {
-    struct vmobj v = {.epoch = 0};
-    struct aead_key master;
-    uint8_t salt[AEAD_SALT_BYTES];
-    char name[MAP_NAME_MAX];
-    struct iovec iov;
-    struct store_req r = {.op = STORE_PUT, .timeout_ms = 5000, .key = name};
-    struct buf *sealed;
+    struct vmobj v = entry_of(w, writer, w->epoch);
 
-    memset(master.bytes, 9, sizeof master.bytes);
-    memset(salt, writer, sizeof salt);
-    memset(v.writer, writer, sizeof v.writer);
-    memcpy(v.id, w->f->id, sizeof v.id);
-    vmobj_name(name, v.id);
-    sealed = vmobj_seal(&master, salt, &v, "{}", 2);
-    iov = (struct iovec){sealed->data, sealed->len};
-    r.put.iov = &iov;
-    r.put.niov = 1;
-    assert_int_equal(store_wait(w->store, &r, NULL), 0);
-    buf_unref(&sealed);
+    entry_swap(w, &v);
+}
+
+static inline void open_store(struct fixture *f, void *arg)
+{
+    struct world *w = arg;
+    struct store *dir = store_dir_new(f->loop, w->store_dir, 16, &f->why);
+
+    w->gate = dir ? store_gate_new(dir, w->hold, 0, &w->held) : NULL;
+    w->store = dir ? &w->gate->store : NULL;
+}
+
+static inline void open_gate(struct fixture *f, void *arg)
+{
+    (void)f;
+    store_gate_open(((struct world *)arg)->gate);
+}
+
+static inline void wait_held(struct world *w)
+{
+    while (sem_wait(&w->held) < 0)
+        ;
 }
 
 static inline void world_open(struct world *w)
@@ -99,7 +152,7 @@ static inline void world_open(struct world *w)
     fixture_open(f);
     if (map_open(&w->map, f->journal, f->id, "vm", &f->why) != 0)
         fail_msg("%s", f->why.text);
-    w->store = store_dir_new(f->loop, w->store_dir, 16, &f->why);
+    on_loop(f, open_store, w);
     if (!w->store)
         fail_msg("%s", f->why.text);
     on_loop(f, start, w);
@@ -149,22 +202,30 @@ static inline struct world *world_new(void)
     commit_slots_init(&w->slots, 2);
     sem_init(&w->done, 0, 0);
     sem_init(&w->cut, 0, 0);
+    sem_init(&w->held, 0, 0);
+    memset(w->master.bytes, 9, sizeof w->master.bytes);
+    w->worker = worker_new("worker");
     w->writer = 1;
     w->age_ms = 3600000;
     w->bytes = UINT64_MAX;
     world_open(w);
-    put_entry(w, w->writer);
+    struct entry_access a = entry_access(w);
+    struct vmobj v = entry_of(w, w->writer, w->epoch);
+
+    assert_int_equal(entry_put(&a, &v, "{}", NULL, &w->f->why), 0);
     return w;
 }
 
 static inline void world_free(struct world *w)
 {
     world_close(w);
+    worker_free(&w->worker);
     remove_tree(w->store_dir);
     remove_tree(w->saved);
     fixture_free(w->f);
     sem_destroy(&w->done);
     sem_destroy(&w->cut);
+    sem_destroy(&w->held);
     free(w);
 }
 
@@ -248,16 +309,14 @@ static inline size_t get_object(struct world *w, uint64_t first, uint64_t offset
 static inline void read_piece(struct world *w, const struct map_piece *p, uint8_t *out)
 {
     static uint8_t sealed[LOGOBJ_FRAME_BYTES + LOGOBJ_FRAME_OVERHEAD], plain[LOGOBJ_FRAME_BYTES];
-    struct aead_key master;
     struct logobj_opener *opener;
     struct map_object o;
     int n;
 
-    memset(master.bytes, 9, sizeof master.bytes);
     assert_int_equal(map_object(w->map, p->object, &o), 0);
     assert_int_equal(get_object(w, p->object, o.front_bytes + p->frame_at, sealed, p->frame_bytes),
                      p->frame_bytes);
-    opener = logobj_opener_new(&master, w->f->id, p->object, o.salt);
+    opener = logobj_opener_new(&w->master, w->f->id, p->object, o.salt);
     n = logobj_frame_open(opener, p->frame_at, sealed, p->frame_bytes, plain);
     logobj_opener_free(&opener);
     assert_true(n >= (int)((p->frame_sector + p->nsectors) * 512));

@@ -15,7 +15,6 @@ struct history {
     struct world *w;
     uint8_t *model[CUTS + 1]; /* as of cut i */
     uint64_t seq[CUTS + 1];
-    uint64_t floor; /* thrown away up to there */
 };
 
 static inline void play(struct history *h, unsigned i)
@@ -37,36 +36,47 @@ static inline void put_object(struct world *w, const char *key, const uint8_t *b
     assert_int_equal(store_wait(w->store, &r, NULL), 0);
 }
 
-/* As upkeep does it, without the waiting. */
-static inline void checkpoint(struct world *w)
+/* As upkeep does it, but the removing. name: in the VM's entry, too. */
+static inline struct checkpoint_id checkpoint_as(struct world *w, uint32_t upload, bool name)
 {
     FILE *spool = tmpfile();
     struct checkpoint_dead dead = {0};
-    struct aead_key master;
     struct map_state state = *map_state(w->map);
+    struct checkpoint_id id = {.cut = state.committed, .epoch = w->epoch, .upload = upload};
+    struct vmobj v = entry_now(w, NULL);
     uint8_t length[4], *bytes = xmalloc(CHECKPOINT_PART_MAX);
-    char name[MAP_NAME_MAX], end[MAP_NAME_MAX];
+    char key[MAP_NAME_MAX];
     uint32_t n = 0, before = 0;
 
-    memset(master.bytes, 9, sizeof master.bytes);
-    if (checkpoint_write(w->map, w->f->journal, w->f->loop, &master, w->f->id, &state, spool, &dead,
+    if (checkpoint_write(w->map, w->f->journal, w->f->loop, &w->master, w->f->id, &id, &state, spool, &dead,
                          &w->f->why))
         fail_msg("%s", w->f->why.text);
     rewind(spool);
     for (uint32_t i = 0; fread(length, 4, 1, spool) == 1; i++) {
         if (i) {
-            checkpoint_name(name, w->f->id, state.committed, i - 1);
-            put_object(w, name, bytes, before);
+            checkpoint_name(key, w->f->id, &id, i - 1);
+            put_object(w, key, bytes, before);
         }
         n = (uint32_t)length[0] << 24 | (uint32_t)length[1] << 16 | (uint32_t)length[2] << 8 | length[3];
         assert_int_equal(fread(bytes, n, 1, spool), 1);
         before = n;
     }
-    checkpoint_name(end, w->f->id, state.committed, CHECKPOINT_END);
-    put_object(w, end, bytes, before);
+    checkpoint_name(key, w->f->id, &id, CHECKPOINT_END);
+    put_object(w, key, bytes, before);
     fclose(spool);
     free(bytes);
     free(dead.firsts);
+    if (name) {
+        v.before = v.newest;
+        v.newest = id;
+        entry_swap(w, &v);
+    }
+    return id;
+}
+
+static inline void checkpoint(struct world *w)
+{
+    checkpoint_as(w, 0x600d, true);
 }
 
 static inline struct history *history_new(unsigned cuts, unsigned checkpoint_at)
@@ -89,6 +99,89 @@ static inline void history_free(struct history *h)
     for (unsigned i = 1; i <= CUTS; i++)
         free(h->model[i]);
     free(h);
+}
+
+/* What the last recovery said, a line each. */
+static char said[2000];
+
+static inline void on_recovery_told(void *arg, const char *sentence)
+{
+    size_t n = strlen(said);
+
+    (void)arg;
+    snprintf(said + n, sizeof said - n, "%s\n", sentence);
+}
+
+/* An edge whose disks are gone, and the store as it is: recovered, and the VM taken over. */
+static inline struct recover_result recover(struct history *h, uint64_t through, int expected)
+{
+    struct world *w = h->w;
+    struct fixture *f = w->f;
+    struct recover_result result;
+    struct recover_conf conf = {.master = &w->master,
+                                .entry = entry_now(w, NULL),
+                                .vm = "vm",
+                                .floor = w->floor,
+                                .through = through,
+                                .tell = on_recovery_told};
+
+    *said = '\0';
+    world_close(w);
+    remove_tree(f->dir);
+    assert_int_equal(fixture_open_journal(f), 0);
+    on_loop(f, open_store, w);
+    conf.journal = f->journal;
+    conf.store = w->store;
+    assert_int_equal(recover_vm(&conf, &result, &f->why), expected);
+    if (expected == 0 || result.unwritten) {
+        struct vmobj next = recover_entry(&conf, &result);
+
+        next.epoch = w->epoch = conf.entry.epoch + 1;
+        next.since = result.state.committed + 1;
+        memset(next.writer, w->writer, sizeof next.writer);
+        assert_int_equal(recover_keep_entry(&conf, &result, &f->why), 0);
+        entry_swap(w, &next);
+        assert_int_equal(recover_clear_beyond(&conf, &result, &f->why), 0);
+    }
+    on_loop(f, free_store, w);
+    journal_close(&f->journal);
+    world_open(w);
+    return result;
+}
+
+static inline void expect_cut_is(struct history *h, unsigned i)
+{
+    memcpy(h->w->f->model, h->model[i], AREA * 512);
+    assert_int_equal(map_state(h->w->map)->committed, h->seq[i]);
+    expect_store(h->w);
+}
+
+/* --- files of the store ---*/
+
+static inline char *path_of(struct history *h, const char *name)
+{
+    return xasprintf("find '%s' -name '%s*' -type f | head -1", h->w->store_dir, strrchr(name, '/') + 1);
+}
+
+/* shell on the file that holds an object. */
+static inline void damage(struct history *h, const char *name, const char *how)
+{
+    CLEANUP_FREE char *find = path_of(h, name);
+    CLEANUP_FREE char *command = xasprintf("f=$(%s) && test -n \"$f\" && %s", find, how);
+
+    assert_int_equal(system(command), 0);
+}
+
+/* How many files of the store have this in their path. */
+static inline unsigned files(struct history *h, const char *part)
+{
+    CLEANUP_FREE char *command = xasprintf("find '%s' -type f -path '*%s*' | wc -l", h->w->store_dir, part);
+    FILE *f = popen(command, "r");
+    char line[32] = "";
+
+    assert_non_null(fgets(line, sizeof line, f));
+    pclose(f);
+    return (unsigned)strtoul(line, NULL, 10);
 }
 
 #endif

@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-static struct aead_key master;
 static char told[1000];
 
 static void on_told(void *arg, const char *sentence)
@@ -43,11 +42,13 @@ static void scratch_close(struct scratch *s)
 
 static struct recover_conf conf_of(struct history *h, const struct scratch *s)
 {
-    struct recover_conf c = {
-        .journal = s->journal, .store = h->w->store, .master = &master, .vm = "vm", .through = UINT64_MAX};
+    struct recover_conf c = {.journal = s->journal,
+                             .store = h->w->store,
+                             .master = &h->w->master,
+                             .vm = "vm",
+                             .through = UINT64_MAX};
 
-    memset(master.bytes, 9, sizeof master.bytes);
-    memcpy(c.id, h->w->f->id, sizeof c.id);
+    c.entry = entry_now(h->w, NULL);
     c.tell = on_told;
     return c;
 }
@@ -213,13 +214,14 @@ static void a_missing_object_that_a_checkpoint_needs_is_named(void **state)
 static void a_damaged_checkpoint_is_named_and_not_needed(void **state)
 {
     struct history *h = history_new(CUTS, 4);
+    struct vmobj entry = entry_now(h->w, NULL);
     char name[MAP_NAME_MAX];
     struct object o;
     struct audit_result r;
 
     (void)state;
     for (unsigned i = 0; i < 2; i++) {
-        checkpoint_name(name, h->w->f->id, h->seq[4], i ? CHECKPOINT_END : 0);
+        checkpoint_name(name, h->w->f->id, &entry.newest, i ? CHECKPOINT_END : 0);
         o = fetch(h, name);
         o.bytes[o.n / 2] ^= 1;
         put_object(h->w, name, o.bytes, o.n);
@@ -258,7 +260,7 @@ static void expect_image(struct history *h, unsigned cut)
 {
     char path[] = "/tmp/isthmus-image-XXXXXX";
     CLEANUP_FREE uint8_t *image = xmalloc(AREA * 512);
-    struct export_conf x = {.store = h->w->store, .master = &master, .fd = mkstemp(path)};
+    struct export_conf x = {.store = h->w->store, .master = &h->w->master, .fd = mkstemp(path)};
     struct export_result er;
     struct recover_result rr;
     struct recover_conf c;
@@ -270,8 +272,8 @@ static void expect_image(struct history *h, unsigned cut)
     c = conf_of(h, &s);
     c.through = h->seq[cut];
     assert_int_equal(recover_vm(&c, &rr, &h->w->f->why), 0);
-    assert_int_equal(map_open(&x.map, s.journal, c.id, "vm", &h->w->f->why), 0);
-    memcpy(x.id, c.id, sizeof x.id);
+    assert_int_equal(map_open(&x.map, s.journal, c.entry.id, "vm", &h->w->f->why), 0);
+    memcpy(x.id, c.entry.id, sizeof x.id);
     assert_int_equal(ftruncate(x.fd, AREA * 512), 0);
     assert_int_equal(export_disk(&x, &er, &h->w->f->why), 0);
     assert_int_equal(pread(x.fd, image, AREA * 512, 0), AREA * 512);

@@ -116,6 +116,77 @@ static void an_edge_that_has_the_entry_ends_it(void **state)
     world_free(w);
 }
 
+/* From its first cut on the entry says that there is one; that is said once. */
+static void the_first_cut_is_said_in_the_entry(void **state)
+{
+    struct world *w = world_new();
+    char first[ENTRY_ETAG], later[ENTRY_ETAG];
+
+    (void)state;
+    assert_int_equal(entry_now(w, NULL).whole, 0);
+    for (unsigned i = 0; i < 3; i++) {
+        random_puts(w, 20, i * 100);
+        assert_int_equal(commit_and_wait(w), 0);
+        assert_int_equal(entry_now(w, i ? later : first).whole, 20);
+        assert_true(i == 0 || strcmp(first, later) == 0);
+        world_close(w);
+        world_open(w);
+    }
+    w->floor = 60; /* all that was thrown away */
+    world_close(w);
+    world_open(w);
+    random_puts(w, 20, 1000);
+    assert_int_equal(commit_and_wait(w), 0);
+    assert_int_equal(entry_now(w, NULL).whole, 80);
+    world_free(w);
+}
+
+static void begin_held(struct world *w)
+{
+    world_close(w);
+    w->hold = "/vm";
+    world_open(w);
+    w->hold = NULL;
+    random_puts(w, 60, 0);
+    on_loop(w->f, ask, w);
+    wait_held(w);
+    assert_int_equal(map_state(w->map)->committed, 0); /* not before it is said */
+}
+
+/* The edge dies in between: all objects are put, and nobody was told. */
+static void what_is_not_said_yet_is_said_when_it_is_adopted(void **state)
+{
+    struct world *w = world_new();
+
+    (void)state;
+    begin_held(w);
+    world_close(w);
+    wait_done(w);
+    assert_int_equal(w->status, -ECANCELED);
+    world_open(w);
+    assert_int_equal(entry_now(w, NULL).whole, 0);
+    assert_int_equal(commit_and_wait(w), 0);
+    assert_int_equal(entry_now(w, NULL).whole, 60);
+    expect_store(w);
+    world_free(w);
+}
+
+static void another_edge_may_come_between(void **state)
+{
+    struct world *w = world_new();
+
+    (void)state;
+    begin_held(w);
+    put_entry(w, 2);
+    on_loop(w->f, open_gate, w);
+    wait_done(w);
+    assert_int_equal(w->status, -ESTALE);
+    assert_true(w->fenced);
+    assert_int_equal(entry_now(w, NULL).whole, 0);
+    assert_int_equal(map_state(w->map)->committed, 0);
+    world_free(w);
+}
+
 static void take_back(struct fixture *f, void *arg)
 {
     struct world *w = arg;
@@ -181,6 +252,9 @@ int main(void)
         cmocka_unit_test(adopted_whole_is_a_cut),
         cmocka_unit_test(another_edge_ends_it),
         cmocka_unit_test(an_edge_that_has_the_entry_ends_it),
+        cmocka_unit_test(the_first_cut_is_said_in_the_entry),
+        cmocka_unit_test(what_is_not_said_yet_is_said_when_it_is_adopted),
+        cmocka_unit_test(another_edge_may_come_between),
         cmocka_unit_test(who_waits_can_be_taken_back),
         cmocka_unit_test(at_its_age),
         cmocka_unit_test(at_its_size),

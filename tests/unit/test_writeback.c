@@ -34,11 +34,11 @@ static void start_writeback(struct fixture *f, void *arg)
                             .commit = s->w->commit,
                             .store = s->w->store,
                             .worker = s->worker,
+                            .master = s->w->master,
                             .vm = "vm",
                             .spool = f->dir,
                             .objects = 1};
 
-    memset(u.master.bytes, 9, sizeof u.master.bytes);
     memcpy(u.id, f->id, sizeof u.id);
     memset(u.writer, s->w->writer, sizeof u.writer);
     s->upkeep = upkeep_new(&u);
