@@ -21,7 +21,7 @@ static const struct {
     unsigned seeds;
 } variants[BROKEN_RECORDS] = {
     [BROKEN_NOTHING] = {"nothing", 0},
-    [BROKEN_ACK_EARLY] = {"acknowledged before the journal has it", 20},
+    [BROKEN_ACK_EARLY] = {"acknowledged before the journal has it", 100},
     [BROKEN_NO_SYNC] = {"a flush without an fsync", 20},
     [BROKEN_FUA] = {"a FUA write without an fsync", 50},
     [BROKEN_TRIM_EARLY] = {"the journal is trimmed before the store has it", 200},

@@ -125,7 +125,7 @@ static void cut_edges_power(void)
 
 static void lose_edges_disks(void)
 {
-    if (world.created && !world.recover && world.committed > 0)
+    if (world.created && !world.recover)
         world_edge_dies(GUEST_LOST_DISKS);
 }
 
@@ -229,7 +229,7 @@ static void trouble_volume(void)
 
 static void judge_a_copy(void)
 {
-    if (world.committed > 0) /* else there may be no cut to come back to */
+    if (world.created)
         world_judge_begin("a copy");
 }
 
