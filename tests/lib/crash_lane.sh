@@ -184,7 +184,7 @@ clears() {
 
 beside() {
     case $1 in
-    create.* | delete.*) others & ;;
+    create.* | delete.* | commit.whole) others & ;; # once in a VM's life
     verb.* | task.* | onprem.vm.detach) verbs & ;;
     onprem.vm.clear) clears & ;;
     journal.move) no_commits & ;;
@@ -208,7 +208,7 @@ die_under_load() {
     edge_buried
     edge_go "${options[@]}"
     case $1 in
-    journal.move | verb.* | task.* | create.* | delete.*) ms=$((3 * load_ms)) ;; # the journal has to grow; on-prem has to be there
+    journal.move | verb.* | task.* | create.* | delete.* | commit.whole) ms=$((3 * load_ms)) ;; # the journal has to grow; on-prem has to be there
     esac
     load_go "$ms"
     beside "$1"

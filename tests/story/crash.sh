@@ -24,6 +24,7 @@ times_of() {
     case $1 in
     journal.write | journal.index) echo 200 ;;
     journal.sync) echo 15 ;;
+    commit.whole) echo 1 ;;
     commit.* | dir.*) echo 4 ;;
     journal.*) echo 2 ;;
     *) echo 1 ;;
@@ -37,6 +38,7 @@ kind_of() {
     verb.* | task.*) echo verb ;;
     recover.*) echo recover ;;
     replay.* | commit.adopt) echo start ;;
+    commit.whole) echo edge ;;
     checkpoint.* | commit.* | dir.*) [ $((RANDOM % 2)) = 0 ] && echo wipe || echo edge ;;
     *) echo edge ;;
     esac
