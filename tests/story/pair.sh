@@ -58,3 +58,23 @@ for round in 1 2; do
     refuse "edge $at to serve what edge $other does" lun-io read "$(url_at "$at" vm1)" 0 8 >/dev/null
     [ "$at" = a ] && at=b other=a || at=a other=b
 done
+
+act "while nothing is written nobody asks the store for anything"
+# requests -> of both edges, since they started
+requests() {
+    local e
+    for e in a b; do curl -fsS --max-time 5 "http://${edge_address[$e]}:7262/metrics"; done |
+        awk '/^isthmus_store_requests_total/ { n += $NF } END { print n + 0 }'
+}
+count=-1
+settled() { # three seconds without one
+    local before=$count
+    count=$(requests)
+    [ "$count" = "$before" ] || { sleep 3 && false; }
+}
+ctl_at "$at" vm flush vm1
+wait_for 60 "the store to be let alone" settled
+sleep 10
+now=$(requests)
+act "$((now - count)) requests in 10 s"
+expect "a day's worth of them to be below 5,000" test $(((now - count) * 8640)) -le 5000
