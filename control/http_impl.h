@@ -16,7 +16,7 @@
 /* A TCP connection that was accepted and may have ended since. */
 struct http_client {
     int fd; /* -1: a free slot */
-    ino_t inode;
+    uint64_t inode;
     bool asking;       /* a handler has its request */
     uint64_t since_ns; /* connected, or last answered */
 };
