@@ -16,6 +16,7 @@ struct outgoing {
     enum { OUT_FREE, OUT_BUILDING, OUT_PUTTING, OUT_PUT, OUT_TAKEN, OUT_OURS, OUT_FAILED } state;
     struct logobj_built built;
     char key[MAP_NAME_MAX];
+    char match[STORE_ETAG_MAX + 1]; /* of what it takes the place of; "": of nothing */
     struct iovec iov[2];
     struct store_req req;
 };
@@ -121,7 +122,6 @@ struct commit {
     struct logobj_index found_index;
     int found_status;
     struct why found_why;
-    const char *leftover;
     bool looking;
 
     bool stopping, stopped;

@@ -3,7 +3,7 @@
  *
  * Building goes in slices on the pool, so that a large cut does not keep others from reading. A name that is
  * taken is looked at: ours from before a crash is adopted as it is, and the cut starts again behind it; one
- * of ours that no object leads to is removed; another edge's is the end of our ownership.
+ * of ours that no object leads to is replaced; another edge's is the end of our ownership.
  */
 #include "check.h"
 #include "commit_impl.h"
@@ -154,6 +154,7 @@ static void build_begin(struct commit *c)
     c->count++;
     c->move.ready = false;
     o->commit = c;
+    o->match[0] = '\0';
     o->state = OUT_BUILDING;
     c->building = true;
     c->filling = o;
@@ -268,27 +269,13 @@ static void on_adopted(struct work *w)
     commit_moved(c);
 }
 
-static void on_removed(struct store_req *r)
+/* By a swap: a delete could be done late, when the name is another object's. */
+static void replace_leftover(struct commit *c, struct outgoing *o)
 {
-    struct commit *c = container_of(r, struct commit, look);
-
-    if (r->status)
-        commit_fail(c, r->status, "a leftover object cannot be removed", &r->why);
-    else
-        c->again = true;
-    c->failed = true;
+    log_info(c->vm, "object %s is left over from a cut that was never finished: replaced", o->key);
+    snprintf(o->match, sizeof o->match, "%s", c->look.etag);
     look_end(c);
-    commit_moved(c);
-}
-
-static void remove_leftover(struct commit *c, const struct outgoing *o)
-{
-    log_info(c->vm, "object %s is left over from a cut that was never finished: removed", o->key);
-    c->look = (struct store_req){.op = STORE_DELETE, .timeout_ms = PUT_TIMEOUT_MS, .done = on_removed};
-    c->leftover = o->key;
-    c->look.del.keys = &c->leftover;
-    c->look.del.nkeys = 1;
-    store_submit(c->conf.store, &c->look);
+    put_object(c, o);
 }
 
 static void judge_run(struct work *w)
@@ -322,8 +309,7 @@ static void judge_done(struct work *w)
         o->state = OUT_PUT; /* it is this very object: the answer had been lost */
         look_end(c);
     } else if (c->found_head.epoch < c->conf.epoch) { /* of an edge that had lost the VM by then */
-        remove_leftover(c, o);
-        return;
+        replace_leftover(c, o);
     } else if (memcmp(c->found_index.writer, c->conf.writer, LOGOBJ_WRITER_BYTES) != 0) {
         why_set(&why, 0,
                 "another edge writes this VM's log (object %s is not ours): this edge stops serving the VM; "
@@ -332,8 +318,7 @@ static void judge_done(struct work *w)
         commit_fence(c, &why);
         look_end(c);
     } else if (memcmp(c->found_head.chain, o->built.head.chain, LOGOBJ_TAG_BYTES) != 0) {
-        remove_leftover(c, o);
-        return;
+        replace_leftover(c, o);
     } else {
         o->state = OUT_OURS;
         c->looking = false;
@@ -379,7 +364,7 @@ static void on_put(struct store_req *r)
     if (r->status == 0) {
         STEP("commit.put", "a log object is in the store");
         o->state = OUT_PUT;
-    } else if (r->status == -EEXIST) {
+    } else if (r->status == -EEXIST || r->status == -ESTALE) {
         o->state = OUT_TAKEN;
     } else {
         o->state = OUT_FAILED;
@@ -396,7 +381,8 @@ static void put_object(struct commit *c, struct outgoing *o)
     o->req = (struct store_req){.op = STORE_PUT, .timeout_ms = PUT_TIMEOUT_MS, .done = on_put, .key = o->key};
     o->req.put.iov = o->iov;
     o->req.put.niov = 2;
-    o->req.put.condition = STORE_IF_ABSENT;
+    o->req.put.condition = *o->match ? STORE_IF_MATCH : STORE_IF_ABSENT;
+    o->req.put.match = o->match;
     o->state = OUT_PUTTING;
     store_submit(c->conf.store, &o->req);
 }

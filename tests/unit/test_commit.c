@@ -187,6 +187,95 @@ static void another_edge_may_come_between(void **state)
     world_free(w);
 }
 
+/* Objects that nothing leads to have the names: of a log that took another way, or of the epoch before. */
+static void what_is_left_over_is_replaced(void **state)
+{
+    (void)state;
+    for (unsigned epoch = 0; epoch < 2; epoch++) {
+        struct world *w = world_new();
+        CLEANUP_FREE char *first = xasprintf("rm '%s'/vms/*/log/0000000000000001", w->store_dir);
+        CLEANUP_FREE uint8_t *model = xmalloc(AREA * 512);
+
+        random_puts(w, 20, 0);
+        memcpy(model, w->f->model, AREA * 512);
+        world_close(w);
+        copy_tree(w->f->dir, w->saved);
+        world_open(w);
+        assert_int_equal(commit_and_wait(w), 0);
+        random_puts(w, 20, 100);
+        assert_int_equal(commit_and_wait(w), 0);
+        world_close(w);
+        copy_tree(w->saved, w->f->dir);
+        memcpy(w->f->model, model, AREA * 512);
+        w->epoch = epoch;
+        if (epoch == 0)
+            assert_int_equal(system(first), 0);
+        world_open(w);
+        put_entry(w, w->writer);
+        assert_int_equal(commit_and_wait(w), 0);
+        assert_int_equal(map_state(w->map)->committed, 20);
+        random_puts(w, 30, 5000);
+        assert_int_equal(commit_and_wait(w), 0);
+        assert_int_equal(map_state(w->map)->committed, 50);
+        expect_store(w);
+        world_free(w);
+    }
+}
+
+static void put_others(struct world *w, struct logobj_built *built)
+{
+    struct logobj_head h = {.first = 1, .epoch = 2};
+    struct logobj_entry zero = {.kind = LOGOBJ_ZERO, .nsectors = 8, .seq = 1};
+    uint8_t writer[LOGOBJ_WRITER_BYTES] = {2};
+    char key[MAP_NAME_MAX];
+    struct store_req r = {.op = STORE_PUT, .timeout_ms = 5000, .key = key};
+    struct logobj_builder *b;
+    struct iovec iov;
+
+    memcpy(h.vm, w->f->id, sizeof h.vm);
+    b = logobj_begin(&w->master, &h, writer);
+    logobj_add(b, &zero, NULL);
+    logobj_end(&b, 1, true, built);
+    map_object_name(key, w->f->id, 1);
+    iov = (struct iovec){built->front->data, built->front->len};
+    r.put.iov = &iov;
+    r.put.niov = 1;
+    assert_int_equal(store_wait(w->store, &r, NULL), 0);
+}
+
+/* The swap is on its way when another edge takes the VM over, and puts an object of its own there. */
+static void and_only_if_it_is_still_there(void **state)
+{
+    struct world *w = world_new();
+    struct logobj_built built;
+    uint8_t there[1024];
+
+    (void)state;
+    random_puts(w, 20, 0);
+    world_close(w);
+    copy_tree(w->f->dir, w->saved);
+    world_open(w);
+    assert_int_equal(commit_and_wait(w), 0);
+    world_close(w);
+    copy_tree(w->saved, w->f->dir);
+    w->epoch = 1;
+    w->hold = "/log/";
+    world_open(w);
+    w->gate->pass = 1; /* the one that finds the name taken */
+    put_entry(w, w->writer);
+    on_loop(w->f, ask, w);
+    wait_held(w);
+    put_others(w, &built);
+    on_loop(w->f, open_gate, w);
+    wait_done(w);
+    assert_int_equal(w->status, -ESTALE);
+    assert_true(w->fenced);
+    assert_int_equal(get_object(w, 1, 0, there, sizeof there), built.front->len);
+    assert_memory_equal(there, built.front->data, built.front->len);
+    logobj_built_free(&built);
+    world_free(w);
+}
+
 static void take_back(struct fixture *f, void *arg)
 {
     struct world *w = arg;
@@ -255,6 +344,8 @@ int main(void)
         cmocka_unit_test(the_first_cut_is_said_in_the_entry),
         cmocka_unit_test(what_is_not_said_yet_is_said_when_it_is_adopted),
         cmocka_unit_test(another_edge_may_come_between),
+        cmocka_unit_test(what_is_left_over_is_replaced),
+        cmocka_unit_test(and_only_if_it_is_still_there),
         cmocka_unit_test(who_waits_can_be_taken_back),
         cmocka_unit_test(at_its_age),
         cmocka_unit_test(at_its_size),
