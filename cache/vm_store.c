@@ -114,10 +114,14 @@ static int keep_ids(void *arg, const struct store_page *page)
     struct ids *ids = arg;
 
     for (size_t i = 0; i < page->count; i++) {
-        const char *key = page->entries[i].key, *tail = strrchr(key, '/');
+        const char *key = page->entries[i].key;
+        char name[MAP_NAME_MAX];
         uint8_t id[VMLOG_ID_BYTES];
 
-        if (strcmp(tail, "/vm") != 0 || !vmobj_id_of(key, id))
+        if (!vmobj_id_of(key, id))
+            continue;
+        vmobj_name(name, id);
+        if (strcmp(key, name) != 0) /* another object of it, or an entry that was put aside */
             continue;
         if (ids->n == ids->room) {
             ids->room = ids->room * 2 + 16;

@@ -104,6 +104,7 @@ stop edge
 expect "all but the good ones put aside" test "$(objects | grep -c /lost/)" = $((n - 2))
 expect "all of them there" test "$(objects | wc -l)" = "$n"
 tool list vm1 | grep -Eq "^vm1 .* 2 +$((n - 1))\$" || failed "the list says: $(tool list)"
+expect "the VM once" test "$(tool list --json | jq '.vms | length')" = 1
 refuse "to drop them without a word" tool drop-lost vm1 2>said
 grep -q "would be gone for good: say --yes" said || failed "it says: $(cat said)"
 tool drop-lost vm1 --yes
