@@ -35,6 +35,17 @@ enum proto_type {
     PROTO_MIRROR_SYNC = 17,
     PROTO_MIRROR_TRIM = 18,
     PROTO_MIRROR_END = 19,
+    /* of initiators that came to the other edge's portals: proto_forward.h */
+    PROTO_FORWARD_VM = 20,
+    PROTO_FORWARD_PORTALS = 21,
+    PROTO_FORWARD_OPEN = 22,
+    PROTO_FORWARD_CLOSE = 23,
+    PROTO_FORWARD_COMMAND = 24,
+    PROTO_FORWARD_DATA = 25,
+    PROTO_FORWARD_FETCH = 26,
+    PROTO_FORWARD_TASK = 27,
+    PROTO_FORWARD_DONE = 28,
+    PROTO_FORWARD_LOGOUT = 29,
 };
 
 enum { PROTO_NAME_MAX = 63, PROTO_READ_MAX = 256 * 1024, PROTO_BLOCK = 4096 };
