@@ -81,6 +81,7 @@ struct vm {
     struct upkeep *upkeep; /* what keeps it short there */
     struct writeback
         *writeback;       /* what carries it on to the source disks; NULL: they are at several daemons */
+    bool far;             /* the other edge of the pair serves it: vms_far.h */
     atomic_bool admitted; /* the object store has said that it is this edge's; until then logins wait */
     atomic_bool fenced;   /* another edge has it: sessions must close, new logins are refused */
     atomic_int
@@ -176,6 +177,12 @@ struct vms_conf {
     void (*lun_going)(struct vm *, unsigned lun, void (*done)(void *arg), void *arg);
     /* On vm->loop: there is one LUN more, this one. May be NULL. */
     void (*lun_came)(struct vm *, unsigned lun);
+    /* On the VM's loop, in a pair. `by` was far until now, as `far`, and is this edge's: the sessions of
+     * `far` go on with it. May be NULL. */
+    void (*taken)(struct vm *far, struct vm *by);
+    /* Whether initiators can come to this VM by the other edge, too, has changed; without the other edge
+     * those that came by it are gone. May be NULL. */
+    void (*paths)(struct vm *, bool other);
     const struct lease_gate *gate; /* reads wait while it is shut; NULL: this edge is in no pair */
     const char *tiers;             /* "" or extra tiers between journal and onprem, as "delay:50ms" */
 };
@@ -230,8 +237,9 @@ void vms_remove_disk(struct vms *, const char *name, unsigned lun, bool force,
 struct vm *vms_find(struct vms *, const char *name);
 void vms_each(struct vms *, void (*each)(void *arg, struct vm *), void *arg);
 
-/* Any thread: a reference, or NULL. */
+/* Any thread: a reference, or NULL. By its IQN it may be far. */
 struct vm *vms_find_iqn(struct vms *, const char *iqn);
+struct vm *vms_find_id(struct vms *, const uint8_t id[VMLOG_ID_BYTES]);
 void vm_unref(struct vm *);
 /* Any thread, for SendTargets: each() for every VM, under the catalog's lock: copy and return. */
 void vms_each_iqn(struct vms *, void (*each)(void *arg, const char *iqn), void *arg);

@@ -13,6 +13,7 @@ struct vms {
     struct vms_conf conf;
     pthread_mutex_t lock;
     TAILQ_HEAD(, vm) list;
+    TAILQ_HEAD(, vm) far; /* of the pair's other edge: vms_far.h; never one that is in list */
     TAILQ_HEAD(, vms_creation) creating;
     TAILQ_HEAD(, vms_change) changes; /* of disks: vms_luns.c */
     TAILQ_HEAD(, vm_leaving) leaving; /* deleted, and on-prem has to be told: vm_leave.c */
@@ -54,6 +55,9 @@ void vms_refresh(struct vm *);
 /* A VM in memory, one reference, pinned to a loop (that of `like`, if not NULL); nothing opened. */
 struct vm *vm_new(struct vms *, const struct vm_spec *, const struct vm *like);
 void vm_free(struct vm *); /* closed or never opened */
+
+/* Main loop: who may log in. */
+void vm_set_shut(struct vm *, enum vm_shut);
 
 /* What the storage policy means for dead space in the object store. On its loop. */
 void vm_move_by_policy(struct vm *);

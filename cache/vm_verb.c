@@ -300,7 +300,7 @@ struct vm_verb *vm_verb_start(struct vms *vms, const struct vm_verb_ask *ask,
         v->vm->in.verb = v;
         v->emptied = v->vm->spec.home;
         if (v->plan->steps[0].run == verb_shut_run)
-            atomic_store(&v->vm->shut, VM_BUSY); /* from now on, also if the target is about to start */
+            vm_set_shut(v->vm, VM_BUSY); /* from now on, also if the target is about to start */
         timer_set_ms(&v->timer, VERB_TICK_MS);
     } else {
         v->vm = NULL;

@@ -41,7 +41,7 @@ void verb_back(struct vm_verb *v)
 
 void verb_shut_run(struct vm_verb *v)
 {
-    atomic_store(&v->vm->shut, VM_BUSY);
+    vm_set_shut(v->vm, VM_BUSY);
     v->asked_ns = 0;
     vm_verb_next(v, 0);
 }
@@ -99,13 +99,13 @@ void verb_quiet_run(struct vm_verb *v)
 
 void verb_open_run(struct vm_verb *v)
 {
-    atomic_store(&v->vm->shut, VM_OPEN);
+    vm_set_shut(v->vm, VM_OPEN);
     vm_verb_next(v, 0);
 }
 
 void verb_stay_run(struct vm_verb *v)
 {
-    atomic_store(&v->vm->shut, VM_HOME);
+    vm_set_shut(v->vm, VM_HOME);
     vm_verb_next(v, 0);
 }
 
@@ -211,7 +211,7 @@ static void saved(struct work *w)
     struct vm_verb *v = container_of(w, struct vm_verb, work);
 
     if (!v->result && !vm_verb_stopping(v) && v->spec.home)
-        atomic_store(&v->vm->shut, VM_HOME);
+        vm_set_shut(v->vm, VM_HOME);
     vm_verb_next(v, v->result);
 }
 

@@ -11,6 +11,7 @@
 #include "vm_leave.h"
 #include "vm_life.h"
 #include "vm_spec.h"
+#include "vms_far.h"
 #include "vms_pair.h"
 
 #include <errno.h>
@@ -45,6 +46,24 @@ struct vm *vms_find_iqn(struct vms *vms, const char *iqn)
     TAILQ_FOREACH (vm, &vms->list, in.entry)
         if (strcmp(vm->spec.iqn, iqn) == 0)
             break;
+    if (!vm)
+        TAILQ_FOREACH (vm, &vms->far, in.entry)
+            if (strcmp(vm->spec.iqn, iqn) == 0)
+                break;
+    if (vm)
+        atomic_fetch_add(&vm->refs, 1);
+    pthread_mutex_unlock(&vms->lock);
+    return vm;
+}
+
+struct vm *vms_find_id(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES])
+{
+    struct vm *vm;
+
+    pthread_mutex_lock(&vms->lock);
+    TAILQ_FOREACH (vm, &vms->list, in.entry)
+        if (memcmp(vm->spec.id, id, VMLOG_ID_BYTES) == 0)
+            break;
     if (vm)
         atomic_fetch_add(&vm->refs, 1);
     pthread_mutex_unlock(&vms->lock);
@@ -57,6 +76,8 @@ void vms_each_iqn(struct vms *vms, void (*each)(void *arg, const char *iqn), voi
 
     pthread_mutex_lock(&vms->lock);
     TAILQ_FOREACH (vm, &vms->list, in.entry)
+        each(arg, vm->spec.iqn);
+    TAILQ_FOREACH (vm, &vms->far, in.entry)
         each(arg, vm->spec.iqn);
     pthread_mutex_unlock(&vms->lock);
 }
@@ -94,6 +115,13 @@ static void vms_remove(struct vm *vm)
 }
 
 /* --- changing --- */
+
+void vm_set_shut(struct vm *vm, enum vm_shut shut)
+{
+    atomic_store(&vm->shut, shut);
+    if (vm->in.vms->pair)
+        vms_pair_changed(vm->in.vms->pair, vm);
+}
 
 int vm_change_begin(struct vm *vm, struct why *why)
 {
@@ -321,6 +349,7 @@ int vms_open(struct vms **out, const struct vms_conf *conf, struct why *why)
     vms->conf = *conf;
     pthread_mutex_init(&vms->lock, NULL);
     TAILQ_INIT(&vms->list);
+    TAILQ_INIT(&vms->far);
     TAILQ_INIT(&vms->creating);
     TAILQ_INIT(&vms->changes);
     TAILQ_INIT(&vms->leaving);
@@ -366,6 +395,7 @@ static void on_close(struct task *t)
         vms_remove(vm);
         vm_unref(vm);
     }
+    vms_far_end(vms);
     vms_end(vms);
 }
 

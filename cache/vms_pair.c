@@ -16,6 +16,22 @@ enum { DEGRADED_AGE_MS = 1000, REST_MIN_MS = 500, REST_MAX_MS = 15000 };
 void vms_pair_came(struct vms_pair *p, struct vm *vm)
 {
     vms_pair_send(p, vm, p->mirroring ? MIRROR_IT : CUT_AGE, 0);
+    if (p->mirroring)
+        vms_far_tell(p->far, vm);
+}
+
+void vms_pair_changed(struct vms_pair *p, struct vm *vm)
+{
+    if (p->mirroring)
+        vms_far_tell(p->far, vm);
+}
+
+static void tell_all(struct vms_pair *p)
+{
+    struct vm *vm;
+
+    TAILQ_FOREACH (vm, &p->vms->list, in.entry)
+        vms_far_tell(p->far, vm);
 }
 
 /* --- the pair's moves -----------------------------------------------------------------------------------*/
@@ -51,6 +67,7 @@ static void on_sole(void *arg)
     p->round++;
     p->left = 0;
     p->age_ms = DEGRADED_AGE_MS;
+    vms_far_silence(p->far);
     vms_pair_send_all(p, LEAVE_IT, 0);
     admit(p);
 }
@@ -134,6 +151,7 @@ static void on_prepare(void *arg)
         p->left += 2;
     log_info(NULL, "the other edge is being taken in: %u VM(s) to mirror", p->left / 2);
     vms_pair_send_all(p, MIRROR_IT, p->round);
+    tell_all(p);
     vms_pair_tell(p, p->round, 0, NULL);
 }
 
@@ -145,6 +163,7 @@ static void on_unprepare(void *arg)
     p->mirroring = false;
     p->round++;
     p->left = 0;
+    vms_far_silence(p->far);
     vms_pair_send_all(p, LEAVE_IT, 0);
 }
 
@@ -157,6 +176,7 @@ static void rest_purged(struct work *w)
 
     if (p->purge_status)
         log_warn(NULL, "what was kept of VMs that are no more is left behind: %s", p->purge_why.text);
+    vms_far_end(p->vms); /* what was not taken over is no more */
     if (!p->stopping)
         pair_inherited(p->pair);
     on_nothing(p);
@@ -258,16 +278,23 @@ void vms_pair_request(struct vms_pair *p, struct link_request *r)
         link_reply(&r, -ESTALE, "this edge is stopping", NULL, 0);
     else if (r->type == PROTO_PAIR_PING)
         pair_request(p->pair, r);
-    else if (pair_keeps(p->pair))
-        keep_request(p->keep, r);
-    else
+    else if (!pair_keeps(p->pair))
         link_reply(&r, -ESTALE, "this edge keeps nothing for the other now", NULL, 0);
+    else if (r->type == PROTO_FORWARD_VM)
+        vms_far_request(p->far, r);
+    else
+        keep_request(p->keep, r);
 }
 
 void vms_pair_notice(struct vms_pair *p, uint8_t type, const uint8_t *body, uint32_t len)
 {
-    if (!p->stopping && pair_keeps(p->pair))
-        keep_notice(p->keep, type, body, len);
+    struct pair_mark mark;
+
+    if (p->stopping || !pair_keeps(p->pair))
+        return;
+    keep_notice(p->keep, type, body, len);
+    if (type == PROTO_MIRROR_END && pair_get_mark(body, len, &mark) == 0)
+        vms_far_left(p->vms, mark.vm);
 }
 
 /* --- life -----------------------------------------------------------------------------------------------*/
@@ -317,6 +344,7 @@ struct vms_pair *vms_pair_new(struct vms *vms, const struct pair_conf *conf,
     p->age_ms = DEGRADED_AGE_MS;
     timer_init(&p->timer, vms->conf.main, on_timer);
     p->keep = keep_new(&keep);
+    p->far = vms_far_new(vms, conf->peer);
     mine.sole = on_sole;
     mine.both = on_both;
     mine.out = on_out;
@@ -366,6 +394,8 @@ void vms_pair_stop(struct vms_pair *p, void (*done)(void *arg), void *arg)
     p->closed = done;
     p->closed_arg = arg;
     timer_stop(&p->timer);
+    p->busy++;
+    vms_far_stop(p->far, on_nothing, p);
     close_keep(p, on_nothing);
 }
 
@@ -378,5 +408,6 @@ void vms_pair_free(struct vms_pair **pp)
         return;
     timer_free(&p->timer);
     keep_free(&p->keep);
+    vms_far_free(&p->far);
     free(p);
 }

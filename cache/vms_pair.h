@@ -21,7 +21,7 @@ struct vms_pair *vms_pair_new(struct vms *, const struct pair_conf *,
                               void (*refused)(void *arg, const struct why *), void *arg);
 /* false: this edge is in no pair, or is stopping. */
 bool vms_pair_status(const struct vms *, struct pair_status *);
-/* From the other edge: PAIR_PING, MIRROR_*. */
+/* From the other edge: PAIR_PING, MIRROR_*, FORWARD_VM. */
 void vms_pair_request(struct vms_pair *, struct link_request *);
 void vms_pair_notice(struct vms_pair *, uint8_t type, const uint8_t *body, uint32_t len);
 /* Before vms_close(): nothing new begins, what was kept is closed; done() later. */
@@ -31,6 +31,8 @@ void vms_pair_free(struct vms_pair **);
 
 /* Used by the catalog. A VM is about to be found by initiators. */
 void vms_pair_came(struct vms_pair *, struct vm *);
+/* Who may log in to it is another thing now. */
+void vms_pair_changed(struct vms_pair *, struct vm *);
 /* Has the other edge a VM of that name? */
 bool vms_pair_has(const struct vms_pair *, const char *name);
 /* May VMs be served and made here? Else why not. */

@@ -14,6 +14,7 @@ struct errand {
     struct vms_pair *pair;
     struct vm *vm; /* a reference */
     enum errand_kind what;
+    bool other; /* initiators can come by it, too */
     unsigned round, age_ms;
     struct commit_wait wait;
 };
@@ -120,6 +121,8 @@ static void on_errand(struct task *t)
 
     if (vm->commit)
         commit_set_age(vm->commit, e->age_ms);
+    if (e->pair->vms->conf.paths)
+        e->pair->vms->conf.paths(vm, e->other);
     if (e->what == MIRROR_IT)
         goes_on = mirror_it(e);
     if (e->what == LEAVE_IT && vm->mirror) {
@@ -138,6 +141,7 @@ void vms_pair_send(struct vms_pair *p, struct vm *vm, enum errand_kind what, uns
     e->pair = p;
     e->vm = vm;
     e->what = what;
+    e->other = p->mirroring;
     e->round = round;
     e->age_ms = p->age_ms;
     e->task.run = on_errand;

@@ -4,12 +4,14 @@
 
 #include "keep.h"
 #include "vm_life.h"
+#include "vms_far.h"
 #include "vms_pair.h"
 
 struct vms_pair {
     struct vms *vms;
     struct pair *pair;
     struct keep *keep;
+    struct vms_far *far;
     struct peer *peer; /* the other edge */
     void (*refused)(void *arg, const struct why *);
     void (*lost)(void *arg, const struct why *);

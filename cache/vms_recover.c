@@ -17,6 +17,7 @@
 #include "vm_place.h"
 #include "vm_spec.h"
 #include "vm_store.h"
+#include "vms_far.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -304,6 +305,7 @@ static void on_opened(struct task *t)
 
     atomic_store(&r->vm->admitted, true);
     vms_insert(r->vm);
+    vms_far_taken(r->vms, r->vm);
     STEP("recover.open", "the VM is served");
     log_info(r->vm->spec.name, "recovered: %u disk(s), %s", vm_spec_disks(&r->vm->spec), r->vm->spec.iqn);
     r->next++;
@@ -362,7 +364,7 @@ static void open_next(struct vms_recovery *r)
         end(r);
         return;
     }
-    r->vm = vm_new(r->vms, &r->specs[r->next], NULL);
+    r->vm = vm_new(r->vms, &r->specs[r->next], vms_far_find(r->vms, r->specs[r->next].id));
     if (r->vm->spec.home) {
         r->task.run = on_opened;
         loop_post(r->vms->conf.main, &r->task);

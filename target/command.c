@@ -5,6 +5,8 @@
 #include "command_parts.h"
 
 #include "check.h"
+#include "forward.h"
+#include "forwarded.h"
 #include "log.h"
 #include "lun_gone.h"
 #include "mem.h"
@@ -78,6 +80,17 @@ static struct command *command_new(struct conn *c)
     return cmd;
 }
 
+/* Into its connection's table, with its tag. */
+static void enter(struct command *cmd)
+{
+    struct conn *c = cmd->conn;
+
+    LIST_INSERT_HEAD(bucket(c, cmd->itt), cmd, bucket);
+    TAILQ_INSERT_TAIL(&c->commands.all, cmd, entry);
+    c->commands.n++;
+    atomic_fetch_add_explicit(&c->session->commands, 1, memory_order_relaxed);
+}
+
 void command_free(struct command **pcmd)
 {
     struct command *cmd = *pcmd;
@@ -85,7 +98,8 @@ void command_free(struct command **pcmd)
     struct shard *s = c->shard;
 
     *pcmd = NULL;
-    CHECK(!cmd->io_out);
+    CHECK(!cmd->io_out && !cmd->flight);
+    forwarded_gone(cmd);
     recv_command_gone(c, cmd);
     range_leave(cmd);
     if (cmd->in_io)
@@ -170,6 +184,16 @@ void command_conflict(struct command *cmd)
     finish(cmd);
 }
 
+void command_forwarded(struct command *cmd)
+{
+    struct device *d = cmd->conn->session->device;
+
+    metric_add(cmd->writes ? d->m_written_bytes : d->m_read_bytes, cmd->writes ? cmd->received : cmd->in_len);
+    if (cmd->status == SCSI_CHECK_CONDITION)
+        metric_add(d->m_errors, 1);
+    finish(cmd);
+}
+
 void command_check(struct command *cmd, enum sense_code code)
 {
     cmd->sense = (struct sense){.code = code};
@@ -241,7 +265,9 @@ void command_start(struct command *cmd)
     struct conn *c = cmd->conn;
     uint32_t bytes;
 
-    if (!scsi_prepare(cmd))
+    if (c->session->forward)
+        forward_prepare(cmd);
+    else if (!scsi_prepare(cmd))
         return;
     cmd->need = cmd->writes ? (cmd->out_bytes < cmd->edtl ? cmd->out_bytes : cmd->edtl) : 0;
     bytes = command_wants(cmd);
@@ -255,6 +281,28 @@ void command_start(struct command *cmd)
         return;
     }
     command_wait_for_room(cmd);
+}
+
+struct command *command_take(struct conn *c, const struct command_taken *t)
+{
+    struct command *cmd = command_new(c);
+
+    cmd->itt = t->itt;
+    cmd->edtl = t->edtl;
+    cmd->reads = t->reads;
+    cmd->writes = t->writes;
+    memcpy(cmd->lun_field, t->lun, sizeof cmd->lun_field);
+    cmd->lun = cmd->io_lun = command_lun(cmd->lun_field);
+    memcpy(cmd->cdb, t->cdb, sizeof cmd->cdb);
+    cmd->since_ns = loop_now_ns(c->shard->loop);
+    cmd->forwarded = t->forwarded;
+    enter(cmd);
+    if (t->data) {
+        cmd->data = t->data;
+        cmd->received = t->data->len;
+        command_charge(cmd, t->data->len);
+    }
+    return cmd;
 }
 
 /* Arrival. */
@@ -316,9 +364,7 @@ void command_arrived(struct conn *c, bool in_order)
     cmd->since_ns = c->last_rx_ns;
     first = c->params.value[KEY_FirstBurstLength];
     cmd->unsolicited_max = first < edtl ? first : edtl;
-    LIST_INSERT_HEAD(bucket(c, itt), cmd, bucket);
-    TAILQ_INSERT_TAIL(&c->commands.all, cmd, entry);
-    c->commands.n++;
+    enter(cmd);
     if (immediate) {
         c->commands.nimmediate++;
     } else {
@@ -332,7 +378,6 @@ void command_arrived(struct conn *c, bool in_order)
         c->rx.data = NULL;
         command_charge(cmd, cmd->data->len);
     }
-    atomic_fetch_add_explicit(&c->session->commands, 1, memory_order_relaxed);
     if (in_order) {
         command_start(cmd);
     } else {
@@ -368,7 +413,10 @@ void command_abort(struct command *cmd)
             cmd->in_window = false;
             c->session->in_window--;
         }
-        if (cmd->io.op == IO_READ)
+        forwarded_gone(cmd);
+        if (cmd->flight)
+            forward_recall(cmd);
+        else if (cmd->io.op == IO_READ)
             volume_cancel(&cmd->io);
         return;
     }

@@ -16,6 +16,8 @@
 #include <sys/queue.h>
 
 struct conn;
+struct flight;
+struct forwarded_command;
 struct scsi_op;
 struct shard;
 
@@ -43,7 +45,9 @@ struct command {
     int io_lun;            /* whose volume io goes to: lun, but for a copy to another disk */
     struct volume *volume; /* lun's, from when it is looked at until it has its answer; it may be going */
     uint8_t cdb[16];
-    const struct scsi_op *op;
+    const struct scsi_op *op;            /* NULL: not looked at yet, or not here */
+    struct flight *flight;               /* on its way to the owner: forward_command.c */
+    struct forwarded_command *forwarded; /* it came from the other edge: forwarded.c */
 
     /* Data out. data holds the first `received` of `need` bytes. */
     struct buf *data;
@@ -98,6 +102,15 @@ bool command_recent(struct conn *, uint32_t itt);
 int command_lun(const uint8_t field[8]);
 /* The SCSI Command in conn->rx, its immediate data in rx.data (taken). in_order: its CmdSN has come. */
 void command_arrived(struct conn *, bool in_order);
+/* One that came by the other edge, all its data with it (taken). Then command_start(). */
+struct command_taken {
+    uint32_t itt, edtl;
+    bool reads, writes;
+    const uint8_t *lun, *cdb;
+    struct buf *data;
+    struct forwarded_command *forwarded;
+};
+struct command *command_take(struct conn *, const struct command_taken *);
 /* Its CmdSN has come. */
 void command_start(struct command *);
 /* Where the segment of the Data-Out in rx goes: NULL with *why set refuses it, and with 0 drops it. */
@@ -112,6 +125,8 @@ void command_good(struct command *);
 void command_condition_met(struct command *);
 void command_check(struct command *, enum sense_code);
 void command_conflict(struct command *); /* status RESERVATION CONFLICT */
+/* The answer that the owner gave: status, response, data and both lengths are set. */
+void command_forwarded(struct command *);
 /* Its I/O has failed: `medium` when that is why, or the LUN has gone, or the VM is going. */
 void command_io_failed(struct command *, enum sense_code medium);
 /* The same with a value in the INFORMATION field. */

@@ -5,6 +5,7 @@
 #include "command_parts.h"
 
 #include "check.h"
+#include "forward.h"
 #include "log.h"
 #include "scsi.h"
 #include "session.h"
@@ -54,12 +55,23 @@ void command_grow(struct command *cmd, uint32_t n)
     command_charge(cmd, n - have);
 }
 
+/* Its data is there. */
+static void run(struct command *cmd)
+{
+    if (cmd->conn->session->forward)
+        forward_run(cmd);
+    else if (cmd->op)
+        scsi_run(cmd);
+    else
+        command_start(cmd); /* while its data came the VM has become this edge's */
+}
+
 void command_collect(struct command *cmd)
 {
     unsigned most = cmd->conn->params.value[KEY_MaxOutstandingR2T];
 
     if (collected(cmd)) {
-        scsi_run(cmd);
+        run(cmd);
         return;
     }
     cmd->state = COMMAND_COLLECT;

@@ -2,6 +2,8 @@
 #include "conn.h"
 
 #include "check.h"
+#include "forward.h"
+#include "forwarded.h"
 #include "log.h"
 #include "login.h"
 #include "mem.h"
@@ -56,7 +58,10 @@ static void conn_free(struct conn *c)
     timer_free(&c->timer);
     session_free(&c->session);
     metric_set(c->shard->m_held, c->shard->held_bytes);
-    metric_sub(c->target->m_connections, 1);
+    if (c->forwarded)
+        forwarded_free(c);
+    else
+        metric_sub(c->target->m_connections, 1);
     atomic_fetch_sub(&c->target->nconns, 1);
     free(c->chunks);
     free(c->held);
@@ -76,7 +81,8 @@ static void on_turn(struct task *t)
         range_feed(c);
         send_run(c);
     }
-    if (c->state == CONN_CLOSING && c->commands.n == 0 && !c->turn_posted)
+    if (c->state == CONN_CLOSING && c->commands.n == 0 && !c->turn_posted &&
+        !(c->session && forward_busy(c->session)))
         conn_free(c);
 }
 
@@ -220,14 +226,12 @@ void conn_move(struct conn *c, struct shard *to)
     loop_post(c->shard->loop, &c->move_task);
 }
 
-void conn_accept(struct shard *shard, int fd, struct peer_address *address, const char *peer,
-                 const char *portal, uint16_t group)
+static struct conn *conn_new(struct shard *shard, const char *peer, const char *portal, uint16_t group)
 {
     struct conn *c = xcalloc(1, sizeof *c);
 
     c->target = shard->target;
-    c->fd = fd;
-    c->address = address;
+    c->shard = shard;
     snprintf(c->ctx, sizeof c->ctx, "c%u", atomic_fetch_add(&c->target->last_conn, 1) + 1);
     snprintf(c->peer, sizeof c->peer, "%s", peer);
     snprintf(c->portal, sizeof c->portal, "%s", portal);
@@ -237,10 +241,43 @@ void conn_accept(struct shard *shard, int fd, struct peer_address *address, cons
     STAILQ_INIT(&c->outs);
     command_table_init(&c->commands);
     recv_reset(c);
-    c->since_ns = loop_now_ns(shard->loop);
+    c->since_ns = c->last_rx_ns = loop_now_ns(shard->loop);
+    return c;
+}
+
+void conn_accept(struct shard *shard, int fd, struct peer_address *address, const char *peer,
+                 const char *portal, uint16_t group)
+{
+    struct conn *c = conn_new(shard, peer, portal, group);
+
+    c->fd = fd;
+    c->address = address;
     metric_add(c->target->m_connections, 1);
     log_debug(c->ctx, "connected from %s to %s, portal group %u", peer, portal, group);
     conn_move(c, shard);
+}
+
+struct conn *conn_forwarded(struct shard *shard, struct forwarded *forwarded, const char *peer,
+                            const char *portal, uint16_t group)
+{
+    struct conn *c = conn_new(shard, peer, portal, group);
+
+    c->fd = -1;
+    c->forwarded = forwarded;
+    timer_init(&c->timer, shard->loop, on_timer);
+    TAILQ_INSERT_TAIL(&shard->conns, c, entry);
+    atomic_fetch_add(&c->target->nconns, 1);
+    conn_enter(c, CONN_FULL_FEATURE);
+    return c;
+}
+
+static void close_socket(struct conn *c)
+{
+    conn_detach(c);
+    close(c->fd);
+    c->fd = -1;
+    atomic_fetch_sub(&c->target->nopen, 1);
+    peers_leave(c->target->peers, &c->address);
 }
 
 void conn_close(struct conn *c, const char *format, ...)
@@ -258,11 +295,10 @@ void conn_close(struct conn *c, const char *format, ...)
     else
         log_debug(c->ctx, "closed: %s", why);
     conn_enter(c, CONN_CLOSING);
-    conn_detach(c);
-    close(c->fd);
-    c->fd = -1;
-    atomic_fetch_sub(&c->target->nopen, 1);
-    peers_leave(c->target->peers, &c->address);
+    if (c->forwarded)
+        forwarded_closed(c);
+    else
+        close_socket(c);
     if (c->rx.into)
         recv_command_gone(c, c->rx.into);
     buf_unref(&c->rx.data);

@@ -97,7 +97,8 @@ struct conn {
     struct params params;
     bool header_digest, data_digest;
     uint32_t stat_sn;
-    struct session *session; /* from the moment the login succeeds */
+    struct session *session;     /* from the moment the login succeeds */
+    struct forwarded *forwarded; /* no socket: its initiator is at the other edge (forwarded.h) */
     struct text_exchange *text;
 
     struct command_table commands;
@@ -114,6 +115,9 @@ struct conn {
 /* Main loop. Takes the socket. */
 void conn_accept(struct shard *, int fd, struct peer_address *, const char *peer, const char *portal,
                  uint16_t group);
+/* On its loop: one without a socket, in full feature phase. */
+struct conn *conn_forwarded(struct shard *, struct forwarded *, const char *peer, const char *portal,
+                            uint16_t group);
 /* Continue on another loop. The caller returns to the receive loop at once. */
 void conn_move(struct conn *, struct shard *);
 /* The only place that changes the state. */
@@ -144,6 +148,8 @@ void send_out(struct conn *, struct out **); /* Takes the out */
 void send_command(struct conn *, struct command *);
 void send_reject(struct conn *, enum reject_reason);
 void send_last_reject(struct conn *, enum reject_reason); /* and then the connection is closed */
+/* The first that is queued, taken out: of a connection without a socket. NULL: there is none. */
+struct out *send_take(struct conn *);
 /* Writes until all is sent or the socket is full. */
 void send_run(struct conn *);
 /* The socket is gone: frees what was queued, commands included. */

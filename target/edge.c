@@ -170,11 +170,10 @@ static void on_peer_request(void *arg, struct link_request *r)
 {
     struct edge *e = arg;
 
-    if (e->pair && r->peer == e->twin) {
-        vms_pair_request(e->pair, r);
-        return;
-    }
-    link_reply(&r, -ENOSYS, "an edge answers no requests of an on-prem daemon", NULL, 0);
+    if (e->pair && r->peer == e->twin)
+        edge_pair_request(e->pair, e->stopping ? NULL : e->target, r);
+    else
+        link_reply(&r, -ENOSYS, "an edge answers no requests of an on-prem daemon", NULL, 0);
 }
 
 static void on_peer_notice(void *arg, struct peer *peer, uint8_t type, const uint8_t *body, uint32_t len)
@@ -183,7 +182,7 @@ static void on_peer_notice(void *arg, struct peer *peer, uint8_t type, const uin
     struct proto_stat stat;
 
     if (e->pair && peer == e->twin)
-        vms_pair_notice(e->pair, type, body, len);
+        edge_pair_notice(e->pair, e->stopping ? NULL : e->target, type, body, len);
     else if (type == PROTO_DISK_CHANGED && proto_get_stat(body, len, &stat) == 0 && e->vms)
         vms_disk_changed(e->vms, peer, &stat);
     else
@@ -196,6 +195,8 @@ static void on_peer_state(void *arg, struct peer *peer, bool up)
 
     if (up && e->vms)
         vms_peer_up(e->vms, peer);
+    if (up && e->target && !e->stopping && peer == e->twin)
+        target_link_up(e->target);
 }
 
 static int open_link(struct edge *e, struct why *why)
@@ -236,6 +237,8 @@ static int open_vms(struct edge *e, struct why *why)
                             .going = target_vm_going,
                             .lun_going = target_lun_going,
                             .lun_came = target_lun_came,
+                            .taken = target_vm_taken,
+                            .paths = target_vm_paths,
                             .gate = edge_pair_peer(e->cfg) ? &e->gate : NULL,
                             .tiers = cfg_getstr(e->cfg, "cache|tiers")};
     uint64_t interval_ns = conf_ns(e->cfg, "writeback|interval");
@@ -268,7 +271,10 @@ static int start_target(struct edge *e, struct why *why)
     struct target_conf conf = {
         .vms = e->vms, .journal = e->journal, .main = e->main, .loops = e->loops, .nloops = e->nloops};
 
-    return edge_iscsi_start(&e->target, &conf, e->cfg, why);
+    int rc = edge_pair_target(&conf, e->cfg, e->link, why);
+
+    e->twin = conf.twin;
+    return rc ? rc : edge_iscsi_start(&e->target, &conf, e->cfg, why);
 }
 
 static bool healthy(void *arg, struct why *why)
@@ -344,8 +350,6 @@ static int start_pair(struct edge *e, struct why *why)
     int rc = edge_pair_start(&e->pair, &e->pair_store, &conf, why);
 
     explicit_bzero(&conf.master, sizeof conf.master);
-    if (rc == 0)
-        e->twin = link_peer(e->link, edge_pair_peer(e->cfg));
     return rc;
 }
 

@@ -35,6 +35,51 @@ int edge_pair_check(cfg_t *cfg, struct why *why)
     return 0;
 }
 
+int edge_pair_target(struct target_conf *conf, cfg_t *cfg, struct link *link, struct why *why)
+{
+    const char *other = edge_pair_peer(cfg);
+    cfg_t *iscsi = cfg_getsec(cfg, "iscsi");
+    char address[CONF_ADDRESS_MAX + 1];
+    uint16_t group;
+
+    if (!other)
+        return 0;
+    conf->twin = link_peer(link, other);
+    conf->portal_name = cfg_getstr(cfg, "http|portal");
+    conf->portal_groups_from = strcmp(link_name(link), other) < 0 ? 0 : TARGET_GROUPS_SECOND;
+    if (cfg_getint(iscsi, "portal_group") >= TARGET_GROUPS_SECOND)
+        return conf_refuse(iscsi, why, "'portal_group' is at most %d in a pair", TARGET_GROUPS_SECOND - 1);
+    for (unsigned i = 0; i < cfg_size(iscsi, "listen"); i++)
+        if (conf_portal(cfg_getnstr(iscsi, "listen", i), address, &group) && group >= TARGET_GROUPS_SECOND)
+            return conf_refuse(iscsi, why, "'listen': a group is at most %d in a pair",
+                               TARGET_GROUPS_SECOND - 1);
+    return 0;
+}
+
+static bool is_for_target(uint8_t type)
+{
+    return type > PROTO_FORWARD_VM && type <= PROTO_FORWARD_LOGOUT;
+}
+
+void edge_pair_request(struct vms_pair *pair, struct target *target, struct link_request *r)
+{
+    if (!is_for_target(r->type))
+        vms_pair_request(pair, r);
+    else if (target)
+        target_link_request(target, r);
+    else
+        link_reply(&r, -ESTALE, "this edge is stopping", NULL, 0);
+}
+
+void edge_pair_notice(struct vms_pair *pair, struct target *target, uint8_t type, const uint8_t *body,
+                      uint32_t len)
+{
+    if (!is_for_target(type))
+        vms_pair_notice(pair, type, body, len);
+    else if (target)
+        target_link_notice(target, type, body, len);
+}
+
 int edge_pair_start(struct vms_pair **pair, struct store **store, const struct edge_pair_conf *c,
                     struct why *why)
 {

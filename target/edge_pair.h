@@ -5,12 +5,21 @@
 #define ISTHMUS_EDGE_PAIR_H
 
 #include "conf.h"
+#include "target.h"
 #include "vms_pair.h"
 
 /* The other edge's name; NULL: this edge is in no pair. */
 const char *edge_pair_peer(cfg_t *);
 /* 0, or -EINVAL with a sentence that names file and line. */
 int edge_pair_check(cfg_t *, struct why *);
+
+/* What the target has to know of the pair, if there is one: the other edge, and tags that it does not have.
+ */
+int edge_pair_target(struct target_conf *, cfg_t *, struct link *, struct why *);
+
+/* From the other edge, to whom it concerns. target NULL: this edge is stopping. */
+void edge_pair_request(struct vms_pair *, struct target *, struct link_request *);
+void edge_pair_notice(struct vms_pair *, struct target *, uint8_t type, const uint8_t *body, uint32_t len);
 
 struct edge_pair_conf {
     cfg_t *cfg;

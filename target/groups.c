@@ -1,4 +1,4 @@
-/* target/groups.c - which portal groups there are, and how a VM is reached by each. */
+/* target/groups.c - which portal groups there are. */
 #include "groups.h"
 
 #include "check.h"
@@ -27,16 +27,8 @@ void groups_add(struct groups *g, uint16_t tag)
 
     if (groups_have(g, tag))
         return;
-    CHECK(g->n < TARGET_PORTALS_MAX);
+    CHECK(g->n < GROUPS_MAX);
     memmove(&g->tags[at + 1], &g->tags[at], (g->n - at) * sizeof *g->tags);
     g->tags[at] = tag;
     g->n++;
-}
-
-/* An edge serves its own VMs, and all its portals are its own: none is a detour. */
-enum groups_access groups_access(const struct vm *vm, uint16_t tag)
-{
-    (void)vm;
-    (void)tag;
-    return GROUPS_OPTIMIZED;
 }

@@ -1,8 +1,7 @@
-/* target/groups.h - the portal groups of an edge, as SCSI sees them.
+/* target/groups.h - portal groups, as SCSI sees them.
  *
  * A portal group of a VM's iSCSI target is one SCSI target port: its relative identifier is the group's tag.
- * That port is alone in a target port group, whose number is the tag, too. Fixed when the target starts; any
- * thread.
+ * That port is alone in a target port group, whose number is the tag, too. Pure.
  */
 #ifndef ISTHMUS_GROUPS_H
 #define ISTHMUS_GROUPS_H
@@ -11,18 +10,15 @@
 
 #include <stdbool.h>
 
+enum { GROUPS_MAX = 2 * TARGET_PORTALS_MAX /* of both edges of a pair */ };
+
 struct groups {
-    uint16_t tags[TARGET_PORTALS_MAX]; /* ascending */
+    uint16_t tags[GROUPS_MAX]; /* ascending */
     unsigned n;
 };
-
-/* Asymmetric access states, as REPORT TARGET PORT GROUPS says them. */
-enum groups_access { GROUPS_OPTIMIZED = 0x0 };
 
 /* If it is not there yet. */
 void groups_add(struct groups *, uint16_t tag);
 bool groups_have(const struct groups *, uint16_t tag);
-/* How the VM is reached by that group: the only place that knows. */
-enum groups_access groups_access(const struct vm *, uint16_t tag);
 
 #endif

@@ -219,34 +219,52 @@ static void await(struct conn *c, const struct vm *vm, const char *whom)
     l->waiting = true;
 }
 
+static struct admission no(enum login_status status, const char *why)
+{
+    return (struct admission){ADMIT_NO, status, why};
+}
+
+static struct admission later(const char *whom)
+{
+    return (struct admission){ADMIT_LATER, LOGIN_SUCCESS, whom};
+}
+
 /* Initiators give up a target that is not found, and try one again that cannot serve now: who starts the
  * cloud VM while it runs on-prem shall see that at once, and a run-on-prem that is called off lets the
  * initiator come back by itself. */
-static bool vm_admits(struct conn *c, struct vm *vm)
+struct admission login_admission(struct shard *sh, struct vm *vm)
 {
     enum vm_shut shut = (enum vm_shut)atomic_load(&vm->shut);
     enum writeback_place place = (enum writeback_place)atomic_load(&vm->place);
 
     if (atomic_load(&vm->deleting))
-        login_fail(c, LOGIN_TARGET_REMOVED, "the VM is being deleted");
-    else if (atomic_load(&vm->fenced))
-        login_fail(c, LOGIN_TARGET_REMOVED, "another edge has taken the VM over");
-    else if (!atomic_load(&vm->admitted))
-        await(c, vm, "the object store");
-    else if (shut == VM_HOME)
-        login_fail(c, LOGIN_NOT_FOUND, "the VM runs on-prem: isthmusctl run-in-cloud brings it here");
-    else if (shut == VM_BUSY)
-        login_fail(c, LOGIN_SERVICE_UNAVAILABLE, "a task keeps initiators out for now");
-    else if (place == WRITEBACK_OTHER)
-        login_fail(c, LOGIN_SERVICE_UNAVAILABLE, "the source disks are at another history than the VM's log");
-    else if (place == WRITEBACK_UNKNOWN)
-        await(c, vm, "on-prem to say at which cut the source disks are");
-    else if (session_count(c->shard, vm) >= c->target->conf.max_sessions_per_vm)
-        login_fail(c, LOGIN_OUT_OF_RESOURCES, "it has %u sessions, the most allowed",
-                   c->target->conf.max_sessions_per_vm);
-    else
-        return true;
-    return false;
+        return no(LOGIN_TARGET_REMOVED, "the VM is being deleted");
+    if (atomic_load(&vm->fenced))
+        return no(LOGIN_TARGET_REMOVED, "another edge has taken the VM over");
+    if (!atomic_load(&vm->admitted))
+        return later("the object store");
+    if (shut == VM_HOME)
+        return no(LOGIN_NOT_FOUND, "the VM runs on-prem: isthmusctl run-in-cloud brings it here");
+    if (shut == VM_BUSY)
+        return no(LOGIN_SERVICE_UNAVAILABLE, "a task keeps initiators out for now");
+    if (place == WRITEBACK_OTHER)
+        return no(LOGIN_SERVICE_UNAVAILABLE, "the source disks are at another history than the VM's log");
+    if (place == WRITEBACK_UNKNOWN)
+        return later("on-prem to say at which cut the source disks are");
+    if (session_count(sh, vm) >= sh->target->conf.max_sessions_per_vm)
+        return no(LOGIN_OUT_OF_RESOURCES, "it has as many sessions as are allowed");
+    return (struct admission){ADMIT_YES, LOGIN_SUCCESS, ""};
+}
+
+static bool vm_admits(struct conn *c, struct vm *vm)
+{
+    struct admission a = login_admission(c->shard, vm);
+
+    if (a.what == ADMIT_NO)
+        login_fail(c, a.status, "%s", a.why);
+    else if (a.what == ADMIT_LATER)
+        await(c, vm, a.why);
+    return a.what == ADMIT_YES;
 }
 
 /* On the loop where the session will be, with initiator and target known. */

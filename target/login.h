@@ -13,4 +13,12 @@ void login_moved(struct conn *);
 bool login_waits(struct conn *);
 void login_free(struct login **);
 
+/* May initiators log in to this VM now? On its loop. */
+struct admission {
+    enum { ADMIT_YES, ADMIT_LATER, ADMIT_NO } what;
+    enum login_status status; /* NO */
+    const char *why;          /* NO; LATER: what is waited for */
+};
+struct admission login_admission(struct shard *, struct vm *);
+
 #endif

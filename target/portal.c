@@ -8,6 +8,7 @@
 
 #include "check.h"
 #include "conf.h"
+#include "forward.h"
 #include "log.h"
 #include "mem.h"
 #include "peers.h"
@@ -191,6 +192,7 @@ static int portal_open(struct target *t, struct portal *p, const char *where, st
         return rc;
     if (!p->group)
         p->group = t->conf.portal_group;
+    p->group = (uint16_t)(p->group + t->conf.portal_groups_from);
     groups_add(&t->groups, p->group);
     p->target = t;
     p->fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -286,6 +288,7 @@ static void target_free(struct target *t)
     secret_drop(t->conf.discovery_mutual_user);
     secret_drop(t->conf.discovery_mutual_secret);
     pthread_mutex_destroy(&t->lock);
+    paths_free(&t->paths);
     reserve_store_free(&t->reservations);
     free(t->portals);
     free(t->shards);
@@ -299,6 +302,7 @@ static void shard_init(struct shard *s, struct target *t, unsigned index)
     s->loop = t->conf.loops[index];
     TAILQ_INIT(&s->conns);
     TAILQ_INIT(&s->devices);
+    LIST_INIT(&s->forwarded);
     TAILQ_INIT(&s->starved);
     STAILQ_INIT(&s->spare);
     s->read_buffer = xmalloc(SHARD_READ_BYTES);
@@ -314,6 +318,7 @@ int target_start(struct target **out, const struct target_conf *conf, struct why
     *out = NULL;
     conf_copy(&t->conf, conf);
     pthread_mutex_init(&t->lock, NULL);
+    paths_init(&t->paths, conf->portal_name);
     TAILQ_INIT(&t->sessions);
     t->m_connections =
         metric_new(METRIC_GAUGE, "isthmus_iscsi_connections", "Connections of initiators.", "%s", "");
@@ -333,7 +338,8 @@ int target_start(struct target **out, const struct target_conf *conf, struct why
         shard_init(&t->shards[i], t, i);
     t->portals = xcalloc(conf->nportals, sizeof *t->portals);
     if (conf->journal) {
-        int rc = reserve_store_load(&t->reservations, conf->journal, t->conf.portal_group, why);
+        int rc = reserve_store_load(&t->reservations, conf->journal,
+                                    (uint16_t)(t->conf.portal_group + t->conf.portal_groups_from), why);
 
         if (rc) {
             target_free(t);
@@ -450,6 +456,7 @@ static void on_stop_timer(struct timer *timer)
         drop_tell(c);
         conn_close(c, "the target is stopping");
     }
+    forward_stop(s);
     s->quiet_task.run = shard_quiet; /* those with no command in flight are freed before it runs */
     loop_post(s->loop, &s->quiet_task);
 }
@@ -480,5 +487,7 @@ void target_stop(struct target *t, void (*quiet)(void *arg), void (*gone)(void *
     t->stop_quiet = quiet;
     t->stop_gone = gone;
     t->stop_arg = arg;
+    if (t->paths.telling)
+        link_call_cancel(&t->paths.call);
     shards_each(t, shard_stop);
 }

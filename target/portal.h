@@ -8,6 +8,7 @@
 
 #include "groups.h"
 #include "metric.h"
+#include "paths.h"
 #include "target.h"
 
 #include <pthread.h>
@@ -28,11 +29,12 @@ struct shard {
     unsigned index;
     TAILQ_HEAD(, conn) conns;
     TAILQ_HEAD(, device) devices;
-    TAILQ_HEAD(, conn) starved;   /* connections with commands that wait for loop_bytes */
-    uint64_t held_bytes;          /* of all commands of this loop */
-    struct metric *m_held;        /* the same, as of the last second */
-    uint8_t *read_buffer;         /* shared by all connections: what is left of it is kept by the one */
-    STAILQ_HEAD(, command) spare; /* freed commands, for the next */
+    LIST_HEAD(, forwarded) forwarded; /* sessions of the other edge's initiators */
+    TAILQ_HEAD(, conn) starved;       /* connections with commands that wait for loop_bytes */
+    uint64_t held_bytes;              /* of all commands of this loop */
+    struct metric *m_held;            /* the same, as of the last second */
+    uint8_t *read_buffer;             /* shared by all connections: what is left of it is kept by the one */
+    STAILQ_HEAD(, command) spare;     /* freed commands, for the next */
     unsigned nspare;
     bool stopping;
     struct task stop_task, stopped_task; /* main -> loop (and its answer), loop -> main */
@@ -51,6 +53,7 @@ struct target {
     struct portal *portals;
     unsigned nportals;
     struct groups groups; /* of the portals */
+    struct paths paths;   /* and the other edge's */
     struct shard *shards;
     struct reserve_store *reservations; /* as they were at the start; NULL without a journal */
     unsigned next_shard;                /* round robin of new connections */

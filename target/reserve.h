@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { RESERVE_REGISTRANTS_MAX = 128, RESERVE_PORTS_MAX = 16, RESERVE_TARGETS_MAX = 16, RESERVE_NOBODY = -1 };
+enum { RESERVE_REGISTRANTS_MAX = 128, RESERVE_PORTS_MAX = 16, RESERVE_TARGETS_MAX = 32, RESERVE_NOBODY = -1 };
 
 enum reserve_type {
     RESERVE_NONE = 0,

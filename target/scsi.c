@@ -252,7 +252,7 @@ static void notice_capacity(struct session *s)
 static bool report_attention(struct command *cmd, unsigned which)
 {
     static const struct {
-        uint8_t bit;
+        uint16_t bit;
         enum sense_code code;
     } attentions[] = {{UA_RESET, SENSE_RESET_OCCURRED},
                       {UA_CLEARED, SENSE_COMMANDS_CLEARED},
@@ -260,16 +260,17 @@ static bool report_attention(struct command *cmd, unsigned which)
                       {UA_PREEMPTED, SENSE_RESERVATIONS_PREEMPTED},
                       {UA_RELEASED, SENSE_RESERVATIONS_RELEASED},
                       {UA_MODE, SENSE_MODE_PARAMETERS_CHANGED},
+                      {UA_ACCESS, SENSE_ACCESS_STATE_CHANGED},
                       {UA_LUNS, SENSE_REPORTED_LUNS_CHANGED},
                       {UA_CAPACITY, SENSE_CAPACITY_CHANGED}};
-    uint8_t *pending;
+    uint16_t *pending;
 
     if (cmd->op->flags & SCSI_NO_ATTENTION) /* among them those that work without a LUN */
         return false;
     pending = &cmd->conn->session->attention[cmd->lun];
     for (unsigned i = 0; i < sizeof attentions / sizeof *attentions; i++)
         if (*pending & which & attentions[i].bit) {
-            *pending = (uint8_t)(*pending & ~attentions[i].bit);
+            *pending = (uint16_t)(*pending & ~attentions[i].bit);
             command_check(cmd, attentions[i].code);
             return true;
         }

@@ -41,7 +41,7 @@ static void standard(struct command *cmd)
     p[3] = 0x12; /* HISUP, response data format 2 */
     p[4] = STANDARD_BYTES - 5;
     p[5] = TPGS_IMPLICIT | THIRD_PARTY_COPY;
-    p[6] = cmd->conn->target->groups.n > 1 ? MULTIP : 0;
+    p[6] = paths_groups(cmd->conn->target).n > 1 ? MULTIP : 0;
     p[7] = 0x02; /* CMDQUE */
     memcpy(p + 8, vendor, 8);
     memcpy(p + 16, product, 16);

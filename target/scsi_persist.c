@@ -146,6 +146,7 @@ static bool parse_ports(struct command *cmd, struct reserve_request *q, uint32_t
 
 static bool parse_move(struct command *cmd, struct reserve_request *q)
 {
+    const struct groups all = paths_groups(cmd->conn->target);
     const uint8_t *p = cmd->data->data;
 
     q->aptpl = p[AT_MOVE_OPTIONS] & MOVE_APTPL;
@@ -156,7 +157,7 @@ static bool parse_move(struct command *cmd, struct reserve_request *q)
     }
     q->targets[0] = get16(p + AT_MOVE_PORT);
     q->ntargets = 1;
-    if (!groups_have(&cmd->conn->target->groups, q->targets[0]))
+    if (!groups_have(&all, q->targets[0]))
         return bad_field(cmd, AT_MOVE_PORT, -1);
     if (!parse_ports(cmd, q, LIST_BYTES, cmd->out_bytes - LIST_BYTES))
         return false;
@@ -170,15 +171,15 @@ static bool registers(const struct reserve_request *q)
 
 static bool parse_others(struct command *cmd, struct reserve_request *q)
 {
-    const struct groups *all = &cmd->conn->target->groups;
+    const struct groups all = paths_groups(cmd->conn->target);
     const uint8_t *p = cmd->data->data;
     bool names_ports = p[AT_OPTIONS] & SPEC_I_PT;
     uint32_t n = cmd->out_bytes;
 
     q->aptpl = p[AT_OPTIONS] & APTPL;
     if (p[AT_OPTIONS] & ALL_TG_PT && registers(q)) {
-        q->ntargets = all->n;
-        memcpy(q->targets, all->tags, sizeof q->targets);
+        q->ntargets = all.n;
+        memcpy(q->targets, all.tags, sizeof q->targets);
     }
     if (names_ports && q->action != RESERVE_REGISTER)
         return bad_field(cmd, AT_OPTIONS, 3);

@@ -78,13 +78,21 @@ void scsi_read_defect_data(struct command *cmd)
 
 /* --- REPORT TARGET PORT GROUPS --- */
 
-enum { LENGTH_ONLY, EXTENDED, EXTENDED_FORMAT = 0x10, AO_SUP = 0x01, GROUP_BYTES = 12 };
+enum {
+    LENGTH_ONLY,
+    EXTENDED,
+    EXTENDED_FORMAT = 0x10,
+    AO_SUP = 0x01,
+    AN_SUP = 0x02,
+    U_SUP = 0x08,
+    GROUP_BYTES = 12
+};
 
 /* One port each, whose relative identifier is the tag, too. */
-static void put_group(uint8_t *p, const struct session *s, uint16_t tag)
+static void put_group(uint8_t *p, const struct target *t, uint16_t tag)
 {
-    p[0] = (uint8_t)groups_access(s->vm, tag);
-    p[1] = AO_SUP;
+    p[0] = (uint8_t)paths_access(t, tag);
+    p[1] = t->conf.twin ? AO_SUP | AN_SUP | U_SUP : AO_SUP;
     put16(p + 2, tag);
     p[7] = 1;
     put16(p + 10, tag);
@@ -93,8 +101,8 @@ static void put_group(uint8_t *p, const struct session *s, uint16_t tag)
 void scsi_report_target_port_groups(struct command *cmd)
 {
     unsigned format = cmd->cdb[1] >> 5;
-    const struct groups *g = &cmd->conn->target->groups;
-    uint32_t header = format == EXTENDED ? 8 : 4, n = header + GROUP_BYTES * g->n;
+    struct groups g = paths_groups(cmd->conn->target);
+    uint32_t header = format == EXTENDED ? 8 : 4, n = header + GROUP_BYTES * g.n;
     uint8_t *p;
 
     if (format > EXTENDED) {
@@ -105,7 +113,7 @@ void scsi_report_target_port_groups(struct command *cmd)
     put32(p, n - 4);
     if (format == EXTENDED)
         p[4] = EXTENDED_FORMAT;
-    for (unsigned i = 0; i < g->n; i++)
-        put_group(p + header + GROUP_BYTES * i, cmd->conn->session, g->tags[i]);
+    for (unsigned i = 0; i < g.n; i++)
+        put_group(p + header + GROUP_BYTES * i, cmd->conn->target, g.tags[i]);
     scsi_reply(cmd, get32(cmd->cdb + 6));
 }

@@ -7,6 +7,7 @@
 #include "check.h"
 #include "conn.h"
 #include "crc32c.h"
+#include "forwarded.h"
 #include "log.h"
 #include "mem.h"
 #include "session.h"
@@ -61,6 +62,17 @@ void send_command(struct conn *c, struct command *cmd)
     cmd->out.sn = SN_ADVANCE;
     STAILQ_INSERT_TAIL(&c->outs, &cmd->out, entry);
     c->nouts += weight(&cmd->out);
+}
+
+struct out *send_take(struct conn *c)
+{
+    struct out *o = STAILQ_FIRST(&c->outs);
+
+    if (o) {
+        STAILQ_REMOVE_HEAD(&c->outs, entry);
+        c->nouts -= weight(o);
+    }
+    return o;
 }
 
 static void reject(struct conn *c, enum reject_reason reason, bool close_after)
@@ -341,6 +353,10 @@ void send_run(struct conn *c)
     static _Thread_local struct iovec iov[IOVS];
     size_t written = 0;
 
+    if (c->forwarded) {
+        forwarded_run(c);
+        return;
+    }
     if (!c->chunks && !STAILQ_EMPTY(&c->outs))
         c->chunks = xcalloc(CONN_CHUNKS, sizeof *c->chunks);
     while (conn_open(c) && !c->write_blocked && (c->nchunks || !STAILQ_EMPTY(&c->outs))) {
@@ -381,9 +397,6 @@ void send_drop(struct conn *c)
         if (k->last)
             out_sent(c, k->out);
     }
-    while ((o = STAILQ_FIRST(&c->outs))) {
-        STAILQ_REMOVE_HEAD(&c->outs, entry);
-        c->nouts -= weight(o);
+    while ((o = send_take(c)))
         out_sent(c, o);
-    }
 }

@@ -31,6 +31,8 @@ enum {
     X(INVALID_INFORMATION_UNIT, 0x5, 0x0e, 0x03)                                                             \
     X(RESET_OCCURRED, 0x6, 0x29, 0x03)                                                                       \
     X(MODE_PARAMETERS_CHANGED, 0x6, 0x2a, 0x01)                                                              \
+    X(ACCESS_STATE_CHANGED, 0x6, 0x2a, 0x06)                                                                 \
+    X(CLEARED_BY_SERVER, 0xb, 0x2f, 0x02)                                                                    \
     X(SOFTWARE_WRITE_PROTECTED, 0x7, 0x27, 0x02)                                                             \
     X(TOO_MANY_TARGET_DESCRIPTORS, 0x5, 0x26, 0x06)                                                          \
     X(UNSUPPORTED_TARGET_DESCRIPTOR, 0x5, 0x26, 0x07)                                                        \

@@ -3,6 +3,7 @@
 #include "session.h"
 
 #include "check.h"
+#include "forward.h"
 #include "log.h"
 #include "mem.h"
 #include "scsi_reserve.h"
@@ -19,7 +20,7 @@ struct device *device_find(struct shard *sh, const struct vm *vm)
     struct device *d;
 
     TAILQ_FOREACH (d, &sh->devices, entry)
-        if (!d->going && !strcmp(d->name, vm->spec.name))
+        if (!d->going && d->far == vm->far && !strcmp(d->name, vm->spec.name))
             break;
     return d;
 }
@@ -27,7 +28,7 @@ struct device *device_find(struct shard *sh, const struct vm *vm)
 static struct device *device_get(struct shard *s, struct vm *vm)
 {
     struct device *d = device_find(s, vm);
-    const char *name = vm->spec.name;
+    const char *name = vm->spec.name, *path = vm->far ? ",path=\"forwarded\"" : "";
 
     if (d) {
         d->vm = vm;
@@ -36,27 +37,30 @@ static struct device *device_get(struct shard *s, struct vm *vm)
     d = xcalloc(1, sizeof *d);
     d->vm = vm;
     memcpy(d->name, name, sizeof d->name);
+    d->far = vm->far;
     TAILQ_INIT(&d->sessions);
     range_init(&d->ranges);
     TAILQ_INIT(&d->fences);
     LIST_INIT(&d->gone);
     TAILQ_INSERT_TAIL(&s->devices, d, entry);
-    scsi_reserve_load(d, s);
-    d->m_sessions =
-        metric_new(METRIC_GAUGE, "isthmus_iscsi_sessions", "Initiators logged in.", "vm=\"%s\"", name);
+    if (!d->far)
+        scsi_reserve_load(d, s);
+    d->m_sessions = metric_new(METRIC_GAUGE, "isthmus_iscsi_sessions", "Initiators logged in.", "vm=\"%s\"%s",
+                               name, path);
     for (int i = 0; i < OP_KINDS; i++)
-        d->m_commands[i] = metric_new(METRIC_COUNTER, "isthmus_iscsi_commands_total",
-                                      "SCSI commands started.", "vm=\"%s\",op=\"%s\"", name, op_names[i]);
+        d->m_commands[i] =
+            metric_new(METRIC_COUNTER, "isthmus_iscsi_commands_total", "SCSI commands started.",
+                       "vm=\"%s\",op=\"%s\"%s", name, op_names[i], path);
     for (int i = 0; i < OP_ZERO; i++)
-        d->m_seconds[i] =
-            metric_new(METRIC_HISTOGRAM, "isthmus_iscsi_command_seconds",
-                       "From a command's arrival to its answer.", "vm=\"%s\",op=\"%s\"", name, op_names[i]);
+        d->m_seconds[i] = metric_new(METRIC_HISTOGRAM, "isthmus_iscsi_command_seconds",
+                                     "From a command's arrival to its answer.", "vm=\"%s\",op=\"%s\"%s", name,
+                                     op_names[i], path);
     d->m_read_bytes = metric_new(METRIC_COUNTER, "isthmus_iscsi_bytes_total", "Data of reads and writes.",
-                                 "vm=\"%s\",direction=\"read\"", name);
+                                 "vm=\"%s\",direction=\"read\"%s", name, path);
     d->m_written_bytes = metric_new(METRIC_COUNTER, "isthmus_iscsi_bytes_total", "Data of reads and writes.",
-                                    "vm=\"%s\",direction=\"write\"", name);
+                                    "vm=\"%s\",direction=\"write\"%s", name, path);
     d->m_errors = metric_new(METRIC_COUNTER, "isthmus_iscsi_errors_total",
-                             "Commands that ended with CHECK CONDITION.", "vm=\"%s\"", name);
+                             "Commands that ended with CHECK CONDITION.", "vm=\"%s\"%s", name, path);
     return d;
 }
 
@@ -67,6 +71,7 @@ void device_free(struct device **pd)
     *pd = NULL;
     if (d->going_timer.loop)
         timer_free(&d->going_timer);
+    forward_device_free(d);
     scsi_reserve_free(d);
     metric_free(&d->m_sessions);
     for (int i = 0; i < OP_KINDS; i++)
@@ -77,6 +82,15 @@ void device_free(struct device **pd)
     metric_free(&d->m_written_bytes);
     metric_free(&d->m_errors);
     free(d);
+}
+
+void device_leave(struct shard *s, struct device *d)
+{
+    d->going = true;
+    if (d->nsessions)
+        return;
+    TAILQ_REMOVE(&s->devices, d, entry);
+    device_free(&d);
 }
 
 struct session *session_find(struct shard *sh, struct vm *vm, uint16_t tsih)
@@ -126,12 +140,11 @@ void session_vm_going(struct shard *sh, struct vm *vm, enum vm_going how)
 
     if (!d)
         return;
-    d->going = how == VM_GONE;
-    if (d->going && !d->nsessions) {
-        TAILQ_REMOVE(&sh->devices, d, entry);
-        device_free(&d);
+    if (how == VM_GONE && !d->nsessions) {
+        device_leave(sh, d);
         return;
     }
+    d->going = how == VM_GONE;
     if (!d->going_timer.loop)
         timer_init(&d->going_timer, sh->loop, on_going_timer);
     if (how != VM_ASKED) {
@@ -197,6 +210,8 @@ void session_start(struct conn *c, struct vm *vm, const char *initiator, const u
         s->capacity_generation = atomic_load(&vm->capacity_generation);
     }
     c->session = s;
+    if (vm && vm->far)
+        forward_start(s);
     pthread_mutex_lock(&c->target->lock);
     TAILQ_INSERT_TAIL(&c->target->sessions, s, all);
     pthread_mutex_unlock(&c->target->lock);
@@ -229,6 +244,30 @@ void session_end(struct conn *c)
     session_unreserve(d, -1, s);
     metric_sub(d->m_sessions, 1);
     atomic_fetch_sub(&s->vm->sessions, 1);
+    if (s->forward)
+        forward_end(s);
+}
+
+void session_move(struct session *s, struct vm *vm)
+{
+    struct device *from = s->device, *to = device_get(s->conn->shard, vm);
+    struct vm *far = s->vm;
+
+    atomic_fetch_add(&vm->refs, 1);
+    TAILQ_REMOVE(&from->sessions, s, peer);
+    from->nsessions--;
+    metric_sub(from->m_sessions, 1);
+    atomic_fetch_sub(&far->sessions, 1);
+    pthread_mutex_lock(&s->conn->target->lock); /* status looks at it */
+    s->vm = vm;
+    pthread_mutex_unlock(&s->conn->target->lock);
+    vm_unref(far);
+    s->device = to;
+    TAILQ_INSERT_TAIL(&to->sessions, s, peer);
+    to->nsessions++;
+    metric_add(to->m_sessions, 1);
+    atomic_fetch_add(&vm->sessions, 1);
+    s->capacity_generation = atomic_load(&vm->capacity_generation);
 }
 
 void session_free(struct session **ps)
@@ -239,6 +278,7 @@ void session_free(struct session **ps)
     if (!s)
         return;
     *ps = NULL;
+    forward_free(&s->forward);
     d = s->device;
     if (d && --d->nsessions == 0) {
         d->vm = NULL;
@@ -274,7 +314,7 @@ struct mode *session_mode(struct session *s, int lun)
     return s->device && lun >= 0 && lun < VM_DISKS_MAX ? &s->device->mode[lun] : NULL;
 }
 
-void session_attention(struct device *d, int lun, uint8_t what, const struct session *except)
+void session_attention(struct device *d, int lun, uint16_t what, const struct session *except)
 {
     struct session *s;
 

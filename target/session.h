@@ -25,6 +25,7 @@ enum {
     UA_UNREGISTERED = 32, /* the session's own registration was removed */
     UA_MODE = 64,         /* another session changed a mode parameter */
     UA_LUNS = 128,        /* the VM has other LUNs than before */
+    UA_ACCESS = 256,      /* target port groups are in other states than before */
 };
 
 /* Mode parameters that MODE SELECT changes, as they differ from the defaults; one set for all initiators. */
@@ -47,6 +48,10 @@ struct device {
     TAILQ_ENTRY(device) entry; /* shard->devices */
     struct vm *vm;             /* valid while a session is there */
     char name[VM_NAME_MAX + 1];
+    bool far;             /* vm is: its sessions forward (forward.h) */
+    struct vm *successor; /* far: this edge's now, a reference; the sessions are about to go on with it */
+    struct shard *shard;  /* with successor, as is */
+    struct timer taking;
     TAILQ_HEAD(, session) sessions;
     unsigned nsessions;
     struct session *reserved_by[VM_DISKS_MAX]; /* RESERVE(6) and (10) */
@@ -77,8 +82,9 @@ struct session {
     TAILQ_ENTRY(session) all;  /* target->sessions */
     TAILQ_ENTRY(session) peer; /* device->sessions */
     struct conn *conn;
-    struct device *device; /* NULL: discovery */
-    struct vm *vm;         /* a reference */
+    struct device *device;   /* NULL: discovery */
+    struct vm *vm;           /* a reference */
+    struct forward *forward; /* the VM is far; else NULL */
     char initiator[ISCSI_NAME_MAX + 1];
     uint8_t isid[6];
     uint16_t tsih, cid;
@@ -87,7 +93,7 @@ struct session {
     TAILQ_HEAD(, held) held;
     uint32_t held_bytes; /* of held requests that are no commands */
     uint32_t next_ttt;
-    uint8_t attention[VM_DISKS_MAX];
+    uint16_t attention[VM_DISKS_MAX];
     unsigned capacity_generation;
     struct copy_result copy;
     atomic_ulong commands;
@@ -104,6 +110,10 @@ void session_end(struct conn *);
 struct device *device_find(struct shard *, const struct vm *);
 /* No session has it any more. */
 void device_free(struct device **);
+/* It is nobody's any more: freed when its last session is. */
+void device_leave(struct shard *, struct device *);
+/* The session of a far VM becomes one of `vm`, which is this edge's. */
+void session_move(struct session *, struct vm *vm);
 /* The mode parameters of a LUN of the device (NULL without one). */
 struct mode *session_mode(struct session *, int lun);
 /* When the connection is freed. */
@@ -126,7 +136,7 @@ uint32_t session_ttt(struct session *);
 /* There is one LUN more: the others tell of it. */
 void session_lun_came(struct shard *, struct vm *, unsigned lun);
 /* Raises a unit attention on lun (-1: all) of every session of the VM but `except`. */
-void session_attention(struct device *, int lun, uint8_t what, const struct session *except);
+void session_attention(struct device *, int lun, uint16_t what, const struct session *except);
 
 /* RESERVE(6) and (10) on lun (-1: all) are over: all (NULL), or this session's. */
 void session_unreserve(struct device *, int lun, const struct session *);
@@ -134,6 +144,9 @@ void session_unreserve(struct device *, int lun, const struct session *);
 /* Single PDUs: tmf.c, nop.c, text.c. The request is in conn->rx. */
 void tmf_request(struct conn *);
 void tmf_drop(struct conn *); /* those that wait: the connection is closed */
+void tmf_answer(struct conn *, uint32_t itt, enum tmf_response, bool close_after);
+/* A function that was forwarded: the VM is this edge's now. */
+void tmf_again(struct conn *, enum tmf_function, uint32_t itt, int lun);
 void nop_out(struct conn *);
 void nop_tick(struct conn *); /* every second, from the connection's timer */
 void text_request(struct conn *);

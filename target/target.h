@@ -15,7 +15,10 @@
 
 struct target;
 
-enum { TARGET_PORTALS_MAX = 16 };
+enum {
+    TARGET_PORTALS_MAX = 16,
+    TARGET_GROUPS_SECOND = 0x8000 /* portal_groups_from of a pair's second edge */
+};
 
 /* Pointers are borrowed until target_stop() is done, strings are copied. 0 in a limit means its default. */
 struct target_conf {
@@ -27,6 +30,11 @@ struct target_conf {
     const char **portals; /* "ADDR:PORT[,TAG]", "[ADDR6]:PORT[,TAG]"; port 0 takes a free one */
     unsigned nportals;
     uint16_t portal_group; /* 1: the tag of those that say none */
+    /* In a pair, so that the edges' tags differ: this is added to each. */
+    uint16_t portal_groups_from;
+    struct peer *twin; /* the other edge; NULL: there is none. Its link's loop is `main` */
+    const char
+        *portal_name; /* "HOST:PORT" for portals of all addresses, as the other edge names them; or "" */
     /* Discovery sessions: CHAP asked when user is set. */
     const char *discovery_user, *discovery_secret, *discovery_mutual_user, *discovery_mutual_secret;
 
@@ -60,6 +68,15 @@ void target_vm_going(struct vm *, enum vm_going);
 /* vms_conf.lun_going and lun_came. */
 void target_lun_going(struct vm *, unsigned lun, void (*done)(void *arg), void *arg);
 void target_lun_came(struct vm *, unsigned lun);
+
+/* vms_conf.taken and paths. */
+void target_vm_taken(struct vm *far, struct vm *by);
+void target_vm_paths(struct vm *, bool other);
+/* Main loop: what comes from the other edge of the pair, PROTO_FORWARD_* but for VM. */
+void target_link_request(struct target *, struct link_request *);
+void target_link_notice(struct target *, uint8_t type, const uint8_t *body, uint32_t len);
+/* Main loop: the link to it is up. */
+void target_link_up(struct target *);
 
 struct target_session {
     const char *initiator; /* its iSCSI name */

@@ -1,9 +1,12 @@
 /* target/targets.c - all targets of the process, for those who have a VM and not the target that serves it,
  * and for status.
  */
+#include "forward.h"
+#include "forwarded.h"
 #include "portal.h"
 #include "session.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* From their start until no connection of theirs is left, commands in the volume included. */
@@ -63,6 +66,72 @@ void target_lun_came(struct vm *vm, unsigned lun)
     if (s)
         session_lun_came(s, vm, lun);
     pthread_mutex_unlock(&targets_lock);
+}
+
+void target_vm_taken(struct vm *far, struct vm *by)
+{
+    struct device *d;
+    struct shard *s;
+
+    pthread_mutex_lock(&targets_lock);
+    s = shard_of(far);
+    d = s ? device_find(s, far) : NULL;
+    if (d && d->nsessions) {
+        d->going = true; /* nobody new comes to it */
+        forward_taken(s, d, by);
+    } else if (d) {
+        device_leave(s, d);
+    }
+    pthread_mutex_unlock(&targets_lock);
+}
+
+void target_vm_paths(struct vm *vm, bool other)
+{
+    struct device *d;
+    struct shard *s;
+
+    pthread_mutex_lock(&targets_lock);
+    s = shard_of(vm);
+    d = s ? device_find(s, vm) : NULL;
+    if (d && !other)
+        forwarded_end(s, vm);
+    if (d)
+        session_attention(d, -1, UA_ACCESS, NULL);
+    pthread_mutex_unlock(&targets_lock);
+}
+
+/* --- from the other edge --------------------------------------------------------------------------------*/
+
+void target_link_request(struct target *t, struct link_request *r)
+{
+    switch (r->type) {
+    case PROTO_FORWARD_PORTALS:
+        paths_request(t, r);
+        break;
+    case PROTO_FORWARD_OPEN:
+    case PROTO_FORWARD_CLOSE:
+    case PROTO_FORWARD_COMMAND:
+    case PROTO_FORWARD_DATA:
+    case PROTO_FORWARD_FETCH:
+    case PROTO_FORWARD_TASK:
+        forwarded_request(t, r);
+        break;
+    default:
+        link_reply(&r, -ENOSYS, "the target answers no such request", NULL, 0);
+    }
+}
+
+void target_link_notice(struct target *t, uint8_t type, const uint8_t *body, uint32_t len)
+{
+    if (type == PROTO_FORWARD_DONE)
+        forwarded_notice(t, body, len);
+    else if (type == PROTO_FORWARD_LOGOUT)
+        forward_notice(t, body, len);
+}
+
+void target_link_up(struct target *t)
+{
+    paths_tell(t);
 }
 
 void target_each_session(struct target *t, void (*each)(void *arg, const struct target_session *), void *arg)

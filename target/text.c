@@ -71,8 +71,9 @@ struct listing {
     const char *only; /* or NULL: all */
 };
 
-static void list_address(struct listing *l, const char *address, uint16_t group)
+static void list_address(void *arg, const char *address, uint16_t group)
 {
+    struct listing *l = arg;
     char value[80];
 
     snprintf(value, sizeof value, "%s,%u", address, group);
@@ -83,7 +84,7 @@ static void list_address(struct listing *l, const char *address, uint16_t group)
 static void list_target(void *arg, const char *iqn)
 {
     struct listing *l = arg;
-    const struct target *t = l->conn->target;
+    struct target *t = l->conn->target;
     char address[64];
     uint16_t group;
 
@@ -94,6 +95,7 @@ static void list_target(void *arg, const char *iqn)
     for (unsigned i = 0; i < t->nportals; i++)
         if (portal_named(t, i, l->conn->portal, address, &group) && strcmp(address, l->conn->portal) != 0)
             list_address(l, address, group);
+    paths_each(t, list_address, l);
 }
 
 /* All in a discovery session; in a normal one only its own target, also by the empty name. */

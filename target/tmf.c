@@ -7,6 +7,7 @@
  * and say so.
  */
 #include "check.h"
+#include "forward.h"
 #include "log.h"
 #include "mem.h"
 #include "session.h"
@@ -27,7 +28,7 @@ struct tmf {
     bool close_after;
 };
 
-static void answer(struct conn *c, uint32_t itt, enum tmf_response response, bool close_after)
+void tmf_answer(struct conn *c, uint32_t itt, enum tmf_response response, bool close_after)
 {
     struct out *o = out_new(ISCSI_TASK_MANAGEMENT_RESPONSE, ISCSI_FINAL, itt, 0);
 
@@ -38,7 +39,7 @@ static void answer(struct conn *c, uint32_t itt, enum tmf_response response, boo
 
 static void respond(struct conn *c, enum tmf_response response)
 {
-    answer(c, get32(c->rx.bhs + AT_ITT), response, false);
+    tmf_answer(c, get32(c->rx.bhs + AT_ITT), response, false);
 }
 
 /* A read that comes back is dropped and nobody sees it; all else may still change something. */
@@ -65,7 +66,7 @@ static void opened(struct fence *f)
 {
     struct tmf *t = container_of(f, struct tmf, fence);
 
-    answer(t->conn, t->itt, TMF_COMPLETE, t->close_after);
+    tmf_answer(t->conn, t->itt, TMF_COMPLETE, t->close_after);
     conn_post_turn(t->conn);
     tmf_free(&t);
 }
@@ -77,14 +78,13 @@ static void complete(struct conn *c, struct tmf like)
 
     *t = like;
     t->conn = c;
-    t->itt = get32(c->rx.bhs + AT_ITT);
     t->fence.awaits = awaits;
     t->fence.opened = opened;
     LIST_INSERT_HEAD(&c->tmfs, t, entry);
     c->ntmfs++;
     if (fence_raise(&t->fence, c->session->device, c->shard))
         return;
-    answer(c, t->itt, TMF_COMPLETE, t->close_after);
+    tmf_answer(c, t->itt, TMF_COMPLETE, t->close_after);
     tmf_free(&t);
 }
 
@@ -114,6 +114,7 @@ static void abort_task(struct conn *c, int lun)
     struct session *s = c->session;
     uint32_t itt = get32(c->rx.bhs + AT_REFERENCED_TASK_TAG), ref = get32(c->rx.bhs + AT_REF_CMD_SN);
     struct command *cmd = command_find(c, itt);
+    uint64_t referenced;
 
     if (cmd ? cmd->state == COMMAND_SENDING : !is_leaving(c, itt)) {
         /* A number still to come counts as received and aborted (RFC 7143 11.5.1); all else is answered. */
@@ -126,9 +127,14 @@ static void abort_task(struct conn *c, int lun)
         }
         return;
     }
+    referenced = cmd ? forward_number_of(cmd) : 0;
     if (cmd)
         command_abort(cmd);
-    complete(c, (struct tmf){.lun = lun, .own = true, .one = true, .task = itt});
+    if (referenced)
+        forward_task(c, TMF_ABORT_TASK, get32(c->rx.bhs + AT_ITT), c->rx.bhs + AT_LUN, referenced);
+    else
+        complete(c, (struct tmf){
+                        .itt = get32(c->rx.bhs + AT_ITT), .lun = lun, .own = true, .one = true, .task = itt});
 }
 
 /* Every session's commands for the LUN (-1: all). A unit attention tells of it: everybody after a reset
@@ -164,6 +170,55 @@ static void cold_reset(struct conn *c)
     }
 }
 
+/* A function that concerns more than one task. */
+static void serve_set(struct conn *c, enum tmf_function function, uint32_t itt, int lun)
+{
+    struct tmf t = {.itt = itt, .lun = lun};
+
+    if (function == TMF_ABORT_TASK_SET) {
+        command_abort_lun(c, lun);
+        t.own = true;
+    } else if (function == TMF_CLEAR_TASK_SET) {
+        clear(c, lun, UA_CLEARED);
+    } else {
+        if (function != TMF_LOGICAL_UNIT_RESET)
+            t.lun = -1;
+        clear(c, t.lun, UA_RESET);
+    }
+    if (function == TMF_TARGET_COLD_RESET) {
+        cold_reset(c);
+        t.close_after = true;
+    }
+    complete(c, t);
+}
+
+/* The VM is far: what has not left yet is aborted here, the owner does the rest. */
+static void forward_set(struct conn *c, enum tmf_function function, int lun)
+{
+    bool all = function >= TMF_TARGET_WARM_RESET;
+    struct session *s;
+
+    TAILQ_FOREACH (s, &c->session->device->sessions, peer)
+        if (s->conn == c || function != TMF_ABORT_TASK_SET) {
+            command_abort_lun(s->conn, all ? -1 : lun);
+            if (s->conn != c)
+                conn_post_turn(s->conn);
+        }
+    forward_task(c, function, get32(c->rx.bhs + AT_ITT), c->rx.bhs + AT_LUN, 0);
+}
+
+void tmf_again(struct conn *c, enum tmf_function function, uint32_t itt, int lun)
+{
+    bool has_lun = lun >= 0 && lun < VM_DISKS_MAX && c->session->vm->volumes[lun];
+
+    if (function == TMF_ABORT_TASK)
+        tmf_answer(c, itt, TMF_COMPLETE, false); /* it is nowhere any more */
+    else if (!has_lun && function < TMF_TARGET_WARM_RESET)
+        tmf_answer(c, itt, TMF_NO_LUN, false);
+    else
+        serve_set(c, function, itt, lun);
+}
+
 void tmf_request(struct conn *c)
 {
     unsigned function = c->rx.bhs[AT_FLAGS] & 0x7f;
@@ -176,7 +231,7 @@ void tmf_request(struct conn *c)
         send_reject(c, REJECT_PROTOCOL_ERROR);
         return;
     }
-    has_lun = lun >= 0 && lun < VM_DISKS_MAX && d->vm->volumes[lun];
+    has_lun = d->far || (lun >= 0 && lun < VM_DISKS_MAX && d->vm->volumes[lun]);
     log_peer(c->ctx, "task management function %u, lun %d, task %08x", function, lun,
              get32(c->rx.bhs + AT_REFERENCED_TASK_TAG));
     if (c->ntmfs >= TMFS_MAX) {
@@ -193,25 +248,14 @@ void tmf_request(struct conn *c)
         abort_task(c, lun);
         return;
     case TMF_ABORT_TASK_SET:
-        command_abort_lun(c, lun);
-        complete(c, (struct tmf){.lun = lun, .own = true});
-        return;
     case TMF_CLEAR_TASK_SET:
-        clear(c, lun, UA_CLEARED);
-        complete(c, (struct tmf){.lun = lun});
-        return;
     case TMF_LOGICAL_UNIT_RESET:
-        clear(c, lun, UA_RESET);
-        complete(c, (struct tmf){.lun = lun});
-        return;
     case TMF_TARGET_WARM_RESET:
-        clear(c, -1, UA_RESET);
-        complete(c, (struct tmf){.lun = -1});
-        return;
     case TMF_TARGET_COLD_RESET:
-        clear(c, -1, UA_RESET);
-        cold_reset(c);
-        complete(c, (struct tmf){.lun = -1, .close_after = true});
+        if (c->session->forward)
+            forward_set(c, (enum tmf_function)function, lun);
+        else
+            serve_set(c, (enum tmf_function)function, get32(c->rx.bhs + AT_ITT), lun);
         return;
     case TMF_CLEAR_ACA:
         respond(c, TMF_NOT_SUPPORTED);

@@ -50,6 +50,17 @@ struct vm *vms_find_iqn(struct vms *vms, const char *iqn)
     return NULL;
 }
 
+struct vm *vms_find_id(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES])
+{
+    (void)vms;
+    for (unsigned i = 0; i < catalog.n; i++)
+        if (!memcmp(catalog.vms[i].spec.id, id, VMLOG_ID_BYTES)) {
+            atomic_fetch_add(&catalog.vms[i].refs, 1);
+            return &catalog.vms[i];
+        }
+    return NULL;
+}
+
 void vms_each_iqn(struct vms *vms, void (*each)(void *arg, const char *iqn), void *arg)
 {
     (void)vms;

@@ -28,7 +28,7 @@ key = "$stage/at-rest.key"
 log_level = "${LOG_LEVEL:-info}"
 loops = 2
 iscsi {
-    listen = {"0.0.0.0:3260"}
+    listen = {"${edge_address[$me]}:3260"}
     iqn_prefix = "$iqn"
 }
 link {
@@ -104,6 +104,20 @@ wait_role() {
     case $2 in unknown) role=1 ;; out) role=2 ;; sole) role=3 ;; both) role=4 ;; esac
     wait_for 30 "edge $1 to be '$2'" edge_is "$1" "$role"
 }
+# whole: both are members.
+whole() {
+    wait_role a both
+    wait_role b both
+}
+# both_up: edge a is alone, then the on-prem daemon and edge b come, which is taken in.
+both_up() {
+    edge_up a
+    wait_role a sole
+    onprem_start
+    edge_up b
+    wait_role b both
+    wait_role a both
+}
 # ctl_at a|b command...
 ctl_at() {
     local at=$1
@@ -112,6 +126,9 @@ ctl_at() {
 }
 # url_at a|b VM
 url_at() { printf 'iscsi://%s:3260/%s:%s/0\n' "${edge_address[$1]}" "$iqn" "$2"; }
+
+# owns a|b VM: it is that edge's, and not only forwarded there.
+owns() { ctl_at "$1" --json vm list | jq -e --arg vm "$2" 'any(.vms[]; .name == $vm)' >/dev/null; }
 
 # The cable between the edges. Pulled, each end is there, without a carrier.
 peer_cut() { ip -n b link set cable down; }

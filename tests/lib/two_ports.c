@@ -13,6 +13,8 @@
  *   full                    READ FULL STATUS: prints "registered KEY@PORT...", * for holders
  *   groups                  REPORT TARGET PORT GROUPS: prints "groups TAG=STATE..."
  *   port                    INQUIRY, page 83h: prints "port N", the relative target port of this path
+ *   identity                the same page: prints "identity HEX", the NAA id of the LUN
+ *   preempt MINE ITS TYPE   PREEMPT
  *   told ASCQ               TEST UNIT READY: a unit attention, which is this one
  *   login                   a new login: the target closes the session that was there
  */
@@ -110,7 +112,11 @@ static void show_groups(const unsigned char *p, size_t n)
 {
     printf("groups");
     for (size_t at = 4; at + 8 <= n; at += 8 + (size_t)4 * p[at + 7])
-        printf(" %u=%s", (unsigned)be(p + at + 2, 2), (p[at] & 15) == 0 ? "optimized" : "otherwise");
+        printf(" %u=%s", (unsigned)be(p + at + 2, 2),
+               (p[at] & 15) == 0   ? "optimized"
+               : (p[at] & 15) == 1 ? "non-optimized"
+               : (p[at] & 15) == 3 ? "unavailable"
+                                   : "otherwise");
     printf("\n");
 }
 
@@ -119,6 +125,13 @@ static void show_port(const unsigned char *p, size_t n)
     for (size_t at = 4; at + 8 <= n; at += (size_t)4 + p[at + 3])
         if ((p[at + 1] & 0x3f) == 0x14) /* of the target port, relative identifier */
             printf("port %u\n", (unsigned)be(p + at + 6, 2));
+}
+
+static void show_identity(const unsigned char *p, size_t n)
+{
+    for (size_t at = 4; at + 4 <= n; at += (size_t)4 + p[at + 3])
+        if ((p[at + 1] & 0x3f) == 0x03) /* of the logical unit, NAA */
+            printf("identity %0*" PRIx64 "\n", 2 * p[at + 3], be(p + at + 4, p[at + 3]));
 }
 
 /* --- steps --- */
@@ -177,8 +190,10 @@ static struct scsi_task *run(const char *step, const struct path *p, char **word
         *show = show_groups;
         return target_port_groups(p);
     }
-    if (n == 1 && !strcmp(word[0], "port")) {
-        *show = show_port;
+    if (n == 4 && !strcmp(word[0], "preempt"))
+        return reserve_out(p, SCSI_PERSISTENT_RESERVE_PREEMPT, atoi(word[3]), word[1], word[2], false);
+    if (n == 1 && (!strcmp(word[0], "port") || !strcmp(word[0], "identity"))) {
+        *show = *word[0] == 'p' ? show_port : show_identity;
         return iscsi_inquiry_sync(p->iscsi, p->url->lun, 1, 0x83, 255);
     }
     die(step, p, "not a step");

@@ -24,12 +24,7 @@ load() {
 served_by() { verify-load check "$(url_at "$1" vm1)" "$stage/state" "$sectors"; }
 
 act "the first edge is alone, the second is taken in"
-edge_up a
-wait_role a sole
-onprem_start
-edge_up b
-wait_role b both
-wait_role a both
+both_up
 ctl_at a vm create vm1 --disk dc1:disk1
 
 ctl_at a pair status
@@ -55,7 +50,8 @@ for round in 1 2; do
     crash load
     rm -f load.log
     expect "nothing lost" served_by "$other"
-    refuse "edge $at to serve what edge $other does" lun-io read "$(url_at "$at" vm1)" 0 8 >/dev/null
+    refuse "edge $at to be the owner, too" owns "$at" vm1
+    expect "the same by edge $at, which forwards" served_by "$at"
     [ "$at" = a ] && at=b other=a || at=a other=b
 done
 

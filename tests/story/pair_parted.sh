@@ -9,12 +9,7 @@
 sectors=16384
 verify-load prepare source.img "$sectors"
 pair_up disk1 "file:$stage/source.img"
-edge_up a
-wait_role a sole
-onprem_start
-edge_up b
-wait_role b both
-wait_role a both
+both_up
 ctl_at a vm create vm1 --disk dc1:disk1
 
 load_at() {
@@ -57,8 +52,7 @@ blocked() { curl -fsS --max-time 5 "http://${edge_address[$1]}:7262/metrics" | g
 # taken_in a|b: it comes back and is a member again.
 taken_in() {
     edge_up "$1"
-    wait_role a both
-    wait_role b both
+    whole
 }
 
 act "the cable between the edges is pulled: one goes on, the other ends"

@@ -4,16 +4,12 @@
 . "$(dirname "$0")/../lib/story.sh"
 # shellcheck source=../lib/pair.sh
 . "$root/tests/lib/pair.sh"
+needs jq
 
 sectors=16384
 verify-load prepare source.img "$sectors"
 pair_up disk1 "file:$stage/source.img"
-edge_up a
-wait_role a sole
-onprem_start
-edge_up b
-wait_role b both
-wait_role a both
+both_up
 ctl_at a vm create vm1 --disk dc1:disk1
 owner=a
 
@@ -21,7 +17,7 @@ served_by() { verify-load check "$(url_at "$1" vm1)" "$stage/state" "$sectors"; 
 served() {
     local edge
     for edge in a b; do
-        if served_by "$edge"; then owner=$edge && return 0; fi
+        if owns "$edge" vm1 && served_by "$edge"; then owner=$edge && return 0; fi
     done
     return 1
 }
@@ -38,10 +34,6 @@ load_until() {
 both_die() {
     crash edge-a
     crash edge-b
-}
-whole() {
-    wait_role a both
-    wait_role b both
 }
 
 act "the owner dies and is back at once"

@@ -40,7 +40,8 @@ static struct fixture {
     atomic_uint quiet, gone;
 } fix;
 
-static struct target_conf fix_conf; /* before fix_start: what a test wants to be otherwise */
+static struct target_conf fix_conf;              /* before fix_start: what a test wants to be otherwise */
+static void (*fix_before)(struct target_conf *); /* when VMs and loops are there; or NULL */
 
 /* --- start and stop --- */
 
@@ -86,6 +87,8 @@ static inline int fix_start(void **state)
         conf.portals = &portal;
         conf.nportals = 1;
     }
+    if (fix_before)
+        fix_before(&conf);
     if (target_start(&fix.target, &conf, &why))
         fail_msg("%s", why.text);
     fix.port = target_port(fix.target, 0);

@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Both edges of a pair export every VM, the owner and the other, which forwards: one identity, ALUA from both, one truth, one
+# set of reservations. When the owner is killed the sessions at the other edge go on: no error, none is dropped.
+. "$(dirname "$0")/../lib/story.sh"
+# shellcheck source=../lib/pair.sh
+. "$root/tests/lib/pair.sh"
+needs jq iscsi-ls
+
+sectors=16384
+verify-load prepare source.img "$sectors"
+disk_make second.img 8
+pair_up disk1 "file:$stage/source.img" disk2 "file:$stage/second.img"
+both_up
+ctl_at a vm create vm1 --disk dc1:disk1 --disk dc1:disk2
+a=$(url_at a vm1) b=$(url_at b vm1)
+a2=${a%0}1 b2=${b%0}1 # its second disk
+# a's group is 1, b's 32769.
+exported() { iscsi-ls "iscsi://${edge_address[$1]}:3260" >"ls.$1" 2>&1 && grep -q "$iqn:vm1 .*$2" "ls.$1"; }
+
+act "discovery at both names both portals"
+wait_for 10 "edge b to export edge a's VM" exported b 10.210.0.2:3260,32769
+expect "edge b to name edge a's portal" exported b 10.210.0.1:3260,1
+expect "edge a to name its own" exported a 10.210.0.1:3260,1
+expect "edge a to name edge b's portal" exported a 10.210.0.2:3260,32769
+
+act "one disk by both"
+two-ports "$a2" "$b2" "1 identity" "2 identity" "1 port" "2 port" "1 groups" "2 groups" "1 read" "2 read" "1 write" "2 write" >out
+expect "one identity (not: $(cat out))" test "$(grep '^identity' out | sort -u | wc -l)" = 1
+expect "each path knows its port (not: $(cat out))" test "$(grep '^port' out | tr '\n' ' ')" = "port 1 port 32769 "
+expect "ALUA from both (not: $(cat out))" test "$(grep -c '^groups 1=optimized 32769=non-optimized$' out)" = 2
+
+# load_ends: the load is killed; what it had under way is there, or never will be.
+load_ends() {
+    crash load
+    rm load.log
+    wait_for 10 "its connection to be gone" no_connection b
+    wait_for 10 "its connection to be gone" no_connection a
+}
+no_connection() { ! curl -fsS --max-time 5 "http://${edge_address[$1]}:7262/metrics" | grep -E '^isthmus_iscsi_(connections|sessions).* [1-9]'; }
+
+act "what is written by one is read by the other"
+verify-load check "$a" "$stage/state" "$sectors"
+start load verify-load run "$b" "$stage/state" "$sectors" "$RANDOM"
+wait_log load "^loading" 60
+sleep 1
+load_ends
+expect "the same at the owner" verify-load check "$a" "$stage/state" "$sectors"
+expect "and where it was written" verify-load check "$b" "$stage/state" "$sectors"
+
+act "a reservation that came by one holds on the other"
+two-ports "$a2" "$b2" "2 register 0 0xb" "2 reserve 0xb 3" "1 conflicts read" "1 conflicts write" "2 write" "1 full" \
+    "1 register 0 0xa" "1 preempt 0xa 0xb 3" "2 told 0x2a05" "2 conflicts read" "1 write" "1 register 0xa 0" "2 read" >out
+expect "the registration has its port (not: $(cat out))" grep -qx 'registered 0xb@32769\*' out
+
+act "the owner is killed: the session at the other edge goes on"
+acknowledged() { od -An -tu4 -j4 -N4 state | tr -d ' '; }
+# stall SECONDS -> how long the longest time without an acknowledged write was, in ms
+stall() {
+    local end=$(($(date +%s%3N) + $1 * 1000)) now last=0 seen longest=0 since
+    since=$(date +%s%3N)
+    while now=$(date +%s%3N) && [ "$now" -lt "$end" ]; do
+        seen=$(acknowledged)
+        if [ "$seen" != "$last" ]; then
+            [ $((now - since)) -le "$longest" ] || longest=$((now - since))
+            since=$now last=$seen
+        fi
+        sleep 0.02
+    done
+    [ $((now - since)) -le "$longest" ] || longest=$((now - since))
+    echo "$longest"
+}
+start load verify-load run "$b" "$stage/state" "$sectors" "$RANDOM"
+wait_log load "^loading" 60
+crash edge-a
+longest=$(stall $((10 * ${SLOWNESS:-1})))
+act "the longest stall was $longest ms"
+expect "the initiator to be logged in still" alive load
+refuse "the initiator to have been refused anything" logged load refused
+expect "edge b to say so" logged edge-b "its initiators here go on: this edge serves it now"
+before=$(acknowledged)
+more() { [ "$(acknowledged)" -gt "$before" ]; }
+wait_for 10 "more writes to be acknowledged" more
+crash load
+wait_for 10 "its connection to be gone" no_connection b
+expect "nothing lost" verify-load check "$b" "$stage/state" "$sectors"
+
+act "edge a is back: now it forwards"
+edge_up a
+whole
+wait_for 10 "edge a to export edge b's VM" exported a 10.210.0.1:3260,1
+two-ports "$a2" "$b2" "1 groups" "2 groups" "1 write" >out
+expect "ALUA the other way round (not: $(cat out))" test "$(grep -c '^groups 1=non-optimized 32769=optimized$' out)" = 2
+expect "the same by both" verify-load check "$a" "$stage/state" "$sectors"
+stop edge-a
+stop edge-b
+stop onprem

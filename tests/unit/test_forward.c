@@ -1,0 +1,499 @@
+/* links: raw fake_volumes pki target */
+/* Two targets with a link between them: vm0 is the owner's; vm1, at the other, is the same VM, of which that
+ * one only forwards.
+ */
+#include "link.h"
+#include "pki.h"
+#include "proto_forward.h"
+#include "reservations_fixture.h"
+
+#include <errno.h>
+
+enum { OWNER_GROUP = 1, OTHER_GROUP = OWNER_GROUP + TARGET_GROUPS_SECOND };
+enum { ACCESS = 0x62a06, GIVEN_UP = 0xb2f02 };
+
+static struct end {
+    struct link *link;
+    struct target **target;
+    atomic_uint ups, downs;
+} owner_end = {.target = &fix.target}, other_end;
+static struct target *other;
+static struct vm heir; /* takes vm1's place at the other */
+static struct volume heir_volume;
+static char *pki;
+static uint16_t owner_port;
+static struct {
+    struct task task;
+    void (*what)(void);
+    atomic_uint done;
+} on_main_;
+
+/* --- the main loop ---------------------------------------------------------------------------------------*/
+
+static void run_on_main(struct task *t)
+{
+    (void)t;
+    on_main_.what();
+    atomic_store(&on_main_.done, 1);
+}
+
+static void on_loop(struct loop *loop, void (*what)(void))
+{
+    atomic_store(&on_main_.done, 0);
+    on_main_.what = what;
+    on_main_.task.run = run_on_main;
+    loop_post(loop, &on_main_.task);
+    fix_wait(&on_main_.done, 1);
+}
+
+static void on_request(void *arg, struct link_request *r)
+{
+    const struct end *e = arg;
+
+    if (*e->target)
+        target_link_request(*e->target, r);
+    else
+        link_reply(&r, -ESTALE, "stopping", NULL, 0);
+}
+
+static void on_notice(void *arg, struct peer *peer, uint8_t type, const uint8_t *body, uint32_t len)
+{
+    const struct end *e = arg;
+
+    (void)peer;
+    if (*e->target)
+        target_link_notice(*e->target, type, body, len);
+}
+
+static void on_state(void *arg, struct peer *peer, bool up)
+{
+    struct end *e = arg;
+
+    (void)peer;
+    atomic_fetch_add(up ? &e->ups : &e->downs, 1);
+    if (up && *e->target)
+        target_link_up(*e->target);
+}
+
+static void open_end(struct end *e, const char *name, const char *twin, bool listens)
+{
+    CLEANUP_FREE char *crt = xasprintf("%s/%s.crt", pki, name), *key = xasprintf("%s/%s.key", pki, name),
+                      *ca = xasprintf("%s/ca.crt", pki);
+    struct link_conf conf = {.role = "edge",
+                             .peer_role = "onprem",
+                             .certificate = crt,
+                             .key = key,
+                             .ca = ca,
+                             .listen = listens ? "127.0.0.1:0" : NULL,
+                             .twin = twin};
+    struct link_handlers handlers = {on_request, on_notice, on_state, e};
+    struct why why;
+
+    if (link_new(&e->link, fix.main, &conf, &handlers, &why))
+        fail_msg("%s", why.text);
+}
+
+static void dial(void)
+{
+    char address[40];
+    struct why why;
+
+    snprintf(address, sizeof address, "127.0.0.1:%u", link_port(owner_end.link));
+    assert_int_equal(link_dial(other_end.link, link_peer(other_end.link, "edge-a"), address, 1, &why), 0);
+}
+
+/* --- both ------------------------------------------------------------------------------------------------*/
+
+static void before(struct target_conf *conf)
+{
+    static const char *const portal = "127.0.0.1:0";
+    struct target_conf mine = *conf;
+    struct why why;
+
+    memset(fix.vms[0].spec.id, 7, sizeof fix.vms[0].spec.id);
+    memcpy(fix.vms[1].spec.id, fix.vms[0].spec.id, sizeof fix.vms[1].spec.id);
+    fix.vms[1].far = true;
+    fix.vms[1].in.vms = heir.in.vms = (struct vms *)(void *)&heir; /* only so that it is not the owner's */
+    fix.vms[1].volumes[0] = NULL;
+    open_end(&owner_end, "a", "edge-b", true);
+    open_end(&other_end, "b", "edge-a", false);
+    conf->twin = link_peer(owner_end.link, "edge-b");
+    mine.vms = fix.vms[1].in.vms;
+    mine.twin = link_peer(other_end.link, "edge-a");
+    mine.portal_groups_from = TARGET_GROUPS_SECOND;
+    mine.portals = (const char **)(uintptr_t)&portal;
+    mine.nportals = 1;
+    if (target_start(&other, &mine, &why))
+        fail_msg("%s", why.text);
+    other_end.target = &other;
+}
+
+static int start(void **state)
+{
+    pki = pki_new();
+    pki_ca(pki, "ca");
+    pki_issue(pki, "ca", "a", "edge-a", "edge", -60, 3600);
+    pki_issue(pki, "ca", "b", "edge-b", "edge", -60, 3600);
+    memset(&heir, 0, sizeof heir);
+    owner_end.ups = other_end.ups = 0;
+    fix_before = before;
+    fix_start(state);
+    owner_port = fix.port;
+    memcpy(heir.spec.name, "heir", 5);
+    memcpy(heir.spec.id, fix.vms[0].spec.id, sizeof heir.spec.id);
+    heir.spec.ndisks = 1;
+    heir.loop = fix.loops[1];
+    heir.volumes[0] = &heir_volume;
+    atomic_store(&heir.admitted, true);
+    fake_volume_init(&heir_volume, FIX_SECTORS, 512);
+    on_loop(fix.main, dial);
+    fix_wait(&owner_end.ups, 1);
+    fix_wait(&other_end.ups, 1);
+    return 0;
+}
+
+static atomic_uint other_quiet, other_gone;
+
+static void on_other_quiet(void *arg)
+{
+    (void)arg;
+    atomic_store(&other_quiet, 1);
+}
+
+static void on_other_gone(void *arg)
+{
+    (void)arg;
+    atomic_store(&other_gone, 1);
+}
+
+static void stop_other(void)
+{
+    struct target *t = other;
+
+    other = NULL;
+    target_stop(t, on_other_quiet, on_other_gone, NULL);
+}
+
+static void stop_owner(void)
+{
+    struct target *t = fix.target;
+
+    fix.target = NULL;
+    target_stop(t, fix_quiet, fix_gone, NULL);
+}
+
+static void free_links(void)
+{
+    link_free(&other_end.link);
+    link_free(&owner_end.link);
+}
+
+static int stop(void **state)
+{
+    atomic_store(&other_quiet, 0);
+    atomic_store(&other_gone, 0);
+    on_loop(fix.main, stop_other);
+    fix_wait(&other_gone, 1);
+    on_loop(fix.main, stop_owner);
+    fix_wait(&fix.gone, 1);
+    on_loop(fix.main, free_links);
+    fix_end(state);
+    assert_int_equal(atomic_load(&heir.refs), 0);
+    fake_volume_free(&heir_volume);
+    pki_remove(&pki);
+    fix_before = NULL;
+    return 0;
+}
+
+static struct raw *at_owner(uint8_t isid)
+{
+    fix.port = owner_port;
+    return session_new(0, isid, "");
+}
+
+static struct raw *at_other(uint8_t isid)
+{
+    fix.port = target_port(other, 0);
+    return session_new(1, isid, "");
+}
+
+static uint32_t rw(struct raw *c, bool writes, uint32_t lba, uint32_t n, uint8_t *data)
+{
+    struct raw_answer a = raw_exchange(c, raw_cdb16(writes ? 0x8a : 0x88, lba, n), 16, writes ? data : NULL,
+                                       writes ? n * 512 : 0, writes ? NULL : data, writes ? 0 : n * 512);
+
+    assert_int_equal(a.residual, 0);
+    return (uint32_t)a.status << 24 | a.sense;
+}
+
+/* --- tests -----------------------------------------------------------------------------------------------*/
+
+/* Of one message, of several, and of none. */
+static void data_of_every_size(void **state)
+{
+    static const uint32_t sizes[] = {1, 8, 511, 512, 513, 1024, 5000};
+    struct raw *here = at_owner(1), *there = at_other(1);
+    uint8_t *sent = xmalloc(5000 * 512), *got = xmalloc(5000 * 512);
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        for (uint32_t k = 0; k < sizes[i] * 512; k++)
+            sent[k] = (uint8_t)(k * 31 + k / 509 + i);
+        assert_int_equal(rw(there, true, i * 8, sizes[i], sent), GOOD);
+        memset(got, 0, sizes[i] * 512);
+        assert_int_equal(rw(here, false, i * 8, sizes[i], got), GOOD);
+        assert_memory_equal(got, sent, sizes[i] * 512);
+        memset(got, 0, sizes[i] * 512);
+        assert_int_equal(rw(there, false, i * 8, sizes[i], got), GOOD);
+        assert_memory_equal(got, sent, sizes[i] * 512);
+    }
+    assert_int_equal(plain(there, 0), GOOD);
+    free(sent);
+    free(got);
+    raw_free(&here);
+    raw_free(&there);
+}
+
+static void what_the_owner_refuses(void **state)
+{
+    struct raw *there = at_other(1);
+    uint8_t cdb[6] = {0x12, 0, 0, 0, 36};
+    struct raw_answer a;
+
+    (void)state;
+    command_send(there, F | R, 512, raw_cdb10(0x28, FIX_SECTORS, 1), 10, NULL, 0);
+    assert_int_equal(ended(there), CHECK_OF(0x052100));
+    command_send(there, F | R, 255, cdb, 6, NULL, 0); /* an underflow */
+    a = answer_recv(there, out);
+    assert_int_equal(a.status, GOOD);
+    assert_int_equal(a.got, 36);
+    assert_int_equal(a.residual, -219);
+    cdb[4] = 0;
+    assert_int_equal(plain(there, 0xc7), CHECK_OF(0x052000));
+    raw_free(&there);
+}
+
+static void alua_from_both(void **state)
+{
+    struct raw *here = at_owner(1), *there = at_other(1);
+    uint8_t cdb[12] = {0xa3, 0x0a, [8] = 1};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct raw *c = i ? there : here;
+
+        memset(out, 0, 64);
+        command_send(c, F | R, 256, cdb, sizeof cdb, NULL, 0);
+        assert_int_equal(ended(c), GOOD);
+        assert_int_equal(get32(out), 24);
+        assert_int_equal(out[4] & 15, 0);
+        assert_int_equal(get16(out + 6), OWNER_GROUP);
+        assert_int_equal(out[16] & 15, 1);
+        assert_int_equal(get16(out + 18), OTHER_GROUP);
+    }
+    raw_free(&here);
+    raw_free(&there);
+}
+
+static void one_set_of_reservations(void **state)
+{
+    struct raw *here = at_owner(1), *there = at_other(1);
+
+    (void)state;
+    assert_int_equal(pr(there, RESERVE_REGISTER, 0, 0, 0xb, 0), GOOD);
+    assert_int_equal(pr(there, RESERVE_RESERVE, 3, 0xb, 0, 0), GOOD);
+    assert_int_equal(access_(here, 0x28), CONFLICTED);
+    assert_int_equal(access_(there, 0x2a), GOOD);
+    assert_int_equal(in(here, IN_FULL), GOOD);
+    assert_int_equal(get16(out + 8 + 18), OTHER_GROUP);
+    assert_int_equal(pr(here, RESERVE_REGISTER, 0, 0, 0xa, 0), GOOD);
+    assert_int_equal(pr(here, RESERVE_PREEMPT, 3, 0xa, 0xb, 0), GOOD);
+    assert_int_equal(plain(there, 0), CHECK_OF(UNREGISTERED));
+    assert_int_equal(access_(there, 0x28), CONFLICTED);
+    assert_int_equal(pr(here, RESERVE_REGISTER, 0, 0xa, 0, ALL_TG_PT), CONFLICTED); /* it is not at both */
+    assert_int_equal(pr(here, RESERVE_CLEAR, 0, 0xa, 0, 0), GOOD);
+    assert_int_equal(access_(there, 0x28), GOOD);
+    raw_free(&here);
+    raw_free(&there);
+}
+
+static void aborts(void **state)
+{
+    struct raw *here = at_owner(1), *there = at_other(1);
+    uint32_t itt = there->itt, sn = there->cmd_sn;
+
+    (void)state;
+    atomic_store(&fix.volumes[0].stalled, true);
+    command_send(there, F | R, 4096, raw_cdb10(0x28, 0, 8), 10, NULL, 0);
+    command_send(there, F | R, 4096, raw_cdb10(0x28, 8, 8), 10, NULL, 0);
+    fix_wait(&fix.volumes[0].nparked, 2);
+    assert_int_equal(tmf(there, TMF_ABORT_TASK, itt, sn), TMF_COMPLETE);
+    assert_int_equal(tmf(there, TMF_ABORT_TASK, itt, sn), TMF_NO_TASK);
+    assert_int_equal(tmf(here, TMF_LOGICAL_UNIT_RESET, 0, 0), TMF_COMPLETE);
+    fix_unstall(0);
+    fix_wait(&fix.volumes[0].held, 0);
+    assert_int_equal(plain(there, 0), CHECK_OF(RESET)); /* and no answer before that */
+    assert_int_equal(plain(here, 0), CHECK_OF(RESET));
+    atomic_store(&fix.volumes[0].stalled, true);
+    command_send(here, F | R, 4096, raw_cdb10(0x28, 0, 8), 10, NULL, 0);
+    fix_wait(&fix.volumes[0].nparked, 1);
+    assert_int_equal(tmf(there, TMF_LOGICAL_UNIT_RESET, 0, 0), TMF_COMPLETE);
+    fix_unstall(0);
+    fix_wait(&fix.volumes[0].held, 0);
+    assert_int_equal(plain(here, 0), CHECK_OF(RESET));
+    assert_int_equal(plain(there, 0), CHECK_OF(RESET));
+    raw_free(&here);
+    raw_free(&there);
+}
+
+/* Who is gone at the other edge has no session at the owner. */
+static void sessions_end(void **state)
+{
+    struct raw *there = at_other(1), *again;
+
+    (void)state;
+    assert_int_equal(access_(there, 0x28), GOOD);
+    assert_int_equal(atomic_load(&fix.vms[0].sessions), 1);
+    again = at_other(1); /* in its place */
+    assert_int_equal(pdu_recv(there), RAW_CLOSED);
+    assert_int_equal(access_(again, 0x28), GOOD);
+    assert_int_equal(atomic_load(&fix.vms[0].sessions), 1);
+    raw_free(&there);
+    raw_free(&again);
+    fix_wait(&fix.vms[0].sessions, 0);
+}
+
+static void at_going(void)
+{
+    target_vm_going(&fix.vms[0], VM_DROPPED);
+}
+
+static void the_owner_drops_it(void **state)
+{
+    struct raw *there = at_other(1);
+
+    (void)state;
+    assert_int_equal(access_(there, 0x28), GOOD);
+    on_loop(fix.loops[0], at_going);
+    assert_int_equal(pdu_recv(there), ISCSI_ASYNC_MESSAGE);
+    assert_int_equal(there->bhs[AT_ASYNC_EVENT], ASYNC_LOGOUT_REQUEST);
+    assert_int_equal(pdu_recv(there), ISCSI_ASYNC_MESSAGE);
+    assert_int_equal(there->bhs[AT_ASYNC_EVENT], ASYNC_DROP_SESSION);
+    assert_int_equal(pdu_recv(there), RAW_CLOSED);
+    raw_free(&there);
+}
+
+static void lose_other(void)
+{
+    target_vm_paths(&fix.vms[0], false);
+}
+
+/* The owner forgets the sessions of the other edge, whose initiators do not notice; but what might be done
+ * twice is not. */
+static void the_owner_forgets_it(void **state)
+{
+    struct raw *there = at_other(1);
+    uint8_t both[1024] = {0}, caw[16] = {0x89, [13] = 1};
+
+    (void)state;
+    assert_int_equal(access_(there, 0x28), GOOD);
+    atomic_store(&fix.volumes[0].stalled, true);
+    command_send(there, F | R, 512, raw_cdb10(0x28, 0, 1), 10, NULL, 0);
+    fix_wait(&fix.volumes[0].nparked, 1);
+    on_loop(fix.loops[0], lose_other);
+    fix_unstall(0);
+    assert_int_equal(ended(there), GOOD); /* by a new session */
+    atomic_store(&fix.volumes[0].stalled, true);
+    command_send(there, F | W, 1024, caw, 16, both, 1024);
+    fix_wait(&fix.volumes[0].nparked, 1);
+    on_loop(fix.loops[0], lose_other);
+    assert_int_equal(ended(there), CHECK_OF(GIVEN_UP));
+    fix_unstall(0);
+    raw_free(&there);
+}
+
+static void take(void)
+{
+    heir.in.vms = fix.vms[1].in.vms;
+    target_vm_taken(&fix.vms[1], &heir);
+}
+
+/* The owner does not answer any more, and the VM becomes the other's. */
+static void from_forwarding_to_executing(void **state)
+{
+    struct raw *there = at_other(1), *here;
+    static uint8_t ones[4096] = {[0 ... 4095] = 1};
+    uint8_t caw[16] = {0x89, [13] = 1};
+
+    (void)state;
+    assert_int_equal(access_(there, 0x28), GOOD);
+    atomic_store(&fix.volumes[0].stalled, true);
+    command_send(there, F | W, 4096, raw_cdb10(0x2a, 0, 8), 10, ones, 4096);
+    command_send(there, F | W, 1024, caw, 16, ones, 1024);
+    fix_wait(&fix.volumes[0].nparked, 1);
+    tmf_send(there, TMF_ABORT_TASK_SET, 0, 0);
+    on_loop(fix.loops[1], take);
+    assert_int_equal(tmf_recv(there), TMF_COMPLETE);
+    assert_int_equal(plain(there, 0), CHECK_OF(ACCESS));
+    command_send(there, F | W, 4096, raw_cdb10(0x2a, 0, 8), 10, ones, 4096);
+    assert_int_equal(ended(there), GOOD);
+    assert_memory_equal(heir_volume.bytes, ones, 4096);
+    assert_int_equal(atomic_load(&heir.sessions), 1);
+    assert_int_equal(atomic_load(&fix.vms[1].sessions), 0);
+    fix_unstall(0);
+    here = at_owner(2);
+    assert_int_equal(access_(here, 0x28), GOOD);
+    raw_free(&here);
+    raw_free(&there);
+}
+
+/* What waits is done here, once or not at all. */
+static void what_waits_is_executed(void **state)
+{
+    struct raw *there = at_other(1);
+    static uint8_t ones[4096] = {[0 ... 4095] = 1}, got[4096];
+    uint8_t caw[16] = {0x89, [13] = 1};
+    uint32_t first;
+    bool seen[3] = {false};
+
+    (void)state;
+    assert_int_equal(access_(there, 0x28), GOOD);
+    first = there->itt;
+    atomic_store(&fix.volumes[0].stalled, true);
+    command_send(there, F | W, 4096, raw_cdb10(0x2a, 0, 8), 10, ones, 4096);
+    command_send(there, F | W, 1024, caw, 16, ones, 1024);
+    command_send(there, F | R, 4096, raw_cdb10(0x28, 8, 8), 10, NULL, 0);
+    fix_wait(&fix.volumes[0].nparked, 2);
+    on_loop(fix.loops[1], take);
+    for (int i = 0; i < 3; i++) {
+        struct raw_answer a = answer_recv(there, got);
+
+        assert_true(a.itt >= first && a.itt < first + 3);
+        seen[a.itt - first] = true;
+        assert_int_equal(a.sense, a.itt == first + 1 ? GIVEN_UP : 0);
+    }
+    assert_true(seen[0] && seen[1] && seen[2]);
+    assert_memory_equal(heir_volume.bytes, ones, 4096);
+    assert_int_equal(plain(there, 0), CHECK_OF(ACCESS));
+    assert_int_equal(access_(there, 0x28), GOOD);
+    fix_unstall(0);
+    raw_free(&there);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(data_of_every_size, start, stop),
+        cmocka_unit_test_setup_teardown(what_the_owner_refuses, start, stop),
+        cmocka_unit_test_setup_teardown(alua_from_both, start, stop),
+        cmocka_unit_test_setup_teardown(one_set_of_reservations, start, stop),
+        cmocka_unit_test_setup_teardown(aborts, start, stop),
+        cmocka_unit_test_setup_teardown(sessions_end, start, stop),
+        cmocka_unit_test_setup_teardown(the_owner_drops_it, start, stop),
+        cmocka_unit_test_setup_teardown(the_owner_forgets_it, start, stop),
+        cmocka_unit_test_setup_teardown(from_forwarding_to_executing, start, stop),
+        cmocka_unit_test_setup_teardown(what_waits_is_executed, start, stop),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
