@@ -103,21 +103,6 @@ void calls_dispatch(struct peer *p)
 
 /* ---- our calls ---- */
 
-void link_call(struct peer *p, struct link_call *call)
-{
-    CHECK(call->type && call->class < LINK_CLASSES && call->done);
-    CHECK(!call->body || call->body->len <= LINK_FRAME_MAX);
-    call->status = 0;
-    call->reply = NULL;
-    call->why.text[0] = 0;
-    memset(&call->in, 0, sizeof(call->in));
-    call->in.peer = p;
-    call->in.state = CALL_WAITING;
-    TAILQ_INSERT_TAIL(&p->waiting[call->class], call, in.entry);
-    metric_add(p->metrics.in_flight, 1);
-    calls_dispatch(p);
-}
-
 /* The call belongs to nobody but its owner now. */
 static void detach(struct link_call *call)
 {
@@ -134,14 +119,43 @@ static void run_done(struct task *t)
     call->done(call);
 }
 
-static void finish_cancelled(struct link_call *call)
+static void finish_here(struct link_call *call, int status, const char *why)
 {
     struct loop *loop = call->in.peer->link->loop;
 
     detach(call);
-    call->status = why_set(&call->why, -ECANCELED, "cancelled");
+    call->status = why_set(&call->why, status, "%s", why);
     call->in.task.run = run_done;
     loop_post(loop, &call->in.task);
+}
+
+static void finish_cancelled(struct link_call *call)
+{
+    finish_here(call, -ECANCELED, "cancelled");
+}
+
+static void finish_unconnected(struct link_call *call)
+{
+    finish_here(call, -ENOTCONN, "there is no connection");
+}
+
+void link_call(struct peer *p, struct link_call *call)
+{
+    CHECK(call->type && call->class < LINK_CLASSES && call->done);
+    CHECK(!call->body || call->body->len <= LINK_FRAME_MAX);
+    call->status = 0;
+    call->reply = NULL;
+    call->why.text[0] = 0;
+    memset(&call->in, 0, sizeof(call->in));
+    call->in.peer = p;
+    call->in.state = CALL_WAITING;
+    TAILQ_INSERT_TAIL(&p->waiting[call->class], call, in.entry);
+    metric_add(p->metrics.in_flight, 1);
+    calls_dispatch(p);
+    if (call->brief && call->in.state == CALL_WAITING && TAILQ_EMPTY(&p->up)) {
+        TAILQ_REMOVE(&p->waiting[call->class], call, in.entry);
+        finish_unconnected(call);
+    }
 }
 
 static void send_steering(struct lconn *c, struct call_slot *s, enum frame_kind kind, uint8_t class)
@@ -306,6 +320,21 @@ void calls_sent(struct lconn *c, struct lout *o)
         *s = (struct serve_slot){0};
 }
 
+/* Those that wait for a slot. */
+static void end_brief(struct peer *p)
+{
+    struct link_call *call, *next;
+
+    for (unsigned class = 0; class < LINK_CLASSES; class ++)
+        for (call = TAILQ_FIRST(&p->waiting[class]); call; call = next) {
+            next = TAILQ_NEXT(call, in.entry);
+            if (!call->brief)
+                continue;
+            TAILQ_REMOVE(&p->waiting[class], call, in.entry);
+            finish_unconnected(call);
+        }
+}
+
 void calls_close(struct lconn *c)
 {
     struct calls *t = c->calls;
@@ -313,6 +342,10 @@ void calls_close(struct lconn *c)
 
     while ((call = TAILQ_LAST(&t->sent, call_list))) { /* backwards: the oldest ends up first in line */
         TAILQ_REMOVE(&t->sent, call, in.entry);
+        if (call->brief) {
+            finish_unconnected(call);
+            continue;
+        }
         call->in.state = CALL_WAITING;
         call->in.conn = NULL;
         TAILQ_INSERT_HEAD(&c->peer->waiting[call->class], call, in.entry);
@@ -323,6 +356,7 @@ void calls_close(struct lconn *c)
             t->served[i].request->conn = NULL;
     free(t);
     c->calls = NULL;
+    end_brief(c->peer);
 }
 
 void calls_cancel_all(struct peer *p)

@@ -4,7 +4,8 @@
  * certificate. A peer is reached over one or more TCP connections; calls are spread over them, many in
  * flight. When a connection dies, its unanswered calls are sent again on another or after reconnecting:
  * a call therefore must be idempotent, and it waits for as long as the outage lasts - it fails only when
- * the other side answers with an error. docs/link.md specifies every byte.
+ * the other side answers with an error. One that is `brief` does not wait for that. docs/link.md specifies
+ * every byte.
  *
  * Thread: everything here belongs to the loop given to link_new(); callbacks run there.
  */
@@ -82,10 +83,11 @@ struct link *peer_link(const struct peer *);
 struct link_call {
     uint8_t type;
     enum link_class class;
+    bool brief;       /* not sent again: -ENOTCONN when its connection dies, or when there is none */
     struct buf *body; /* borrowed until done() */
     void (*done)(struct link_call *);
 
-    int status;        /* 0, or the -errno the other side answered, or -ECANCELED */
+    int status;        /* 0, or the -errno the other side answered, or -ECANCELED, -ENOTCONN */
     struct why why;    /* its sentence when status != 0 */
     struct buf *reply; /* status == 0: the owner's to unref */
 

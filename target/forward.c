@@ -16,6 +16,7 @@
 static const char part[] = "target";
 
 enum { REST_MS = 250, SOON_MS = 50, ERRANDS_MAX = 32 };
+#define MUTE_NS UINT64_C(2000000000) /* who has never answered a ping is not waited for longer */
 
 /* A task management function that the owner serves. */
 struct errand {
@@ -38,6 +39,7 @@ void forward_call(struct forward *fw, struct far_call *f, uint8_t type, enum lin
     const struct conn *c = fw->session->conn;
 
     f->call = (struct link_call){.type = type, .class = class, .body = body};
+    f->call.brief = type != PROTO_FORWARD_OPEN && type != PROTO_FORWARD_CLOSE;
     f->home = c->shard->loop;
     f->away = c->target->conf.main;
     f->peer = c->target->conf.twin;
@@ -95,7 +97,7 @@ static void send_errands(struct forward *);
 
 void forward_pump(struct forward *fw)
 {
-    if (fw->ended || fw->taken || !fw->number)
+    if (fw->ended || fw->taken || fw->held || !fw->number)
         return;
     send_errands(fw);
     forward_send_parked(fw);
@@ -171,11 +173,48 @@ static void open_there(struct forward *fw)
     forward_call(fw, &fw->call, PROTO_FORWARD_OPEN, LINK_CONTROL, forward_put_open(&o), on_opened);
 }
 
+static void revive(struct forward *fw)
+{
+    fw->held = fw->pinged = false;
+    forward_pump(fw);
+    open_there(fw);
+}
+
+void forward_alive(struct session *s, uint32_t ping)
+{
+    struct forward *fw = s ? s->forward : NULL;
+
+    if (fw && fw->held && fw->pinged && fw->ping == ping)
+        revive(fw);
+}
+
+/* The link is there again. */
+static void ask_initiator(struct forward *fw)
+{
+    struct conn *c = fw->session->conn;
+    uint64_t now = loop_now_ns(c->shard->loop);
+
+    if (!fw->pinged) {
+        fw->pinged = true;
+        fw->pinged_ns = now;
+        fw->ping = nop_ping(c);
+    } else if (!c->answers_pings && now - fw->pinged_ns > MUTE_NS) {
+        revive(fw); /* boot firmware, which has no other path */
+        return;
+    }
+    if (!fw->ended)
+        timer_set_ms(&fw->timer, REST_MS);
+}
+
 static void on_timer(struct timer *t)
 {
     struct forward *fw = container_of(t, struct forward, timer);
 
-    if (fw->number)
+    if (!peer_up(fw->session->conn->target->conf.twin))
+        timer_set_ms(&fw->timer, SOON_MS);
+    else if (fw->held)
+        ask_initiator(fw);
+    else if (fw->number)
         forward_pump(fw);
     else
         open_there(fw);
@@ -185,9 +224,13 @@ void forward_lost(struct forward *fw, int status, uint64_t number)
 {
     if (!status || fw->ended || fw->taken)
         return;
-    if (status != -EAGAIN && fw->number == number)
+    if (status == -ENOTCONN) {
+        fw->held = true;
+        fw->pinged = false;
+    } else if (status != -EAGAIN && fw->number == number) {
         fw->number = 0;
-    timer_set_ms(&fw->timer, status == -EAGAIN ? SOON_MS : REST_MS);
+    }
+    timer_set_ms(&fw->timer, status == -EAGAIN || status == -ENOTCONN ? SOON_MS : REST_MS);
 }
 
 void forward_start(struct session *s)

@@ -37,6 +37,8 @@ void forward_stop(struct shard *);
 void forward_prepare(struct command *);
 /* Its data is there. */
 void forward_run(struct command *);
+/* The initiator has answered the ping with this tag. NULL: no session. */
+void forward_alive(struct session *, uint32_t ping);
 /* It was aborted: its call is taken back, and command_back() follows, perhaps at once. */
 void forward_recall(struct command *);
 /* A task management function, answered by tmf_answer(). referenced: forward_number_of() the command, for
@@ -58,10 +60,15 @@ void forward_device_free(struct device *);
 
 struct forward {
     struct session *session;
-    uint64_t number;      /* the session's at the owner; 0: there is none */
-    uint64_t next;        /* the next command's or function's */
-    uint64_t unread;      /* bytes of answers that the owner keeps until it hears that they are here */
-    bool ended, taken;    /* taken: nothing is sent to the owner any more */
+    uint64_t number;   /* the session's at the owner; 0: there is none */
+    uint64_t next;     /* the next command's or function's */
+    uint64_t unread;   /* bytes of answers that the owner keeps until it hears that they are here */
+    bool ended, taken; /* taken: nothing is sent to the owner any more */
+    /* The link was lost with commands under way: they go on when the initiator has shown that it still waits
+     * for them, and has not gone to the owner with them meanwhile. */
+    bool held, pinged;
+    uint32_t ping;
+    uint64_t pinged_ns;
     bool told;            /* why the owner has no session was said in the log */
     unsigned out;         /* calls */
     struct far_call call; /* OPEN or CLOSE */

@@ -59,24 +59,30 @@ static struct command *land(struct flight *f)
     return cmd;
 }
 
-/* Before those that were never sent: the order of arrival is kept as well as it can be. */
+/* By their numbers, which is their order; those without one are behind. */
+static void insert(struct flights *list, struct flight *f)
+{
+    struct flight *at;
+
+    TAILQ_FOREACH (at, list, entry)
+        if (f->number && (!at->number || at->number > f->number))
+            break;
+    if (at)
+        TAILQ_INSERT_BEFORE(at, f, entry);
+    else
+        TAILQ_INSERT_TAIL(list, f, entry);
+}
+
 static void park(struct flight *f)
 {
     struct forward *fw = f->forward;
-    struct flight *at;
 
     TAILQ_REMOVE(&fw->out_there, f, entry);
     f->state = FLIGHT_PARKED;
     f->sent = f->got = 0;
     f->recalled = false;
     f->cmd->in_len = f->cmd->response_len = 0;
-    TAILQ_FOREACH (at, &fw->parked, entry)
-        if (!at->number || at->number > f->number)
-            break;
-    if (at)
-        TAILQ_INSERT_BEFORE(at, f, entry);
-    else
-        TAILQ_INSERT_TAIL(&fw->parked, f, entry);
+    insert(&fw->parked, f);
 }
 
 /* --- answers --------------------------------------------------------------------------------------------*/
@@ -172,7 +178,9 @@ static void on_reply(struct far_call *call)
     } else if (status == -ECANCELED && !f->recalled) {
         vanish(f);
     } else if (status) {
-        if (f->state != FLIGHT_DATA && status != -EAGAIN)
+        if (status == -EAGAIN)
+            f->number = 0; /* nobody has heard of it */
+        else if (f->state != FLIGHT_DATA)
             f->perhaps_done = true;
         recalled = f->recalled;
         park(f);
@@ -290,13 +298,16 @@ void forward_send_parked(struct forward *fw)
     struct flight *f;
 
     while ((f = TAILQ_FIRST(&fw->parked)) && fw->number) {
-        if (is_given_up(f))
+        bool known = f->number && f->session == fw->number; /* sent again it is the same command there */
+
+        if (!known && is_given_up(f))
             continue;
         TAILQ_REMOVE(&fw->parked, f, entry);
-        f->number = fw->next++;
+        if (!known)
+            f->number = fw->next++;
         f->session = fw->number;
         f->bytes = f->got = f->sent = 0;
-        TAILQ_INSERT_TAIL(&fw->out_there, f, entry);
+        insert(&fw->out_there, f);
         send(f);
     }
 }
@@ -310,7 +321,7 @@ void forward_run(struct command *cmd)
     f->cmd = cmd;
     cmd->flight = f;
     command_leave(cmd, on_answered);
-    TAILQ_INSERT_TAIL(&fw->parked, f, entry);
+    insert(&fw->parked, f);
     forward_pump(fw);
 }
 

@@ -1,10 +1,11 @@
 /* target/nop.c - NOP both ways, logout and the request for it. On the connection's loop.
  *
  * After ping_seconds of silence a NOP-In asks for an answer. Only an initiator that has shown that it speaks
- * NOP (it answered one, or sent one) is closed for silence: boot firmware such as iPXE ignores pings and idles
- * while the guest thinks. Not too soon either: a guest that is paused early in its boot has nobody yet who
- * would log in again. Whether such a peer is alive is TCP's to find (portal.c).
+ * NOP (it answered one, or sent one) is closed for silence: boot firmware such as iPXE ignores pings and
+ * idles while the guest thinks. Not too soon either: a guest that is paused early in its boot has nobody yet
+ * who would log in again. Whether such a peer is alive is TCP's to find (portal.c).
  */
+#include "forward.h"
 #include "log.h"
 #include "mem.h"
 #include "session.h"
@@ -19,8 +20,10 @@ void nop_out(struct conn *c)
 
     c->answers_pings = true;
     if (ttt != ISCSI_TAG_NONE) { /* an answer to ours, late or not */
-        if (c->ping_out && ttt == c->ping_ttt)
+        if (c->ping_out && ttt == c->ping_ttt) {
             c->ping_out = false;
+            forward_alive(c->session, ttt);
+        }
         return;
     }
     if (itt == ISCSI_TAG_NONE)
@@ -39,7 +42,6 @@ void nop_tick(struct conn *c)
 {
     const struct target_conf *conf = &c->target->conf;
     uint64_t silent = (loop_now_ns(c->shard->loop) - c->last_rx_ns) / 1000000000;
-    struct out *o;
 
     if (silent < conf->ping_seconds) {
         c->ping_out = false;
@@ -50,13 +52,20 @@ void nop_tick(struct conn *c)
             conn_close(c, "nothing heard for %u s, a ping included", (unsigned)silent);
         return;
     }
+    nop_ping(c);
+}
+
+uint32_t nop_ping(struct conn *c)
+{
+    struct out *o = out_new(ISCSI_NOP_IN, ISCSI_FINAL, ISCSI_TAG_NONE, 0);
+
     c->ping_out = true;
     c->ping_ttt = session_ttt(c->session);
-    o = out_new(ISCSI_NOP_IN, ISCSI_FINAL, ISCSI_TAG_NONE, 0);
     put32(o->bhs + AT_TTT, c->ping_ttt);
     o->sn = SN_SHOW;
     send_out(c, &o);
     send_run(c);
+    return c->ping_ttt;
 }
 
 void logout_request(struct conn *c)

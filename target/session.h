@@ -148,7 +148,8 @@ void tmf_answer(struct conn *, uint32_t itt, enum tmf_response, bool close_after
 /* A function that was forwarded: the VM is this edge's now. */
 void tmf_again(struct conn *, enum tmf_function, uint32_t itt, int lun);
 void nop_out(struct conn *);
-void nop_tick(struct conn *); /* every second, from the connection's timer */
+void nop_tick(struct conn *);     /* every second, from the connection's timer */
+uint32_t nop_ping(struct conn *); /* asks for a sign of life: its tag */
 void text_request(struct conn *);
 void text_free(struct text_exchange **);
 void logout_request(struct conn *);

@@ -412,6 +412,82 @@ static void the_owner_forgets_it(void **state)
     raw_free(&there);
 }
 
+/* The connection between the edges is reset. */
+static void cut(void)
+{
+    struct sockaddr_in at;
+    socklen_t len;
+
+    for (int fd = 3; fd < 1024; fd++) {
+        len = sizeof at;
+        if (getpeername(fd, (struct sockaddr *)&at, &len) == 0 && at.sin_family == AF_INET &&
+            ntohs(at.sin_port) == link_port(owner_end.link))
+            shutdown(fd, SHUT_RDWR);
+    }
+}
+
+static void pong(struct raw *c)
+{
+    struct raw_pdu p;
+
+    assert_int_equal(pdu_recv(c), ISCSI_NOP_IN);
+    raw_request_header(c, &p, ISCSI_NOP_OUT | ISCSI_IMMEDIATE);
+    put32(p.bhs + AT_ITT, ISCSI_TAG_NONE);
+    memcpy(p.bhs + AT_TTT, c->bhs + AT_TTT, 4);
+    p.data = NULL;
+    p.len = 0;
+    assert_true(raw_send(c, &p));
+}
+
+/* A write that was under way when the link died, and one that came meanwhile: they go on when the initiator
+ * shows that it waits for them, and once. */
+static void the_link_dies(void **state)
+{
+    struct raw *there = at_other(1);
+    static uint8_t ones[512] = {[0 ... 511] = 1};
+
+    (void)state;
+    assert_int_equal(access_(there, 0x28), GOOD);
+    atomic_store(&fix.volumes[0].stalled, true);
+    command_send(there, F | W, 512, raw_cdb10(0x2a, 0, 1), 10, ones, 512);
+    fix_wait(&fix.volumes[0].nparked, 1);
+    on_loop(fix.main, cut);
+    fix_wait(&other_end.ups, 2);
+    command_send(there, F | W, 512, raw_cdb10(0x2a, 8, 1), 10, ones, 512);
+    fix_unstall(0);
+    pong(there);
+    assert_int_equal(ended(there), GOOD);
+    assert_int_equal(ended(there), GOOD);
+    assert_int_equal(atomic_load(&fix.volumes[0].writes), 2);
+    assert_memory_equal(disk(0) + 4096, ones, 512);
+    raw_free(&there);
+}
+
+/* Who has given its session up, without a word, has perhaps gone to the owner: what waits here never comes.
+ */
+static void the_link_dies_and_the_initiator_has_gone(void **state)
+{
+    struct raw *there = at_other(1), *here = at_owner(1);
+    static uint8_t ones[512] = {[0 ... 511] = 1}, twos[512] = {[0 ... 511] = 2};
+    static const uint8_t nothing[512];
+
+    (void)state;
+    raw_ping(there, NULL, 0); /* it knows pings */
+    assert_int_equal(pdu_recv(there), ISCSI_NOP_IN);
+    assert_int_equal(access_(there, 0x28), GOOD);
+    on_loop(fix.main, cut);
+    command_send(there, F | W, 512, raw_cdb10(0x2a, 8, 1), 10, ones, 512);
+    fix_wait(&other_end.ups, 2);
+    assert_int_equal(pdu_recv(there), ISCSI_NOP_IN);
+    command_send(here, F | W, 512, raw_cdb10(0x2a, 0, 1), 10, twos, 512);
+    assert_int_equal(ended(here), GOOD);
+    sleep(3); /* longer than who knows no pings is waited for */
+    assert_memory_equal(disk(0) + 4096, nothing, 512);
+    assert_int_equal(atomic_load(&fix.volumes[0].writes), 1);
+    raw_free(&there);
+    raw_free(&here);
+}
+
 static void take(void)
 {
     heir.in.vms = fix.vms[1].in.vms;
@@ -491,6 +567,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(sessions_end, start, stop),
         cmocka_unit_test_setup_teardown(the_owner_drops_it, start, stop),
         cmocka_unit_test_setup_teardown(the_owner_forgets_it, start, stop),
+        cmocka_unit_test_setup_teardown(the_link_dies, start, stop),
+        cmocka_unit_test_setup_teardown(the_link_dies_and_the_initiator_has_gone, start, stop),
         cmocka_unit_test_setup_teardown(from_forwarding_to_executing, start, stop),
         cmocka_unit_test_setup_teardown(what_waits_is_executed, start, stop),
     };

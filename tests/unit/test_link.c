@@ -519,6 +519,50 @@ static void a_cut_connection_resends_its_calls(void **state)
     stop_pair(&p);
 }
 
+static struct tcall *brief_call(uint8_t type)
+{
+    struct tcall *t = &calls[next_call++];
+
+    t->call = (struct link_call){
+        .type = type, .class = LINK_PREFETCH, .brief = true, .body = buf_new(5), .done = on_done};
+    t->done = t->order = 0;
+    memset(t->call.body->data, 0, 5);
+    link_call(dc1(), &t->call);
+    return t;
+}
+
+/* With nobody to be sent to, and when they are sent: the owner has them back. */
+static void brief_calls_end_with_their_connection(void **state)
+{
+    unsigned want = 20;
+    struct proxy p;
+
+    (void)state;
+    must_open(&edge, "edge", true);
+    brief_call(T_ECHO);
+    assert_true(until(all_done, NULL, 5));
+    assert_int_equal(calls[0].call.status, -ENOTCONN);
+    forget_calls();
+    link_free(&edge.link);
+    start_pair(&p, 1);
+    for (unsigned i = 0; i < 20; i++)
+        brief_call(T_HOLD);
+    assert_true(until(some_held, &want, 5));
+    atomic_store(&p.cut, true);
+    assert_true(until(all_done, NULL, 10));
+    for (unsigned i = 0; i < 20; i++) {
+        assert_int_equal(calls[i].call.status, -ENOTCONN);
+        link_reply(&onprem.held[i], 0, NULL, NULL, 0);
+    }
+    forget_calls();
+    assert_true(until(both_up, NULL, 10));
+    brief_call(T_ECHO);
+    assert_true(until(all_done, NULL, 5));
+    assert_int_equal(calls[0].call.status, 0);
+    forget_calls();
+    stop_pair(&p);
+}
+
 static void cuts_under_load_lose_nothing(void **state)
 {
     struct proxy p;
@@ -819,6 +863,7 @@ int main(void)
         cmocka_unit_test(a_promoted_call_overtakes),
         cmocka_unit_test(cancelled_calls_end_and_free_their_slots),
         cmocka_unit_test(a_cut_connection_resends_its_calls),
+        cmocka_unit_test(brief_calls_end_with_their_connection),
         cmocka_unit_test(cuts_under_load_lose_nothing),
         cmocka_unit_test(a_mute_peer_is_noticed_within_10_s),
         cmocka_unit_test(calls_wait_for_the_first_connection),
