@@ -82,6 +82,7 @@ struct vm {
     struct writeback
         *writeback;       /* what carries it on to the source disks; NULL: they are at several daemons */
     bool far;             /* the other edge of the pair serves it: vms_far.h */
+    bool taken;           /* another edge's when this run began: what was kept of it then is out of date */
     atomic_bool admitted; /* the object store has said that it is this edge's; until then logins wait */
     atomic_bool fenced;   /* another edge has it: sessions must close, new logins are refused */
     atomic_int
@@ -235,6 +236,8 @@ void vms_remove_disk(struct vms *, const char *name, unsigned lun, bool force,
                      void (*done)(void *arg, int status, const struct why *), void *arg);
 /* Main loop. */
 struct vm *vms_find(struct vms *, const char *name);
+/* Main loop: it may be far. */
+struct vm *vms_find_exported(struct vms *, const char *name);
 void vms_each(struct vms *, void (*each)(void *arg, struct vm *), void *arg);
 
 /* Any thread: a reference, or NULL. By its IQN it may be far. */

@@ -49,6 +49,7 @@ struct vm *vm_new(struct vms *vms, const struct vm_spec *spec, const struct vm *
     vms->pinned[least]++;
     vms_begin(vms);
     vm->spec = *spec;
+    vm->taken = like && like->taken;
     for (unsigned lun = 0; lun < spec->ndisks; lun++)
         if (vm_has_disk(spec, lun))
             vm->in.peers[lun] = link_peer(vms->conf.link, spec->disks[lun].onprem);

@@ -30,6 +30,17 @@ struct vm *vms_find(struct vms *vms, const char *name)
     return NULL;
 }
 
+struct vm *vms_find_exported(struct vms *vms, const char *name)
+{
+    struct vm *vm = vms_find(vms, name);
+
+    if (!vm)
+        TAILQ_FOREACH (vm, &vms->far, in.entry)
+            if (strcmp(vm->spec.name, name) == 0)
+                break;
+    return vm;
+}
+
 void vms_each(struct vms *vms, void (*each)(void *arg, struct vm *), void *arg)
 {
     struct vm *vm;

@@ -206,7 +206,7 @@ static int add(struct vms *vms, const struct forward_vm *v, struct vm_spec *spec
     if (err)
         return err;
     vm = vm_new(vms, spec, NULL);
-    vm->far = true;
+    vm->far = vm->taken = true;
     atomic_store(&vm->shut, v->shut);
     atomic_store(&vm->admitted, true); /* the owner says who may log in */
     pthread_mutex_lock(&vms->lock);

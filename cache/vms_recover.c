@@ -365,6 +365,7 @@ static void open_next(struct vms_recovery *r)
         return;
     }
     r->vm = vm_new(r->vms, &r->specs[r->next], vms_far_find(r->vms, r->specs[r->next].id));
+    r->vm->taken = true;
     if (r->vm->spec.home) {
         r->task.run = on_opened;
         loop_post(r->vms->conf.main, &r->task);

@@ -51,7 +51,7 @@ void rest_boot(struct rest *rest, struct http_request *r)
 
     if (dot && strcmp(dot, ".ipxe") == 0 && (size_t)(dot - r->tail) < sizeof(name))
         memcpy(name, r->tail, (size_t)(dot - r->tail));
-    vm = conf_name_ok(name) ? vms_find(rest->conf.vms, name) : NULL;
+    vm = conf_name_ok(name) ? vms_find_exported(rest->conf.vms, name) : NULL;
     if (!vm) {
         refuse(r, 404, "This edge has no VM of that name.");
         return;

@@ -43,7 +43,7 @@ static struct device *device_get(struct shard *s, struct vm *vm)
     TAILQ_INIT(&d->fences);
     LIST_INIT(&d->gone);
     TAILQ_INSERT_TAIL(&s->devices, d, entry);
-    if (!d->far)
+    if (!vm->far && !vm->taken)
         scsi_reserve_load(d, s);
     d->m_sessions = metric_new(METRIC_GAUGE, "isthmus_iscsi_sessions", "Initiators logged in.", "vm=\"%s\"%s",
                                name, path);

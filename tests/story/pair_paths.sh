@@ -52,6 +52,9 @@ two-ports "$a2" "$b2" "2 register 0 0xb" "2 reserve 0xb 3" "1 conflicts read" "1
     "1 register 0 0xa" "1 preempt 0xa 0xb 3" "2 told 0x2a05" "2 conflicts read" "1 write" "1 register 0xa 0" "2 read" >out
 expect "the registration has its port (not: $(cat out))" grep -qx 'registered 0xb@32769\*' out
 
+act "a registration that the owner keeps over its restarts"
+two-ports "$a2" "$b2" "1 register 0 0xc" >out
+
 act "the owner is killed: the session at the other edge goes on"
 acknowledged() { od -An -tu4 -j4 -N4 state | tr -d ' '; }
 # stall SECONDS -> how long the longest time without an acknowledged write was, in ms
@@ -91,6 +94,14 @@ wait_for 10 "edge a to export edge b's VM" exported a 10.210.0.1:3260,1
 two-ports "$a2" "$b2" "1 groups" "2 groups" "1 write" >out
 expect "ALUA the other way round (not: $(cat out))" test "$(grep -c '^groups 1=non-optimized 32769=optimized$' out)" = 2
 expect "the same by both" verify-load check "$a" "$stage/state" "$sectors"
+expect "a boot script from both" curl -fsS "http://${edge_address[a]}:7262/boot/vm1.ipxe" >/dev/null
+expect "a boot script from both" curl -fsS "http://${edge_address[b]}:7262/boot/vm1.ipxe" >/dev/null
+
+act "edge b is killed: what edge a had kept of reservations is not of now"
+crash edge-b
+wait_role a sole
+wait_for 30 "edge a to own it" owns a vm1
+two-ports "$a2" "$a2" "2 full" >out # the second login takes the place of the first
+expect "no registration (not: $(cat out))" grep -qx registered out
 stop edge-a
-stop edge-b
 stop onprem

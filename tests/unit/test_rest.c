@@ -39,6 +39,11 @@ struct vm *vms_find(struct vms *vms, const char *name)
     return NULL;
 }
 
+struct vm *vms_find_exported(struct vms *vms, const char *name)
+{
+    return vms_find(vms, name);
+}
+
 void vms_each(struct vms *vms, void (*each)(void *, struct vm *), void *arg)
 {
     for (unsigned i = 0; i < vms->n; i++)
