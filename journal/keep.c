@@ -1,6 +1,8 @@
 /* journal/keep.c - see keep.h. The main loop's half: which VMs are kept, their opening and closing.
  *
  *   BEGIN ──► room made (whoever served it here) ──► log emptied, opened (pool) ──► open ──► closing
+ *
+ * A BEGIN of a VM that is kept already is a newer stream: it waits until the older one is closed.
  */
 #include "keep.h"
 #include "check.h"
@@ -95,16 +97,25 @@ static void refuse_early(struct kept *k, int status, const char *why)
 
 /* --- closing --------------------------------------------------------------------------------------------*/
 
+static void end_kept(struct kept *k);
+
 static void free_kept(struct kept *k)
 {
     struct keep *keep = k->keep;
     void (*closed)(struct kept *) = k->closed;
+    struct kept *heir = k->heir;
 
     TAILQ_REMOVE(&keep->list, k, entry);
     refuse_early(k, -ESTALE, "this edge keeps the VM's log no more");
     if (closed)
         closed(k);
     free(k);
+    if (!heir)
+        return;
+    if (heir->state == KEPT_CLOSING)
+        end_kept(heir);
+    else
+        open_kept(heir);
 }
 
 static void erase_run(struct work *w)
@@ -125,16 +136,20 @@ static void erase_done(struct work *w)
     free_kept(k);
 }
 
-static void on_log_closed(struct task *t)
+/* Its log is closed, or never was open. */
+static void end_kept(struct kept *k)
 {
-    struct kept *k = container_of(t, struct kept, task);
-
     if (k->forget) {
         k->work = (struct work){.run = erase_run, .done = erase_done};
         loop_work(k->keep->conf.main, &k->work);
         return;
     }
     free_kept(k);
+}
+
+static void on_log_closed(struct task *t)
+{
+    end_kept(container_of(t, struct kept, task));
 }
 
 static void on_quiet(struct kept *k)
@@ -311,12 +326,13 @@ static struct kept *kept_new(struct keep *keep, const struct pair_begin *b)
 
 /* --- requests -------------------------------------------------------------------------------------------*/
 
+/* The newest of that VM. */
 static struct kept *find(struct keep *keep, const uint8_t *id)
 {
     struct kept *k;
 
     TAILQ_FOREACH (k, &keep->list, entry)
-        if (memcmp(k->id, id, VMLOG_ID_BYTES) == 0)
+        if (!k->heir && memcmp(k->id, id, VMLOG_ID_BYTES) == 0)
             return k;
     return NULL;
 }
@@ -333,17 +349,19 @@ bool keep_has(const struct keep *keep, const char *vm)
 
 static void begin(struct keep *keep, struct link_request *r)
 {
+    struct kept *k, *old = NULL;
     struct pair_begin b;
-    struct kept *k;
 
     if (pair_get_begin(r->body, r->len, &b) < 0) {
         refuse(r, -EBADMSG, "it cannot be read");
         return;
     }
     k = find(keep, b.vm);
-    if (k && (k->begin.stream != b.stream || k->state == KEPT_CLOSING)) {
-        close_kept(k, false, NULL);
-        refuse(r, -EAGAIN, "an older stream of this VM is being closed");
+    if (k && k->begin.stream != b.stream) {
+        old = k;
+        k = NULL;
+    } else if (k && k->state == KEPT_CLOSING) {
+        refuse(r, -ESTALE, "this stream is over");
         return;
     }
     if (k && k->state == KEPT_OPEN) {
@@ -353,7 +371,12 @@ static void begin(struct keep *keep, struct link_request *r)
     if (!k) {
         k = kept_new(keep, &b);
         wait_for_log(k, r);
-        open_kept(k);
+        if (old) {
+            old->heir = k;
+            close_kept(old, false, NULL);
+        } else {
+            open_kept(k);
+        }
         return;
     }
     wait_for_log(k, r);

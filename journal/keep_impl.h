@@ -31,6 +31,7 @@ struct kept {
     struct keep_requests early; /* came while it was being opened */
     unsigned out;               /* requests with the log */
     bool forget;                /* closing: for good */
+    struct kept *heir;          /* closing: a newer stream of this VM, which waits to be opened; or NULL */
     void (*closed)(struct kept *);
     struct work work;
     int status;

@@ -1,0 +1,233 @@
+/* links: journal */
+/* What an edge keeps for the other of its pair: a stream that follows an older one of the same VM waits until
+ * that is closed, with all that comes right behind its beginning.
+ */
+#include "journal_fixture.h"
+
+#include "keep.h"
+#include "proto_pair.h"
+#include "record.h"
+
+enum { ASKED_MAX = 8 };
+
+/* A request, as if from the link. */
+struct asked {
+    struct link_request request;
+    struct buf *body;
+    int status;
+    sem_t answered;
+};
+
+static struct keep *keep;
+static struct asked asked[ASKED_MAX];
+static unsigned nasked;
+static sem_t closed;
+
+void link_reply(struct link_request **r, int status, const char *why, const struct iovec *iov, int niov)
+{
+    struct asked *a = container_of(*r, struct asked, request);
+
+    (void)why, (void)iov, (void)niov;
+    *r = NULL;
+    a->status = status;
+    sem_post(&a->answered);
+}
+
+static int answer(unsigned i)
+{
+    while (sem_wait(&asked[i].answered) < 0)
+        ;
+    buf_unref(&asked[i].body);
+    sem_destroy(&asked[i].answered);
+    return asked[i].status;
+}
+
+static void ask(uint8_t type, struct buf *body)
+{
+    struct asked *a = &asked[nasked++];
+
+    sem_init(&a->answered, 0, 0);
+    a->body = body;
+    a->request = (struct link_request){.type = type, .body = body->data, .len = (uint32_t)body->len};
+    keep_request(keep, &a->request);
+}
+
+/* --- room is made at once --- */
+
+struct room {
+    struct task task;
+    void (*done)(void *arg, int status, const struct why *);
+    void *arg;
+};
+
+static void on_room(struct task *t)
+{
+    struct room *r = container_of(t, struct room, task);
+
+    r->done(r->arg, 0, NULL);
+    free(r);
+}
+
+static void make_room(void *arg, const uint8_t id[VMLOG_ID_BYTES],
+                      void (*done)(void *arg, int status, const struct why *), void *done_arg)
+{
+    struct fixture *f = arg;
+    struct room *r = xcalloc(1, sizeof *r);
+
+    (void)id;
+    *r = (struct room){.task = {.run = on_room}, .done = done, .arg = done_arg};
+    loop_post(f->loop, &r->task);
+}
+
+/* --- on the loop --- */
+
+static void begin_stream(uint64_t stream, uint64_t first)
+{
+    struct pair_begin b = {.stream = stream, .first = first, .name = "vm"};
+
+    memcpy(b.vm, fixture_id, sizeof b.vm);
+    ask(PROTO_MIRROR_BEGIN, pair_put_begin(&b));
+}
+
+static void put_zeroes(uint64_t stream, uint64_t seq)
+{
+    struct pair_piece piece = {.seq = seq, .nsectors = 8, .type = RECORD_ZERO};
+    struct buf *b = buf_new(PAIR_PUT_HEAD_BYTES + PAIR_PIECE_BYTES);
+
+    pair_put_head(b->data, fixture_id, stream, 0);
+    pair_put_piece(b->data + PAIR_PUT_HEAD_BYTES, &piece);
+    ask(PROTO_MIRROR_PUT, b);
+}
+
+static void first_stream(struct fixture *f, void *arg)
+{
+    struct keep_conf conf = {.journal = f->journal,
+                             .main = f->loop,
+                             .loops = &f->loop,
+                             .nloops = 1,
+                             .make_room = make_room,
+                             .arg = f};
+
+    (void)arg;
+    keep = keep_new(&conf);
+    keep_reopen(keep);
+    nasked = 0;
+    begin_stream(1, 5);
+    put_zeroes(1, 5);
+}
+
+static void second_stream(struct fixture *f, void *arg)
+{
+    (void)f, (void)arg;
+    begin_stream(2, 9);
+    put_zeroes(2, 9);
+    put_zeroes(1, 6);
+}
+
+static void third_stream(struct fixture *f, void *arg)
+{
+    second_stream(f, arg);
+    begin_stream(3, 20);
+    put_zeroes(3, 20);
+}
+
+static void on_closed(void *arg)
+{
+    (void)arg;
+    sem_post(&closed);
+}
+
+static void close_it(struct fixture *f, void *arg)
+{
+    (void)f, (void)arg;
+    keep_close(keep, on_closed, NULL);
+}
+
+static void free_it(struct fixture *f, void *arg)
+{
+    (void)f, (void)arg;
+    keep_free(&keep);
+}
+
+static struct fixture *begin(void)
+{
+    struct fixture *f = fixture_new();
+
+    sem_init(&closed, 0, 0);
+    if (fixture_open_journal(f) != 0)
+        fail_msg("%s", f->why.text);
+    on_loop(f, first_stream, NULL);
+    assert_int_equal(answer(0), 0);
+    assert_int_equal(answer(1), 0);
+    return f;
+}
+
+/* The last record of what was kept is that one. */
+static void end(struct fixture *f, uint64_t last)
+{
+    while (sem_wait(&closed) < 0)
+        ;
+    on_loop(f, free_it, NULL);
+    if (vmlog_open(&f->log, f->journal, f->loop, f->id, "vm", &f->why) != 0)
+        fail_msg("%s", f->why.text);
+    assert_int_equal(vmlog_last(f->log), last);
+    fixture_close(f);
+    fixture_free(f);
+}
+
+static void a_newer_stream_waits_for_the_older(void **state)
+{
+    struct fixture *f = begin();
+
+    (void)state;
+    on_loop(f, second_stream, NULL);
+    assert_int_equal(answer(2), 0);
+    assert_int_equal(answer(3), 0);
+    assert_int_equal(answer(4), -ESTALE);
+    on_loop(f, close_it, NULL);
+    end(f, 9);
+}
+
+static void of_two_newer_ones_the_last_is_kept(void **state)
+{
+    struct fixture *f = begin();
+
+    (void)state;
+    on_loop(f, third_stream, NULL);
+    assert_int_equal(answer(2), -ESTALE);
+    assert_int_equal(answer(3), -ESTALE);
+    assert_int_equal(answer(4), -ESTALE);
+    assert_int_equal(answer(5), 0);
+    assert_int_equal(answer(6), 0);
+    on_loop(f, close_it, NULL);
+    end(f, 20);
+}
+
+static void close_behind_it(struct fixture *f, void *arg)
+{
+    second_stream(f, arg);
+    close_it(f, arg);
+}
+
+static void what_waits_is_closed_with_the_rest(void **state)
+{
+    struct fixture *f = begin();
+
+    (void)state;
+    on_loop(f, close_behind_it, NULL);
+    assert_int_equal(answer(2), -ESTALE);
+    assert_int_equal(answer(3), -ESTALE);
+    assert_int_equal(answer(4), -ESTALE);
+    end(f, 5);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_newer_stream_waits_for_the_older),
+        cmocka_unit_test(of_two_newer_ones_the_last_is_kept),
+        cmocka_unit_test(what_waits_is_closed_with_the_rest),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
