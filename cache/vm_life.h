@@ -8,7 +8,8 @@
 
 #include <pthread.h>
 
-/* The catalog. Its list is changed on the main loop under the lock, which lookups of other threads take. */
+/* The catalog. Its list, and that of creations, are changed on the main loop under the lock, which lookups of
+ * other threads take. */
 struct vms {
     struct vms_conf conf;
     pthread_mutex_t lock;
@@ -44,6 +45,8 @@ void vms_end(struct vms *);
 void vms_admission_end(struct vms *);
 /* Main loop: gives up on every creation, and on every new disk, that waits for an on-prem daemon. */
 void vms_cancel_creations(struct vms *);
+/* Any thread: a VM of that id is being made. It is in the catalog before that ends. */
+bool vms_is_creating(struct vms *, const uint8_t id[VMLOG_ID_BYTES]);
 void vms_cancel_changes(struct vms *);
 /* Main loop: a VM's spec is about to be changed, on disk and here. -EBUSY with why: it is being changed
  * already. */

@@ -44,13 +44,38 @@ struct vms_creation {
     void *arg;
 };
 
+bool vms_is_creating(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES])
+{
+    struct vms_creation *c;
+
+    pthread_mutex_lock(&vms->lock);
+    TAILQ_FOREACH (c, &vms->creating, entry)
+        if (memcmp(c->spec.id, id, VMLOG_ID_BYTES) == 0)
+            break;
+    pthread_mutex_unlock(&vms->lock);
+    return c != NULL;
+}
+
+static void add(struct vms_creation *c)
+{
+    pthread_mutex_lock(&c->vms->lock);
+    TAILQ_INSERT_TAIL(&c->vms->creating, c, entry);
+    pthread_mutex_unlock(&c->vms->lock);
+}
+
+static void take_out(struct vms_creation *c)
+{
+    pthread_mutex_lock(&c->vms->lock);
+    TAILQ_REMOVE(&c->vms->creating, c, entry);
+    pthread_mutex_unlock(&c->vms->lock);
+}
+
 static void finish(struct vms_creation *c)
 {
     struct vm *vm = c->status ? NULL : c->vm;
     struct vms *vms = c->vms;
 
     timer_free(&c->timeout);
-    TAILQ_REMOVE(&c->vms->creating, c, entry);
     if (vm) {
         atomic_store(&vm->admitted, true);
         vms_insert(vm);
@@ -58,6 +83,7 @@ static void finish(struct vms_creation *c)
     } else {
         log_warn(c->spec.name, "not created: %s", c->why.text);
     }
+    take_out(c); /* in the list by now: at no moment is it nowhere */
     c->done(c->arg, vm, &c->why);
     vm_spec_wipe(&c->spec);
     free(c);
@@ -287,7 +313,7 @@ void vms_create(struct vms *vms, const struct vm_spec *spec,
         c->status = check_unique(vms, &c->spec, &c->why);
     if (c->status == 0 && !vms_admitted(vms, &c->why))
         c->status = -EAGAIN;
-    TAILQ_INSERT_TAIL(&vms->creating, c, entry);
+    add(c);
     if (c->status) {
         c->task.run = on_refused;
         loop_post(vms->conf.main, &c->task);

@@ -82,11 +82,11 @@ static void on_tell(void *arg, const char *sentence)
 
 /* --- on the worker --------------------------------------------------------------------------------------*/
 
-/* In the catalog: 1 by id, 2 another VM by name or IQN. */
+/* In the catalog, or about to be: 1 by id, 2 another VM by name or IQN. */
 static int is_here(struct vms *vms, const uint8_t *id, const struct vm_spec *spec)
 {
     struct vm *vm;
-    int here = 0;
+    int here = vms_is_creating(vms, id);
 
     pthread_mutex_lock(&vms->lock);
     TAILQ_FOREACH (vm, &vms->list, in.entry)
