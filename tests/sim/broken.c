@@ -11,6 +11,7 @@
 #include "ram.h"
 #include "recover.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +20,7 @@ enum broken broken;
 static const struct {
     const char *name;
     unsigned seeds;
-} variants[BROKEN_RECORDS] = {
+} variants[BROKEN_VARIANTS] = {
     [BROKEN_NOTHING] = {"nothing", 0},
     [BROKEN_ACK_EARLY] = {"acknowledged before the journal has it", 100},
     [BROKEN_NO_SYNC] = {"a flush without an fsync", 20},
@@ -27,14 +28,27 @@ static const struct {
     [BROKEN_TRIM_EARLY] = {"the journal is trimmed before the store has it", 200},
     [BROKEN_RECORD_LEFT_OUT] = {"a commit leaves a record out", 10},
     [BROKEN_UNMAP_FORGOTTEN] = {"zeros are forgotten when a cut is coalesced", 10},
-    [BROKEN_CUT_UNEVEN] = {"a recovery with one disk at an older cut", 20},
+    [BROKEN_CUT_UNEVEN] = {"a recovery with one disk at an older cut", 100},
     [BROKEN_NEWEST_IGNORED] = {"a recovery without the newest object", 10},
-    [BROKEN_TORN_CUT] = {"a recovery to the middle of a cut", 300},
+    [BROKEN_TORN_CUT] = {"a recovery to the middle of a cut", 400},
     [BROKEN_STALE_CACHE] = {"a write is not laid into the cache", 10},
     [BROKEN_DROP_TOO_MUCH] = {"the map lets go of more than was written back", 30},
     [BROKEN_LOSS_UNNOTICED] = {"what a datastore lost is not written again", 500},
     [BROKEN_STAGE_UNSYNCED] = {"on-prem's stage is not fsynced", 200},
     [BROKEN_PERSIST_WRITES] = {"cloud-persist writes to the source disks", 30},
+    [BROKEN_MIRROR_NOT_AWAITED] = {"a write is acknowledged before the mirror has it", 30},
+    [BROKEN_MIRROR_LACKS] = {"the mirror acknowledges what its journal lacks", 30},
+    [BROKEN_MIRROR_UNSYNCED] = {"a flush does not wait for the mirror's fsync", 300},
+    [BROKEN_KEPT_TRIMMED] = {"a kept log is trimmed before the store has it", 50},
+    [BROKEN_LEASE_LONG] = {"one edge takes a lease for longer than the other", 50},
+    [BROKEN_LEASE_FROM_ANSWER] = {"a lease is counted from the answer", 200},
+    [BROKEN_KEEPS_ON] = {"records are kept after the swap was sent", 300},
+    [BROKEN_TAKES_EARLY] = {"VMs are taken over before the lease is over", 300},
+    [BROKEN_FENCE_SKIPPED] = {"a VM is taken over without a word in its entry", 30},
+    [BROKEN_NOT_JOINED] = {"a VM is taken over without what was kept", 30},
+    [BROKEN_TAKEN_IN_EARLY] = {"the other is taken in before the store has the rest", 150},
+    [BROKEN_GATE] = {"reads do not look at the lease", 200},
+    [BROKEN_SWAP] = {"the record is changed without comparing", 30},
 };
 
 const char *broken_name(enum broken b)
@@ -47,7 +61,18 @@ unsigned broken_seeds(enum broken b)
     return variants[b].seeds;
 }
 
+bool broken_is_of_pair(enum broken b)
+{
+    return b >= BROKEN_MIRROR_NOT_AWAITED;
+}
+
 /* --- the log --- */
+
+/* Is it of a kept log? Only those take no notice when it becomes visible. */
+static bool is_kept(const struct vmlog_append *a)
+{
+    return !a->visible;
+}
 
 void __real_vmlog_append(struct vmlog *, struct vmlog_append *);
 void __wrap_vmlog_append(struct vmlog *, struct vmlog_append *);
@@ -55,6 +80,10 @@ void __wrap_vmlog_append(struct vmlog *log, struct vmlog_append *a)
 {
     if (broken == BROKEN_FUA)
         a->fua = false;
+    if (broken == BROKEN_MIRROR_LACKS && is_kept(a) && sim_chance(50000)) {
+        a->type = RECORD_ZERO;
+        a->data = NULL;
+    }
     __real_vmlog_append(log, a);
 }
 
@@ -87,12 +116,23 @@ void __wrap_cut_sort(struct cut *c)
 
 static uint64_t newest; /* object that the store has, during a recovery; else 0 */
 
+static const char *last_object(struct sim_bucket *bucket, const uint8_t id[VMLOG_ID_BYTES])
+{
+    char part[2 * VMLOG_ID_BYTES + 8];
+    int n = 0;
+
+    for (int i = 0; i < VMLOG_ID_BYTES; i++)
+        n += snprintf(part + n, sizeof part - (size_t)n, "%02x", id[i]);
+    snprintf(part + n, sizeof part - (size_t)n, "/log/");
+    return sim_bucket_last(bucket, part);
+}
+
 int __real_recover_vm(const struct recover_conf *, struct recover_result *, struct why *);
 int __wrap_recover_vm(const struct recover_conf *, struct recover_result *, struct why *);
 int __wrap_recover_vm(const struct recover_conf *conf, struct recover_result *res, struct why *why)
 {
     struct sim_edge *e = container_of(sim_node_current(), struct sim_edge, node);
-    const char *key = sim_bucket_last(e->bucket, "/log/");
+    const char *key = last_object(e->bucket, conf->entry.id);
     struct recover_conf other = *conf;
     int rc;
 

@@ -6,6 +6,8 @@
 #ifndef ISTHMUS_SIM_BROKEN_H
 #define ISTHMUS_SIM_BROKEN_H
 
+#include <stdbool.h>
+
 enum broken {
     BROKEN_NOTHING,
     BROKEN_ACK_EARLY,       /* a write is answered before the journal has it */
@@ -22,12 +24,32 @@ enum broken {
     BROKEN_LOSS_UNNOTICED,  /* what a datastore has lost is not written again */
     BROKEN_STAGE_UNSYNCED,  /* on-prem's stage is not fsynced */
     BROKEN_PERSIST_WRITES,  /* cloud-persist writes home */
-    BROKEN_RECORDS
+    /* of the pair */
+    BROKEN_MIRROR_NOT_AWAITED, /* a write is acknowledged before the mirror has it */
+    BROKEN_MIRROR_LACKS,       /* the mirror acknowledges what its journal lacks */
+    BROKEN_MIRROR_UNSYNCED,    /* a flush does not wait for the mirror's fsync */
+    BROKEN_KEPT_TRIMMED,       /* a kept log is trimmed before the store has it */
+    BROKEN_LEASE_LONG,         /* one edge takes a lease for longer than the other */
+    BROKEN_LEASE_FROM_ANSWER,  /* a lease is counted from the answer */
+    BROKEN_KEEPS_ON,           /* records are kept after the swap was sent */
+    BROKEN_TAKES_EARLY,        /* VMs are taken over before the lease is over */
+    BROKEN_FENCE_SKIPPED,      /* a VM is taken over without a word in its entry */
+    BROKEN_NOT_JOINED,         /* a VM is taken over without what was kept */
+    BROKEN_TAKEN_IN_EARLY,     /* the other is taken in before the store has the rest */
+    BROKEN_GATE,               /* reads do not look at the lease */
+    BROKEN_SWAP,               /* the record is changed without comparing */
+    BROKEN_VARIANTS
 };
 extern enum broken broken;
 
 const char *broken_name(enum broken);
-/* It is found within so many seeds from the first. */
+/* It is found within so many seeds of its kind, */
 unsigned broken_seeds(enum broken);
+/* which is: those of a pair, or the others. */
+bool broken_is_of_pair(enum broken);
+
+/* The link has an answer to a call. */
+struct link_call;
+void broken_answer(struct link_call *);
 
 #endif

@@ -18,7 +18,8 @@ struct guest *guest_new(const struct guest_conf *conf)
     uint32_t sizes[GUEST_DISKS] = {conf->nsectors, conf->nsectors};
 
     g->conf = *conf;
-    TAILQ_INIT(&g->ops);
+    TAILQ_INIT(&g->path.ops);
+    TAILQ_INIT(&g->old.ops);
     g->wanted = conf->nops;
     CHECK(cut_create(conf->path, conf->vm, conf->ndisks, sizes) && cut_model_open(&g->model, conf->path));
     for (unsigned d = 0; d < conf->ndisks; d++) {
@@ -51,7 +52,11 @@ struct guest *guest_twin(struct guest *g, const char *path, uint64_t before_us)
     *twin =
         (struct guest){.conf = g->conf, .lost = true, .must = GUEST_LOST_DISKS, .lost_before_us = before_us};
     twin->conf.path = path;
-    TAILQ_INIT(&twin->ops);
+    twin->conf.must = NULL;
+    twin->conf.settled = NULL;
+    twin->conf.acknowledged = NULL;
+    TAILQ_INIT(&twin->path.ops);
+    TAILQ_INIT(&twin->old.ops);
     CHECK(cut_model_open(&twin->model, path));
     for (unsigned d = 0; d < g->conf.ndisks; d++)
         twin->sectors[d] = xcalloc(g->conf.nsectors, sizeof *twin->sectors[d]);
@@ -108,7 +113,7 @@ static void judge_sector(struct guest *g, struct op *op, uint32_t i, const uint8
         s->writes[floor].zeros ? " (zeros)" : "");
 }
 
-static void judge_read(struct guest *g, struct op *op)
+void guest_judge_read(struct guest *g, struct op *op)
 {
     struct iovec iov[40];
     uint8_t bytes[STAMP_SECTOR];
@@ -128,13 +133,18 @@ static void judge_read(struct guest *g, struct op *op)
 
 /* --- the way of an I/O --- */
 
-static void op_free(struct op *op)
+void guest_op_free(struct op *op)
 {
-    TAILQ_REMOVE(&op->guest->ops, op, entry);
-    op->guest->nops--;
     buf_unref(&op->io.data);
     free(op->floors);
     free(op);
+}
+
+void guest_op_drop(struct op *op)
+{
+    if (op->io.op == IO_READ && op->io.blocks && op->io.status == 0)
+        io_release(&op->io);
+    guest_op_free(op);
 }
 
 static void number(struct guest *g, uint64_t seq)
@@ -162,6 +172,8 @@ static void write_acknowledged(struct guest *g, struct op *op)
     }
     if (op->io.fua)
         w->stable = true;
+    if (g->conf.acknowledged)
+        g->conf.acknowledged(g->conf.arg, g->path.edge, w->begun_ns);
 }
 
 static void on_done(struct io *io)
@@ -169,11 +181,15 @@ static void on_done(struct io *io)
     struct op *op = container_of(io, struct op, io);
     struct guest *g = op->guest;
 
+    if (!g) {
+        guest_op_drop(op);
+        return;
+    }
     if (io->status) {
-        if (!g->leaving)
+        if (!g->path.leaving)
             sim_violation("an I/O of the guest fails: %d (%s)", io->status, strerror(-io->status));
     } else if (io->op == IO_READ) {
-        judge_read(g, op);
+        guest_judge_read(g, op);
     } else if (io->op == IO_FLUSH) {
         cut_flush(&g->model, true);
     } else {
@@ -185,32 +201,44 @@ static void on_done(struct io *io)
         g->flushing = false;
     if (!io->status)
         g->done++;
-    op_free(op);
+    TAILQ_REMOVE(&g->path.ops, op, entry);
+    g->nops--;
+    g->heard_ns = sim_now;
+    guest_op_free(op);
     guest_plan(g, 0);
 }
 
 static void on_submit(struct task *t)
 {
     struct op *op = container_of(t, struct op, task);
-    struct vm *vm = op->guest->vm;
 
-    if (volume_submit(vm->volumes[op->disk], &op->io))
-        on_done(&op->io);
+    if (!op->guest)
+        guest_op_free(op);
+    else if (volume_submit(op->vm->volumes[op->disk], &op->io))
+        op->io.done(&op->io);
+}
+
+void guest_send(struct guest *g, struct path *path, struct op *op)
+{
+    op->guest = g;
+    op->vm = path->vm;
+    op->history = g->history;
+    op->io.lba = op->lba;
+    op->io.nsectors = op->nsectors;
+    op->task.run = on_submit;
+    TAILQ_INSERT_TAIL(&path->ops, op, entry);
+    loop_post(op->vm->loop, &op->task);
 }
 
 void guest_submit(struct guest *g, struct op *op)
 {
-    op->guest = g;
     op->io.done = op->io.done ? op->io.done : on_done;
-    op->io.lba = op->lba;
-    op->io.nsectors = op->nsectors;
-    op->task.run = on_submit;
-    TAILQ_INSERT_TAIL(&g->ops, op, entry);
-    g->nops++;
-    loop_post(g->vm->loop, &op->task);
+    if (g->nops++ == 0)
+        g->heard_ns = sim_now;
+    guest_send(g, &g->path, op);
 }
 
-/* --- with whom it talks --- */
+/* --- what it does next --- */
 
 void guest_plan(struct guest *g, uint64_t after_ns)
 {
@@ -218,101 +246,24 @@ void guest_plan(struct guest *g, uint64_t after_ns)
         g->next = sim_after(NULL, after_ns + sim_below(g->conf.think_ns + 1), step, g);
 }
 
-void guest_target(struct guest *g, struct sim_edge *e)
-{
-    g->edge = e;
-    guest_plan(g, 0);
-}
-
-static bool admits(struct vm *vm)
-{
-    return !atomic_load(&vm->deleting) && !atomic_load(&vm->fenced) && atomic_load(&vm->admitted) &&
-           atomic_load(&vm->shut) == VM_OPEN && atomic_load(&vm->place) != WRITEBACK_OTHER &&
-           atomic_load(&vm->place) != WRITEBACK_UNKNOWN;
-}
-
-/* A login, on the VM's loop. */
-static void on_look(struct task *t)
-{
-    struct guest *g = container_of(t, struct guest, look);
-    CLEANUP_FREE char *iqn = xasprintf("iqn.sim:%s", g->conf.vm);
-    struct vm *vm = g->edge && g->edge->vms ? vms_find_iqn(g->edge->vms, iqn) : NULL;
-
-    g->looking = false;
-    if (!vm)
-        return;
-    if (!admits(vm)) {
-        vm_unref(vm);
-        return;
-    }
-    g->vm = vm;
-    atomic_fetch_add(&vm->sessions, 1);
-    sim_say(&g->edge->node, "the guest is logged in");
-    g->leaving = false;
-    if (g->lost)
-        guest_audit_begin(g);
-    guest_plan(g, 0);
-}
-
-static void leave(struct guest *g)
-{
-    struct vm *vm = g->vm;
-
-    g->vm = NULL;
-    g->lost = true;
-    atomic_fetch_sub(&vm->sessions, 1);
-    vm_unref(vm);
-}
-
 static void step(void *arg)
 {
     struct guest *g = arg;
 
     g->next = NULL;
-    if (!g->vm) {
-        if (g->edge && g->edge->ready && !g->looking) {
-            g->looking = true;
-            g->look.run = on_look;
-            loop_post(g->edge->loop, &g->look);
-        }
+    if (!g->path.vm) {
+        guest_look(g, false);
         guest_plan(g, LOOK_MS * SIM_MS);
-    } else if (g->leaving && g->nops == 0) {
-        leave(g);
+    } else if (g->path.leaving && g->nops == 0) {
+        guest_leave(&g->path);
+        g->lost = true;
         guest_plan(g, 0);
     } else if (g->auditing) {
         guest_audit_step(g);
-    } else if (!g->leaving && g->nops < g->conf.depth && g->done + g->nops < g->wanted) {
+    } else if (!g->path.leaving && g->nops < g->conf.depth && g->done + g->nops < g->wanted) {
         guest_invent(g);
         guest_plan(g, 0);
     }
-}
-
-void guest_going(struct guest *g, struct vm *vm)
-{
-    if (g->vm == vm) {
-        g->leaving = true;
-        guest_plan(g, 0);
-    }
-}
-
-void guest_lost(struct guest *g, enum guest_must must, uint64_t before_us)
-{
-    struct op *op;
-
-    if (!g->lost || must > g->must)
-        g->must = must;
-    if (must == GUEST_LOST_DISKS)
-        g->lost_before_us = before_us;
-    g->lost = true;
-    g->vm = NULL;
-    g->looking = false;
-    g->auditing = false;
-    g->flushing = false;
-    while ((op = TAILQ_FIRST(&g->ops))) { /* their memory is the dead process's */
-        TAILQ_REMOVE(&g->ops, op, entry);
-        g->nops--;
-    }
-    guest_plan(g, 0);
 }
 
 void guest_more(struct guest *g, unsigned nops)
@@ -323,7 +274,7 @@ void guest_more(struct guest *g, unsigned nops)
 
 bool guest_running(const struct guest *g)
 {
-    return g->vm && !g->lost && !g->leaving;
+    return g->path.vm && !g->lost && !g->path.leaving;
 }
 
 bool guest_content(const struct guest *g)
@@ -333,7 +284,12 @@ bool guest_content(const struct guest *g)
 
 struct vm *guest_vm(const struct guest *g)
 {
-    return g->vm;
+    return g->path.vm;
+}
+
+struct sim_edge *guest_edge(const struct guest *g)
+{
+    return g->path.edge;
 }
 
 uint64_t guest_last(const struct guest *g)

@@ -92,6 +92,7 @@ static void settle(struct guest *g)
     for (uint32_t n = 1; n < g->nwrites; n++)
         if (!g->writes[n].survived)
             g->writes[n].done_ns = 0;
+    g->history++;
     g->last_seq = 0; /* numbers of what was lost are given again */
     cut_settle(&g->model);
 }
@@ -109,8 +110,9 @@ static void finish(struct guest *g)
         judge_stable(g, &g->model);
     settle(g);
     g->lost = g->auditing = false;
-    g->must = GUEST_WAS_KILLED;
-    sim_say(NULL, "the guest goes on");
+    if (g->conf.settled)
+        g->conf.settled(g->conf.arg, g->path.edge);
+    sim_say(NULL, "the guest of %s goes on", g->conf.vm);
     guest_plan(g, 0);
 }
 
@@ -118,19 +120,25 @@ static void on_read(struct io *io)
 {
     struct op *op = container_of(io, struct op, io);
     struct guest *g = op->guest;
-    uint8_t *to = g->image[op->disk] + (size_t)op->lba * STAMP_SECTOR;
+    uint8_t *to;
     struct iovec iov[CHUNK];
     int n;
 
-    TAILQ_REMOVE(&g->ops, op, entry);
+    if (!g) {
+        guest_op_drop(op);
+        return;
+    }
+    TAILQ_REMOVE(&g->path.ops, op, entry);
     g->nops--;
+    g->heard_ns = sim_now;
     if (io->status) {
-        if (!g->leaving)
+        if (!g->path.leaving)
             sim_violation("a read of the audit fails: %d", io->status);
         free(op);
         guest_plan(g, 0);
         return;
     }
+    to = g->image[op->disk] + (size_t)op->lba * STAMP_SECTOR;
     n = io_iov(io, 0, op->nsectors * STAMP_SECTOR, iov, CHUNK);
     for (int i = 0; i < n; to += iov[i++].iov_len)
         memcpy(to, iov[i].iov_base, iov[i].iov_len);
@@ -141,19 +149,13 @@ static void on_read(struct io *io)
     guest_plan(g, 0);
 }
 
-static void on_submit(struct task *t)
-{
-    struct op *op = container_of(t, struct op, task);
-
-    if (volume_submit(op->guest->vm->volumes[op->disk], &op->io))
-        on_read(&op->io);
-}
-
 void guest_audit_begin(struct guest *g)
 {
     for (unsigned d = 0; d < g->conf.ndisks; d++)
         if (!g->image[d])
             g->image[d] = xmalloc((size_t)g->conf.nsectors * STAMP_SECTOR);
+    if (g->conf.must)
+        g->must = g->conf.must(g->conf.arg, g->path.edge, &g->lost_before_us);
     g->auditing = true;
     g->next_chunk = 0;
     g->chunks_left = g->conf.ndisks * g->conf.nsectors / CHUNK;
@@ -163,17 +165,13 @@ void guest_audit_step(struct guest *g)
 {
     uint32_t per_disk = g->conf.nsectors / CHUNK;
 
-    while (!g->leaving && g->nops < AT_ONCE && g->next_chunk < g->conf.ndisks * per_disk) {
+    while (!g->path.leaving && g->nops < AT_ONCE && g->next_chunk < g->conf.ndisks * per_disk) {
         struct op *op = xcalloc(1, sizeof *op);
 
-        op->guest = g;
         op->disk = (uint8_t)(g->next_chunk / per_disk);
         op->lba = g->next_chunk++ % per_disk * CHUNK;
         op->nsectors = CHUNK;
-        op->io = (struct io){.op = IO_READ, .lba = op->lba, .nsectors = CHUNK, .done = on_read};
-        op->task.run = on_submit;
-        TAILQ_INSERT_TAIL(&g->ops, op, entry);
-        g->nops++;
-        loop_post(g->vm->loop, &op->task);
+        op->io = (struct io){.op = IO_READ, .done = on_read};
+        guest_submit(g, op);
     }
 }

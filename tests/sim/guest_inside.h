@@ -29,11 +29,15 @@ struct op {
     struct io io;
     TAILQ_ENTRY(op) entry;
     struct task task;
-    struct guest *guest;
+    struct guest *guest; /* NULL: nobody waits for it any more */
+    struct vm *vm;
+    unsigned history; /* in which it began */
     uint8_t disk;
     uint32_t lba, nsectors, number;
     uint32_t *floors; /* of a read: of each sector, when it began */
 };
+
+TAILQ_HEAD(ops, op);
 
 struct guest {
     struct guest_conf conf;
@@ -42,13 +46,21 @@ struct guest {
     struct write *writes; /* by number; 0 is none */
     uint32_t nwrites, room;
     uint64_t last_seq;
-    struct sim_edge *edge;
-    struct vm *vm;
-    struct task look;
+    struct sim_edge *edges[2]; /* where its target may be; the second may be NULL */
+    struct path {
+        struct sim_edge *edge;
+        struct vm *vm; /* a reference, and a session; NULL: it is not logged in */
+        bool leaving;
+        struct ops ops; /* under way */
+    } path, old;        /* old: where it was before, and is still logged in */
+    unsigned look;      /* the newest; others do not count any more */
+    uint64_t looked_ns; /* when that was sent; 0: none is out */
+    uint64_t heard_ns;  /* something was answered, or asked with nothing under way */
     struct sim_event *next;
-    TAILQ_HEAD(, op) ops;
     unsigned nops, done, wanted;
-    bool looking, leaving, flushing;
+    uint32_t strays;  /* writes to where it was before */
+    unsigned history; /* rises when it is settled what that is */
+    bool flushing;
     bool unnumbered; /* there are writes whose seq is not known */
     bool lost;       /* its edge died: all is to be looked at first */
     enum guest_must must;
@@ -63,7 +75,22 @@ void sector_add(struct sector *, uint32_t number, bool zeros);
 void guest_plan(struct guest *, uint64_t after_ns);
 void guest_submit(struct guest *, struct op *);
 void guest_invent(struct guest *); /* an I/O, and begins it */
+/* It becomes a read, or gets a write's bytes. */
+void guest_read(const struct guest *, struct op *);
+void guest_stamp(const struct guest *, struct op *);
 void guest_audit_begin(struct guest *);
 void guest_audit_step(struct guest *);
+void guest_judge_read(struct guest *, struct op *); /* and drops what it holds */
+/* Begins the op on that path. */
+void guest_send(struct guest *, struct path *, struct op *);
+/* It is answered, or never was begun, and nobody waits for it: in no list any more. */
+void guest_op_drop(struct op *);
+void guest_op_free(struct op *);
+
+/* guest_path.c */
+void guest_look(struct guest *,
+                bool check); /* for a way; check: one that answers, instead of the one it has */
+void guest_leave(struct path *);
+void guest_watch(void *guest); /* from now on: looks whether its way answers */
 
 #endif

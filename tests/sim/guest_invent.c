@@ -51,6 +51,14 @@ static void note_write(struct guest *g, const struct op *op, bool zeros)
     }
 }
 
+void guest_stamp(const struct guest *g, struct op *op)
+{
+    op->io.data = buf_new((size_t)op->nsectors * STAMP_SECTOR);
+    for (uint32_t i = 0; i < op->nsectors; i++)
+        stamp_make((struct stamp *)(void *)(op->io.data->data + (size_t)i * STAMP_SECTOR),
+                   g->model.disks[op->disk].id, op->lba + i, op->number);
+}
+
 static void begin_write(struct guest *g, struct op *op, bool zeros)
 {
     op->io.op = zeros ? IO_ZERO : IO_WRITE;
@@ -60,15 +68,11 @@ static void begin_write(struct guest *g, struct op *op, bool zeros)
     }
     op->number = cut_begin(&g->model, op->disk, zeros, op->lba, op->nsectors);
     note_write(g, op, zeros);
-    if (!zeros) {
-        op->io.data = buf_new((size_t)op->nsectors * STAMP_SECTOR);
-        for (uint32_t i = 0; i < op->nsectors; i++)
-            stamp_make((struct stamp *)(void *)(op->io.data->data + (size_t)i * STAMP_SECTOR),
-                       g->model.disks[op->disk].id, op->lba + i, op->number);
-    }
+    if (!zeros)
+        guest_stamp(g, op);
 }
 
-static void begin_read(struct guest *g, struct op *op)
+void guest_read(const struct guest *g, struct op *op)
 {
     op->io.op = IO_READ;
     op->floors = xmalloc(op->nsectors * sizeof *op->floors);
@@ -91,7 +95,7 @@ void guest_invent(struct guest *g)
     } else if (kind < 65 && is_free(g, op)) {
         begin_write(g, op, sim_chance(200000));
     } else {
-        begin_read(g, op);
+        guest_read(g, op);
     }
     guest_submit(g, op);
 }

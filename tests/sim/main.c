@@ -2,7 +2,7 @@
  *
  *   sim --seeds N [--from S]   N seeds from S (1) on; the first few that are violated tell their story
  *   sim --seed S [--live]      one seed, in this process, and its story; --live: as it happens
- *   sim --broken               each broken variant (broken.h), until a seed is violated
+ *   sim --broken [--variant N] each broken variant (broken.h), or that one, until a seed is violated
  *   --variant N                with the N-th broken variant
  *   --jobs N                   so many seeds at once (1)
  *   --calm                     without faults
@@ -38,24 +38,28 @@ static void empty_dir(void)
 /* Each must be found within its seeds. */
 static int run_broken(struct runner_conf conf)
 {
-    unsigned caught = 0;
+    int from = broken ? (int)broken : 1, to = broken ? (int)broken : BROKEN_VARIANTS - 1, caught = 0;
     uint64_t seed;
 
     conf.tell = 0;
     conf.first_only = true;
-    for (broken = 1; broken < BROKEN_RECORDS; broken++) {
-        bool found = runner_run(&conf, 1, broken_seeds(broken), &seed) > 0;
+    conf.step = 2; /* of one kind */
+    for (int variant = from; variant <= to; variant++) {
+        bool found;
+
+        broken = (enum broken)variant;
+        found = runner_run(&conf, broken_is_of_pair(broken) ? 2 : 1, broken_seeds(broken), &seed) > 0;
 
         if (found)
-            printf("variant %d caught by seed %" PRIu64 " of %u: %s\n", (int)broken, seed,
-                   broken_seeds(broken), broken_name(broken));
+            printf("variant %d caught by seed %" PRIu64 ", the %" PRIu64 ". of %u: %s\n", (int)broken, seed,
+                   (seed + 1) / 2, broken_seeds(broken), broken_name(broken));
         else
             printf("variant %d NOT caught by %u seeds: %s\n", (int)broken, broken_seeds(broken),
                    broken_name(broken));
         caught += found;
     }
-    printf("broken %d caught %u\n", BROKEN_RECORDS - 1, caught);
-    return caught == BROKEN_RECORDS - 1 ? EXIT_SUCCESS : EXIT_FAILURE;
+    printf("broken %d caught %d\n", to - from + 1, caught);
+    return caught == to - from + 1 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 static int run_many(const struct runner_conf *conf, uint64_t from, uint64_t n)
@@ -96,7 +100,7 @@ static bool read_options(struct options *o, int argc, char **argv)
     while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
         uint64_t number = optarg ? strtoull(optarg, NULL, 10) : 0;
 
-        if (c == '?' || (optarg && number == 0) || (c == 'v' && number >= BROKEN_RECORDS))
+        if (c == '?' || (optarg && number == 0) || (c == 'v' && number >= BROKEN_VARIANTS))
             return false;
         *(c == 'n' ? &o->seeds : c == 'f' ? &o->from : c == 's' ? &o->seed : &number) = number;
         o->one |= c == 's';
@@ -114,7 +118,7 @@ static bool read_options(struct options *o, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    struct options o = {.from = 1, .runner = {.dir = dir, .jobs = 1, .tell = STORIES}};
+    struct options o = {.from = 1, .runner = {.dir = dir, .jobs = 1, .tell = STORIES, .step = 1}};
     int rc;
 
     if (!read_options(&o, argc, argv)) {

@@ -117,16 +117,17 @@ uint64_t runner_run(const struct runner_conf *conf, uint64_t from, uint64_t n, u
 {
     unsigned njobs = conf->jobs < JOBS_MAX ? conf->jobs : JOBS_MAX, running = 0;
     struct job *jobs = xcalloc(njobs, sizeof *jobs);
-    uint64_t violated = 0, next = from;
+    uint64_t violated = 0, next = from, end = from + n * conf->step;
 
     *first = 0;
-    while (running > 0 || (next < from + n && !(conf->first_only && violated))) {
-        bool more = next < from + n && !(conf->first_only && violated);
+    while (running > 0 || (next < end && !(conf->first_only && violated))) {
+        bool more = next < end && !(conf->first_only && violated);
         uint64_t seed;
 
-        for (unsigned i = 0; more && i < njobs && next < from + n; i++)
+        for (unsigned i = 0; more && i < njobs && next < end; i++)
             if (!jobs[i].pid) {
-                start(&jobs[i], i, next++, conf);
+                start(&jobs[i], i, next, conf);
+                next += conf->step;
                 running++;
             }
         if (reap(jobs, conf, violated, &seed)) {

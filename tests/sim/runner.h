@@ -12,6 +12,7 @@ struct runner_conf {
     unsigned jobs;   /* at once */
     bool calm;       /* without faults */
     unsigned tell;   /* so many violated seeds tell their story on stdout */
+    unsigned step;   /* from one seed to the next */
     bool first_only; /* ends with the first that is violated */
 };
 

@@ -53,12 +53,24 @@ static int know_writer(struct sim_edge *e, struct why *why)
     return journal_meta_put(e->journal, "writer", e->writer, sizeof e->writer, why);
 }
 
+static void on_request(void *arg, struct link_request *r)
+{
+    struct sim_edge *e = arg;
+
+    if (e->pair && r->peer == e->twin)
+        vms_pair_request(e->pair, r);
+    else
+        link_reply(&r, -ENOSYS, "an edge answers no requests of an on-prem daemon", NULL, 0);
+}
+
 static void on_notice(void *arg, struct peer *peer, uint8_t type, const uint8_t *body, uint32_t len)
 {
     struct sim_edge *e = arg;
     struct proto_stat stat;
 
-    if (type == PROTO_DISK_CHANGED && proto_get_stat(body, len, &stat) == 0 && e->vms)
+    if (e->pair && peer == e->twin)
+        vms_pair_notice(e->pair, type, body, len);
+    else if (type == PROTO_DISK_CHANGED && proto_get_stat(body, len, &stat) == 0 && e->vms)
         vms_disk_changed(e->vms, peer, &stat);
 }
 
@@ -108,17 +120,47 @@ static int open_vms(struct sim_edge *e, struct why *why)
                             .writeback_bytes = e->conf.writeback_bytes,
                             .iqn_prefix = "iqn.sim",
                             .going = on_going,
+                            .gate = e->conf.twin ? &e->gate : NULL,
                             .tiers = ""};
 
     memcpy(conf.writer, e->writer, sizeof conf.writer);
     return vms_open(&e->vms, &conf, why);
 }
 
+static void on_lost(void *arg, const struct why *why)
+{
+    struct sim_edge *e = arg;
+
+    sim_say(&e->node, "ends: %s", why->text);
+    e->lost(e);
+}
+
+static void start_pair(struct sim_edge *e)
+{
+    struct pair_conf conf = {.loop = e->main,
+                             .store = store_retry_new(sim_store_new(e->main, e->bucket), NULL),
+                             .master = e->master,
+                             .name = "sim",
+                             .self = e->node.name,
+                             .other = e->conf.twin,
+                             .lease_ns = e->conf.lease_ns,
+                             .gate = &e->gate,
+                             .lost = on_lost};
+
+    e->twin = link_peer(e->link, e->conf.twin);
+    conf.peer = e->twin;
+    memcpy(conf.writer, e->writer, sizeof conf.writer);
+    if (strcmp(e->node.name, e->conf.twin) < 0)
+        sim_link_dial(e->link, e->twin, 1);
+    e->pair = vms_pair_new(e->vms, &conf, on_refused, e);
+}
+
 static void boot(void *arg)
 {
     struct sim_edge *e = arg;
     struct journal_conf conf = {.path = "sim", .key = e->master, .max_bytes = e->conf.journal_bytes};
-    struct link_handlers handlers = {.notice = on_notice, .peer_state = on_peer_state, .arg = e};
+    struct link_handlers handlers = {
+        .request = on_request, .notice = on_notice, .peer_state = on_peer_state, .arg = e};
     struct why why;
     int rc;
 
@@ -144,7 +186,10 @@ static void boot(void *arg)
         return;
     }
     sim_loop_start(e->loop);
-    vms_admit(e->vms, on_refused, e);
+    if (e->conf.twin)
+        start_pair(e);
+    else
+        vms_admit(e->vms, on_refused, e);
     e->ready = true;
     sim_say(&e->node, "serves");
     sim_loop_run(e->main);
@@ -155,6 +200,9 @@ void sim_edge_start(struct sim_edge *e)
     e->journal = NULL;
     e->vms = NULL;
     e->link = NULL;
+    e->twin = NULL;
+    e->pair = NULL;
+    atomic_store(&e->gate.until_ns, 0);
     sim_say(&e->node, "starts");
     sim_node_start(&e->node, boot, e);
 }
@@ -163,6 +211,7 @@ void sim_edge_kill(struct sim_edge *e, bool machine)
 {
     e->ready = false;
     e->vms = NULL;
+    e->pair = NULL;
     sim_disk_crash(&e->disk, &e->node, machine);
     sim_net_died(&e->node, machine);
     sim_node_kill(&e->node);

@@ -7,6 +7,7 @@
 #include "sim_link.h"
 #include "sim_store.h"
 #include "vm.h"
+#include "vms_pair.h"
 
 struct sim_edge {
     struct sim_node node;
@@ -17,6 +18,8 @@ struct sim_edge {
         uint32_t object_bytes;
         uint64_t commit_bytes, writeback_bytes, ram_bytes, journal_bytes;
         const char *spool;
+        const char *twin; /* the other edge of the pair; NULL: it is in none */
+        uint64_t lease_ns;
     } conf;
     /* of the running process */
     struct loop *main, *loop;
@@ -30,7 +33,12 @@ struct sim_edge {
     struct vms *vms;
     struct aead_key master;
     uint8_t writer[LOGOBJ_WRITER_BYTES];
+    struct lease_gate gate;
+    struct peer *twin; /* NULL: in no pair */
+    struct vms_pair *pair;
     bool ready; /* its VMs are open */
+    /* In a pair: the other goes on without it, so its process ends. On its fiber; does not return. */
+    void (*lost)(struct sim_edge *);
     /* Initiators are to go. */
     void (*going)(struct sim_edge *, struct vm *, enum vm_going);
 };

@@ -2,6 +2,8 @@
  */
 #include "sim_net.h"
 
+#include "broken.h"
+
 #include "check.h"
 #include "mem.h"
 #include "proto.h"
@@ -218,6 +220,7 @@ static void on_reply(struct net_end *e, struct net_message *m)
             memcpy(call->why.text, m->body->data, n);
         call->why.text[n] = 0;
     }
+    broken_answer(call);
     call->done(call);
 }
 

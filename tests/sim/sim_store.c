@@ -2,6 +2,8 @@
  */
 #include "sim_store.h"
 
+#include "broken.h"
+
 #include "check.h"
 #include "mem.h"
 #include "store_backend.h"
@@ -19,11 +21,20 @@ struct object {
 };
 RB_HEAD(objects, object);
 
+struct cut_off {
+    LIST_ENTRY(cut_off) entry;
+    const struct sim_node *node;
+    bool requests, answers; /* nothing of it arrives */
+};
+
 struct sim_bucket {
     struct objects objects;
     size_t n;
     uint64_t etags, latency_ns, requests;
     struct sim_store_faults faults;
+    LIST_HEAD(, cut_off) cuts;
+    LIST_HEAD(, journey) puts; /* that have not arrived */
+    void (*watch)(const char *key, const void *bytes, size_t n);
 };
 
 struct sim_store {
@@ -33,6 +44,7 @@ struct sim_store {
 
 /* A request on its way; everything in it is its own, for who asked may have given up. */
 struct journey {
+    LIST_ENTRY(journey) entry; /* of puts */
     struct sim_bucket *bucket;
     struct sim_node *node;
     unsigned life;
@@ -44,7 +56,7 @@ struct journey {
     size_t size;
     uint64_t offset;
     size_t cap, limit;
-    bool whole, is_lost;
+    bool whole, travels; /* travels: of puts */
     char **keys;
     size_t nkeys;
     /* the answer */
@@ -65,6 +77,8 @@ struct sim_bucket *sim_bucket_new(uint64_t latency_ns)
     struct sim_bucket *b = xcalloc(1, sizeof *b);
 
     RB_INIT(&b->objects);
+    LIST_INIT(&b->cuts);
+    LIST_INIT(&b->puts);
     b->latency_ns = latency_ns;
     return b;
 }
@@ -101,6 +115,44 @@ uint64_t sim_bucket_requests(const struct sim_bucket *b)
     return b->requests;
 }
 
+static struct cut_off *cut_of(const struct sim_bucket *b, const struct sim_node *node)
+{
+    struct cut_off *c;
+
+    LIST_FOREACH(c, &b->cuts, entry)
+    if (c->node == node)
+        break;
+    return c;
+}
+
+void sim_bucket_cut(struct sim_bucket *b, const struct sim_node *node, bool requests, bool answers)
+{
+    struct cut_off *c = cut_of(b, node);
+
+    if (!c) {
+        c = xcalloc(1, sizeof *c);
+        c->node = node;
+        LIST_INSERT_HEAD(&b->cuts, c, entry);
+    }
+    c->requests = requests;
+    c->answers = answers;
+}
+
+void sim_bucket_watch(struct sim_bucket *b, void (*put)(const char *key, const void *bytes, size_t n))
+{
+    b->watch = put;
+}
+
+bool sim_bucket_awaits(const struct sim_bucket *b, const struct sim_node *node, const char *key)
+{
+    const struct journey *j;
+
+    LIST_FOREACH(j, &b->puts, entry)
+    if (j->node == node && strcmp(j->key, key) == 0)
+        return true;
+    return false;
+}
+
 static struct object *find(struct sim_bucket *b, const char *key)
 {
     struct object probe = {.key = (char *)(uintptr_t)key};
@@ -132,6 +184,8 @@ static void do_put(struct journey *j)
 {
     struct object *o = find(j->bucket, j->key);
 
+    if (broken == BROKEN_SWAP && strncmp(j->key, "pairs/", 6) == 0)
+        j->condition = STORE_ALWAYS;
     if (j->bucket->faults.full) {
         j->status = -ENOSPC;
     } else if (j->condition == STORE_IF_ABSENT && o) {
@@ -150,6 +204,8 @@ static void do_put(struct journey *j)
         j->bytes = NULL;
         o->etag = j->etag = ++j->bucket->etags;
         j->status = 0;
+        if (j->bucket->watch)
+            j->bucket->watch(o->key, o->bytes, o->size);
     }
 }
 
@@ -216,8 +272,18 @@ static void do_it(struct journey *j)
 
 /* --- the ways there and back --- */
 
+static void arrive(void *arg);
+
+static void arrived(struct journey *j)
+{
+    if (j->travels)
+        LIST_REMOVE(j, entry);
+    j->travels = false;
+}
+
 static void journey_free(struct journey *j)
 {
+    arrived(j);
     for (size_t i = 0; i < j->nkeys; i++)
         free(j->keys[i]);
     free(j->keys);
@@ -278,11 +344,34 @@ static void never_back(struct journey *j)
     journey_free(j);
 }
 
+/* While the node is cut off some of what it sent is lost, and some arrives much later. */
+static bool is_stuck(struct journey *j)
+{
+    const struct cut_off *c = cut_of(j->bucket, j->node);
+
+    if (!c || !c->requests)
+        return false;
+    if (sim_chance(300000))
+        never_back(j);
+    else
+        sim_after(NULL, sim_between(500, 8000) * SIM_MS, arrive, j);
+    return true;
+}
+
+static bool answer_is_lost(const struct journey *j)
+{
+    const struct cut_off *c = cut_of(j->bucket, j->node);
+
+    return c && c->answers;
+}
+
 static void arrive(void *arg)
 {
     struct journey *j = arg;
     struct sim_bucket *b = j->bucket;
 
+    if (is_stuck(j))
+        return;
     b->requests++;
     if (b->faults.down) {
         j->status = -ENOTCONN;
@@ -297,7 +386,12 @@ static void arrive(void *arg)
         arrive_back(j);
         return;
     }
+    arrived(j);
     do_it(j);
+    if (answer_is_lost(j)) {
+        never_back(j);
+        return;
+    }
     if (sim_chance(b->faults.lost)) {
         if (sim_chance(500000)) {
             never_back(j);
@@ -370,6 +464,9 @@ static void sim_start(struct store *store, struct store_req *r)
 
     if (sim_chance(s->bucket->faults.late))
         way += sim_below(120 * SIM_S);
+    j->travels = j->op == STORE_PUT;
+    if (j->travels)
+        LIST_INSERT_HEAD(&s->bucket->puts, j, entry);
     r->backend = j;
     sim_after(NULL, way, arrive, j);
 }

@@ -21,6 +21,12 @@ struct sim_store_faults {
 };
 
 struct sim_bucket *sim_bucket_new(uint64_t latency_ns);
+/* From now on nothing of that node's gets there, or no answer back to it. */
+void sim_bucket_cut(struct sim_bucket *, const struct sim_node *, bool requests, bool answers);
+/* put(): an object was put. */
+void sim_bucket_watch(struct sim_bucket *, void (*put)(const char *key, const void *bytes, size_t n));
+/* A put of that node's under this key is on its way: it may happen yet, whatever becomes of the node. */
+bool sim_bucket_awaits(const struct sim_bucket *, const struct sim_node *, const char *key);
 /* What is in it now, another bucket: what somebody sees who rebuilds from it. */
 struct sim_bucket *sim_bucket_copy(const struct sim_bucket *);
 struct sim_store_faults *sim_bucket_faults(struct sim_bucket *);

@@ -1,5 +1,6 @@
-/* tests/sim/world.c - a seed's life: put together, a VM made, a storm of faults, calm, and the last
- * judgement.
+/* tests/sim/world.c - a seed's life: put together, VMs made, a storm of faults, calm, and the last judgement.
+ *
+ * Every second seed is a pair of edges with two or three VMs; the others are one edge with one VM.
  */
 #include "world_inside.h"
 
@@ -11,151 +12,238 @@
 
 struct world world;
 
-static const char *const edges[] = {"edge", NULL};
+static const char *const edges[] = {"edge", "edge2", NULL};
 
 struct sim_disk *sim_world_disk(const struct sim_node *node)
 {
     return node->user;
 }
 
-/* --- the VM --- */
+/* --- the VMs --- */
 
 static void on_created(void *arg, struct vm *vm, const struct why *why)
 {
-    (void)arg;
-    world.asked = false;
+    struct world_vm *v = arg;
+
+    v->asked = false;
     if (vm)
-        world.created = true;
-    sim_say(&world.edge.node, "the VM is %s%s", vm ? "created" : "not created: ", vm ? "" : why->text);
+        v->created = true;
+    sim_say(&v->asked_edge->node, "%s is %s%s", v->name,
+            vm ? "created" : "not created: ", vm ? "" : why->text);
 }
 
 static void on_recovered(void *arg, int status, unsigned recovered, const struct why *why)
 {
-    (void)arg;
-    world.asked = false;
+    struct world_vm *v = arg;
+
+    v->asked = false;
     if (status == 0 && recovered == 1)
-        world.recover = false;
-    sim_say(&world.edge.node, "recovered %u: %s", recovered, status ? why->text : "good");
+        v->recover = false;
+    sim_say(&v->asked_edge->node, "recovered %u: %s", recovered, status ? why->text : "good");
 }
 
 static void on_told(void *arg, const char *sentence)
 {
-    (void)arg;
-    sim_say(&world.edge.node, "%s", sentence);
+    const struct world_vm *v = arg;
+
+    sim_say(&v->asked_edge->node, "%s", sentence);
 }
 
 static void on_ask(struct task *t)
 {
-    struct vm_spec spec = {.name = "vm1", .ndisks = world.ndisks};
+    struct world_vm *v = container_of(t, struct world_vm, ask);
+    struct vm_spec spec = {.ndisks = v->ndisks};
+    struct vms *vms = v->asked_edge->vms;
 
-    (void)t;
-    if (world.recover && !vms_find(world.edge.vms, "vm1")) {
-        vms_recover(world.edge.vms, "vm1", UINT64_MAX, on_told, on_recovered, NULL);
+    if (v->recover && !vms_find(vms, v->name)) {
+        vms_recover(vms, v->name, UINT64_MAX, on_told, on_recovered, v);
         return;
     }
-    if (vms_find(world.edge.vms, "vm1")) { /* an earlier life's creation, or recovery, went through */
-        world.created = true;
-        world.recover = false;
-        world.asked = false;
+    if (vms_find(vms, v->name)) { /* an earlier life's creation, or recovery, went through */
+        v->created = true;
+        v->recover = false;
+        v->asked = false;
         return;
     }
-    spec.storage = world.cloud_persist ? WB_CLOUD_PERSIST : WB_WRITE_BACK;
-    for (unsigned i = 0; i < world.ndisks; i++) {
+    snprintf(spec.name, sizeof spec.name, "%s", v->name);
+    spec.storage = v->cloud_persist ? WB_CLOUD_PERSIST : WB_WRITE_BACK;
+    for (unsigned i = 0; i < v->ndisks; i++) {
         snprintf(spec.disks[i].onprem, sizeof spec.disks[i].onprem, "onprem");
-        snprintf(spec.disks[i].disk, sizeof spec.disks[i].disk, "disk%u", i);
+        snprintf(spec.disks[i].disk, sizeof spec.disks[i].disk, "disk%u", v->disk + i);
     }
-    vms_create(world.edge.vms, &spec, on_created, NULL);
+    vms_create(vms, &spec, on_created, v);
 }
 
-/* Looks after what somebody would: the VM is made, and recovered after a loss. */
-static void look_after(void *arg)
+static bool may_ask(const struct world_vm *v)
 {
-    struct vm *vm = guest_vm(world.guest);
+    struct why why;
+
+    return v->home->ready && !v->asked && (!v->created || v->recover) &&
+           (!world.pair || vms_admitted(v->home->vms, &why));
+}
+
+static void look_after_vm(struct world_vm *v)
+{
+    struct vm *vm = guest_vm(v->guest);
+    const struct sim_edge *e = guest_edge(v->guest);
     struct vm_status status;
 
+    if (world.pair && guest_running(v->guest))
+        v->created = true; /* and taken over by the other since, perhaps */
+    if (may_ask(v)) {
+        v->asked = true;
+        v->asked_edge = v->home;
+        v->ask.run = on_ask;
+        loop_post(v->home->main, &v->ask);
+    }
+    if (!vm || !e->ready || (world.pair && !world_pair_is_member(e)))
+        return;
+    vm_status(vm, &status);
+    if (status.open && status.committed > v->committed)
+        v->committed = status.committed;
+    if (status.open && status.wb.applied > v->applied)
+        v->applied = status.wb.applied;
+}
+
+/* Looks after what somebody would: VMs are made, and recovered after a loss. */
+static void look_after(void *arg)
+{
     (void)arg;
-    if (world.edge.ready && !world.asked && (!world.created || world.recover)) {
-        world.asked = true;
-        world.ask.run = on_ask;
-        loop_post(world.edge.main, &world.ask);
-    }
+    for (unsigned i = 0; i < world.nvms; i++)
+        look_after_vm(&world.vms[i]);
     world_operator_mends();
-    if (vm && world.edge.ready) {
-        vm_status(vm, &status);
-        if (status.open && status.committed > world.committed)
-            world.committed = status.committed;
-        if (status.open && status.wb.applied > world.applied)
-            world.applied = status.wb.applied;
-    }
     sim_after(NULL, 200 * SIM_MS, look_after, NULL);
 }
 
 static void on_going(struct sim_edge *e, struct vm *vm, enum vm_going going)
 {
     (void)e, (void)going;
-    guest_going(world.guest, vm);
+    for (unsigned i = 0; i < world.nvms; i++)
+        guest_going(world.vms[i].guest, vm);
+}
+
+static enum guest_must on_must(void *arg, const struct sim_edge *e, uint64_t *before_us)
+{
+    const struct world_vm *v = arg;
+
+    *before_us = v->holds[world_index(e)].before_us;
+    return v->holds[world_index(e)].must;
+}
+
+static void on_settled(void *arg, const struct sim_edge *e)
+{
+    struct world_vm *v = arg;
+
+    v->holds[world_index(e)] = (struct holding){0};
 }
 
 /* --- putting together --- */
 
-static void make_guest(void)
+static void make_guest(struct world_vm *v)
 {
-    struct guest_conf conf = {.vm = "vm1",
-                              .ndisks = world.ndisks,
-                              .nsectors = world.nsectors,
+    struct guest_conf conf = {.vm = v->name,
+                              .ndisks = v->ndisks,
+                              .nsectors = v->nsectors,
                               .depth = (unsigned)sim_between(1, 6),
                               .think_ns = sim_between(5, sim_chance(200000) ? 100 : 600) * SIM_MS,
-                              .nops = UINT32_MAX / 2};
+                              .nops = UINT32_MAX / 2,
+                              .must = on_must,
+                              .settled = on_settled,
+                              .acknowledged = world.pair ? world_pair_acknowledged : NULL,
+                              .arg = v};
 
-    conf.path = xasprintf("%s/history", world.conf.dir);
-    world.guest = guest_new(&conf);
+    conf.path = xasprintf("%s/history.%s", world.conf.dir, v->name);
+    v->guest = guest_new(&conf);
+}
+
+static void make_vm(struct world_vm *v, unsigned i)
+{
+    snprintf(v->name, sizeof v->name, "vm%u", i + 1);
+    v->home = &world.edges[world.pair ? i % WORLD_EDGES : 0];
+    v->disk = world.ndisks;
+    v->ndisks = (unsigned)sim_between(1, GUEST_DISKS);
+    v->nsectors = 256U << sim_below(2);
+    v->cloud_persist = sim_chance(250000);
+    make_guest(v);
+    for (unsigned d = 0; d < v->ndisks; d++) {
+        struct sim_volume *volume = &world.volumes[world.ndisks++];
+        char name[32];
+
+        snprintf(name, sizeof name, "source%u", v->disk + d);
+        sim_volume_init(volume, name, (size_t)v->nsectors * 512, sim_between(50, 5000) * SIM_US);
+        guest_prepare(v->guest, d, volume->bytes);
+    }
+}
+
+void world_edge_init(unsigned i)
+{
+    struct sim_edge *e = &world.edges[i];
+
+    sim_edge_init(e, edges[i], world.bucket);
+    e->going = on_going;
+    e->conf.commit_age_ms = (unsigned)sim_between(1000, 4000);
+    e->conf.writeback_interval_ms = (unsigned)sim_between(3000, 12000);
+    e->conf.object_bytes = UINT32_C(4096) << sim_below(6);
+    e->conf.checkpoint_objects = (unsigned)sim_between(2, 64);
+    e->conf.spool = world.conf.dir;
+    e->conf.twin = world.pair ? edges[1 - i] : NULL;
 }
 
 static void make_world(void)
 {
-    world.ndisks = (unsigned)sim_between(1, GUEST_DISKS);
-    world.nsectors = 256U << sim_below(2);
-    world.cloud_persist = sim_chance(250000);
     world.bucket = sim_bucket_new(sim_between(1, 60) * SIM_MS);
-    sim_net_begin(sim_between(100, 80000) * SIM_US);
-    make_guest();
-    for (unsigned i = 0; i < world.ndisks; i++) {
-        char name[32];
-
-        snprintf(name, sizeof name, "source%u", i);
-        sim_volume_init(&world.volumes[i], name, (size_t)world.nsectors * 512,
-                        sim_between(50, 5000) * SIM_US);
-        guest_prepare(world.guest, i, world.volumes[i].bytes);
-    }
-    sim_edge_init(&world.edge, "edge", world.bucket);
-    world.edge.going = on_going;
-    world.edge.conf.commit_age_ms = (unsigned)sim_between(1000, 4000);
-    world.edge.conf.writeback_interval_ms = (unsigned)sim_between(3000, 12000);
-    world.edge.conf.object_bytes = UINT32_C(4096) << sim_below(6);
-    world.edge.conf.checkpoint_objects = (unsigned)sim_between(2, 64);
-    world.edge.conf.spool = world.conf.dir;
+    sim_net_begin(sim_between(100, world.pair ? 20000 : 80000) * SIM_US);
+    world.nvms = world.pair ? (unsigned)sim_between(2, WORLD_VMS) : 1;
+    for (unsigned i = 0; i < world.nvms; i++)
+        make_vm(&world.vms[i], i);
+    world_edge_init(0);
     sim_onprem_init(&world.onprem, "onprem", world.volumes, world.ndisks, edges);
     fiber_preempt((uint32_t)sim_below(100000));
 }
 
-/* --- phases --- */
-
-static bool is_created(void *arg)
+static void begin(void)
 {
-    (void)arg;
-    return world.created && guest_running(world.guest);
+    make_world();
+    if (world.pair)
+        world_pair_begin();
+    else
+        sim_edge_start(&world.edges[0]);
+    sim_onprem_start(&world.onprem);
+    look_after(NULL);
+    for (unsigned i = 0; i < world.nvms; i++)
+        guest_target(world.vms[i].guest, &world.edges[0], world.pair ? &world.edges[1] : NULL);
 }
 
-static bool is_quiet(void *arg)
+/* --- phases --- */
+
+static bool are_created(void *arg)
 {
+    (void)arg;
+    for (unsigned i = 0; i < world.nvms; i++)
+        if (!world.vms[i].created || !guest_running(world.vms[i].guest))
+            return false;
+    return true;
+}
+
+static bool is_quiet(const struct world_vm *v)
+{
+    const struct sim_edge *e = guest_edge(v->guest);
     struct vm_status status;
 
-    (void)arg;
-    if (!guest_content(world.guest) || !world.edge.ready || !world_judge_done())
+    if (!guest_content(v->guest) || !e->ready)
         return false;
-    vm_status(guest_vm(world.guest), &status);
-    return status.open && status.written >= guest_last(world.guest) && status.committed == status.written &&
-           (world.cloud_persist || (status.has_wb && status.wb.applied == status.written));
+    vm_status(guest_vm(v->guest), &status);
+    return status.open && status.written >= guest_last(v->guest) && status.committed == status.written &&
+           (v->cloud_persist || (status.has_wb && status.wb.applied == status.written));
+}
+
+static bool all_quiet(void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; i < world.nvms; i++)
+        if (!is_quiet(&world.vms[i]))
+            return false;
+    return world_judge_done() && (!world.pair || world_pair_whole());
 }
 
 static bool judged(void *arg)
@@ -166,48 +254,58 @@ static bool judged(void *arg)
 
 static void say_why_not(const char *phase)
 {
-    struct vm *vm = world.edge.ready ? guest_vm(world.guest) : NULL;
-    struct vm_status s = {0};
+    if (world.pair && !world_pair_whole())
+        sim_violation("%s: the edges are not both members", phase);
+    for (unsigned i = 0; i < world.nvms; i++) {
+        const struct world_vm *v = &world.vms[i];
+        struct vm *vm = guest_vm(v->guest);
+        struct vm_status s = {0};
 
-    if (vm)
-        vm_status(vm, &s);
-    sim_violation(
-        "%s: not done (guest %s, written %llu, committed %llu%s%s, applied %llu, step %d %s)", phase,
-        !vm                          ? "without a target"
-        : guest_content(world.guest) ? "content"
-        : guest_running(world.guest) ? "running"
-                                     : "looking",
-        (unsigned long long)s.written, (unsigned long long)s.committed, *s.store_why.text ? ": " : "",
-        s.store_why.text, (unsigned long long)s.wb.applied, (int)s.wb.step, s.wb.why.text);
+        if (vm)
+            vm_status(vm, &s);
+        if (!vm || !is_quiet(v))
+            sim_violation(
+                "%s: %s is not done (guest %s, written %llu, committed %llu%s%s, applied %llu, step %d %s)",
+                phase, v->name,
+                !vm                       ? "without a target"
+                : guest_content(v->guest) ? "content"
+                : guest_running(v->guest) ? "running"
+                                          : "looking",
+                (unsigned long long)s.written, (unsigned long long)s.committed, *s.store_why.text ? ": " : "",
+                s.store_why.text, (unsigned long long)s.wb.applied, (int)s.wb.step, s.wb.why.text);
+    }
+}
+
+static void judge_disks(struct world_vm *v)
+{
+    uint8_t *disks[GUEST_DISKS] = {world.volumes[v->disk].bytes,
+                                   world.volumes[v->disk + v->ndisks - 1].bytes};
+
+    if (!v->cloud_persist) {
+        guest_judge(v->guest, disks, UINT64_MAX, "the source disks at the end");
+        return;
+    }
+    for (unsigned d = 0; d < v->ndisks; d++)
+        if (world.volumes[v->disk + d].writes)
+            sim_violation("a cloud-persist VM has written to disk %u", v->disk + d);
 }
 
 static void judge_the_end(void)
 {
-    uint8_t *disks[GUEST_DISKS] = {world.volumes[0].bytes, world.volumes[1].bytes};
-
-    if (world.cloud_persist) {
-        for (unsigned i = 0; i < world.ndisks; i++)
-            if (world.volumes[i].writes)
-                sim_violation("a cloud-persist VM has written to disk %u", i);
-    } else {
-        guest_judge(world.guest, disks, UINT64_MAX, "the source disks at the end");
-    }
-    world_judge_begin("the store at the end");
+    for (unsigned i = 0; i < world.nvms; i++)
+        judge_disks(&world.vms[i]);
+    world_judge_begin("the store at the end", &world.vms[sim_below(world.nvms)]);
     if (sim_run(sim_now + 300 * SIM_S, judged, NULL) != SIM_STOPPED)
         sim_violation("the store at the end: its VM does not come back");
 }
 
 void world_run(uint64_t seed, const struct world_conf *conf)
 {
-    world = (struct world){.conf = *conf};
+    world = (struct world){.conf = *conf, .pair = seed % 2 == 0};
     sim_begin(seed);
-    make_world();
-    sim_edge_start(&world.edge);
-    sim_onprem_start(&world.onprem);
-    look_after(NULL);
-    guest_target(world.guest, &world.edge);
-    if (sim_run(120 * SIM_S, is_created, NULL) != SIM_STOPPED) {
-        say_why_not("the VM is made");
+    begin();
+    if (sim_run(120 * SIM_S, are_created, NULL) != SIM_STOPPED) {
+        say_why_not("the VMs are made");
         return;
     }
     if (conf->faults)
@@ -216,8 +314,9 @@ void world_run(uint64_t seed, const struct world_conf *conf)
     if (conf->faults)
         world_storm_end();
     sim_say(NULL, "calm from here on");
-    guest_more(world.guest, 20);
-    if (sim_run(sim_now + 400 * SIM_S, is_quiet, NULL) != SIM_STOPPED) {
+    for (unsigned i = 0; i < world.nvms; i++)
+        guest_more(world.vms[i].guest, 20);
+    if (sim_run(sim_now + 400 * SIM_S, all_quiet, NULL) != SIM_STOPPED) {
         say_why_not("calm");
         return;
     }

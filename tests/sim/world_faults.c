@@ -8,17 +8,26 @@
 #include <errno.h>
 #include <string.h>
 
+enum { RATE_PPM = 10000 * LEASE_RATE_PERCENT };
+
 /* How often a seed sees each: a seed has its own taste. */
 static struct {
     uint64_t mean_ns;
     uint32_t tastes;
 } storm;
 
+/* Any of a pair's; else the one that has the VM. */
+static struct sim_edge *some_edge(void)
+{
+    return world.pair ? &world.edges[sim_below(WORLD_EDGES)] : world.vms[0].home;
+}
+
 static void start_edge(void *arg)
 {
-    (void)arg;
-    if (!world.edge.node.alive)
-        sim_edge_start(&world.edge);
+    struct sim_edge *e = arg;
+
+    if (!e->node.alive && *e->node.name)
+        sim_edge_start(e);
 }
 
 static void start_onprem(void *arg)
@@ -28,21 +37,37 @@ static void start_onprem(void *arg)
         sim_onprem_start(&world.onprem);
 }
 
-void world_edge_dies(enum guest_must must)
+static void note_loss(struct world_vm *v, struct sim_edge *e, enum guest_must must)
 {
-    if (!world.edge.node.alive)
+    struct holding *h = &v->holds[world_index(e)];
+
+    if (must == GUEST_LOST_DISKS)
+        h->before_us = guest_acknowledged_above(v->guest, v->committed);
+    if (must > h->must)
+        h->must = must;
+    guest_lost(v->guest, e);
+    if (v->asked_edge == e)
+        v->asked = false;
+    if (must == GUEST_LOST_DISKS && !world.pair)
+        v->recover = true;
+}
+
+void world_edge_dies(struct sim_edge *e, enum guest_must must)
+{
+    if (!e->node.alive)
         return;
     if (must == GUEST_LOST_DISKS)
-        sim_say(&world.edge.node, "loses its disks; %llu is committed", (unsigned long long)world.committed);
-    guest_lost(world.guest, must, guest_acknowledged_above(world.guest, world.committed));
-    world.asked = false;
-    world_operator_lost();
-    sim_after(NULL, sim_between(10, 5000) * SIM_MS, start_edge, NULL);
+        sim_say(&e->node, "loses its disks; %llu of vm1 is committed",
+                (unsigned long long)world.vms[0].committed);
+    for (unsigned i = 0; i < world.nvms; i++)
+        note_loss(&world.vms[i], e, must);
+    world_operator_lost(e);
+    sim_after(NULL, sim_between(10, sim_chance(300000) ? 20000 : 5000) * SIM_MS, start_edge, e);
     if (must == GUEST_LOST_DISKS) {
-        sim_table_wipe(world.edge.disk.table);
-        world.recover = true;
+        sim_table_wipe(e->disk.table);
+        memset(e->writer, 0, sizeof e->writer);
     }
-    sim_edge_kill(&world.edge, must != GUEST_WAS_KILLED);
+    sim_edge_kill(e, must != GUEST_WAS_KILLED);
 }
 
 void world_onprem_dies(bool machine)
@@ -64,9 +89,10 @@ static void at_step(void *arg, struct sim_node *node, const char *name)
     bool machine = sim_chance(300000);
 
     (void)arg;
-    if (node == &world.edge.node) {
+    if (node == &world.edges[0].node || node == &world.edges[1].node) {
         sim_say(node, "dies at the step %s", name);
-        world_edge_dies(machine ? GUEST_LOST_POWER : GUEST_WAS_KILLED);
+        world_edge_dies(container_of(node, struct sim_edge, node),
+                        machine ? GUEST_LOST_POWER : GUEST_WAS_KILLED);
     } else if (node == &world.onprem.node && sim_chance(300000)) {
         sim_say(node, "at the step %s the datastore's machine restarts", name);
         restart_volumes();
@@ -85,20 +111,36 @@ static void mend_store(void *arg)
     sim_bucket_faults(world.bucket)->down = sim_bucket_faults(world.bucket)->full = false;
 }
 
-static void mend_cables(void *arg)
+static struct sim_node *node(unsigned i)
+{
+    return i < WORLD_EDGES ? &world.edges[i].node : &world.onprem.node;
+}
+
+void world_mend_cables(void *arg)
 {
     (void)arg;
-    sim_say(NULL, "the link's cables are mended");
-    sim_net_cut(&world.edge.node, &world.onprem.node, false);
-    sim_net_cut(&world.onprem.node, &world.edge.node, false);
+    sim_say(NULL, "the cables are mended");
+    for (unsigned i = 0; i <= WORLD_EDGES; i++)
+        for (unsigned k = 0; k <= WORLD_EDGES; k++)
+            if (i != k)
+                sim_net_cut(node(i), node(k), false);
+    for (unsigned i = 0; i < WORLD_EDGES; i++)
+        sim_bucket_cut(world.bucket, node(i), false, false);
+}
+
+static void mend_disk(struct sim_disk *d)
+{
+    d->fails = 0;
+    d->room_bytes = UINT64_C(100) << 30;
 }
 
 static void mend_disks(void *arg)
 {
     (void)arg;
     sim_say(NULL, "the disks work again");
-    world.edge.disk.fails = world.onprem.disk.fails = 0;
-    world.edge.disk.room_bytes = world.onprem.disk.room_bytes = UINT64_C(100) << 30;
+    for (unsigned i = 0; i < WORLD_EDGES; i++)
+        mend_disk(&world.edges[i].disk);
+    mend_disk(&world.onprem.disk);
 }
 
 static void mend_volumes(void *arg)
@@ -115,18 +157,53 @@ static void mend_volumes(void *arg)
 
 static void kill_edge(void)
 {
-    world_edge_dies(GUEST_WAS_KILLED);
+    world_edge_dies(some_edge(), GUEST_WAS_KILLED);
 }
 
 static void cut_edges_power(void)
 {
-    world_edge_dies(GUEST_LOST_POWER);
+    world_edge_dies(some_edge(), GUEST_LOST_POWER);
 }
 
 static void lose_edges_disks(void)
 {
-    if (world.created && !world.recover)
-        world_edge_dies(GUEST_LOST_DISKS);
+    struct sim_edge *e = some_edge();
+    const struct world_vm *v = &world.vms[0];
+
+    if (world.pair ? world_pair_may_lose(e) : v->created && !v->recover)
+        world_edge_dies(e, GUEST_LOST_DISKS);
+}
+
+/* Another edge, that has nothing, takes the VM over while the first one lives and knows nothing of it. Only
+ * what is cloud-persist: else the first one may yet bring the source disks to a cut of its own. */
+static void take_over(void)
+{
+    struct sim_edge *e = &world.edges[1];
+    struct world_vm *v = &world.vms[0];
+
+    if (!v->cloud_persist || !v->created || v->recover || v->asked || v->home == e || world_operator_busy() ||
+        !v->home->node.alive)
+        return;
+    sim_say(&v->home->node, "another edge takes the VM over; %llu is committed",
+            (unsigned long long)v->committed);
+    guest_lost(v->guest, v->home);
+    v->holds[1] = (struct holding){GUEST_LOST_DISKS, guest_acknowledged_above(v->guest, v->committed)};
+    v->recover = true;
+    v->home = e;
+    world_edge_init(1);
+    guest_target(v->guest, e, NULL);
+    sim_edge_start(e);
+}
+
+/* Both at once, but one of them keeps its disks. */
+static void kill_both(void)
+{
+    unsigned first = (unsigned)sim_below(WORLD_EDGES);
+    struct sim_edge *e = &world.edges[first];
+    bool disks = sim_chance(600000) && world_pair_may_lose(e);
+
+    world_edge_dies(e, disks ? GUEST_LOST_DISKS : sim_chance(500000) ? GUEST_LOST_POWER : GUEST_WAS_KILLED);
+    world_edge_dies(&world.edges[1 - first], sim_chance(700000) ? GUEST_LOST_POWER : GUEST_WAS_KILLED);
 }
 
 static void kill_onprem(void)
@@ -158,28 +235,62 @@ static void stop_store(void)
 static void cut_cables(void)
 {
     uint64_t which = sim_between(1, 3);
+    unsigned a = world.pair ? (unsigned)sim_below(WORLD_EDGES + 1) : world_index(world.vms[0].home);
+    unsigned b = world.pair ? (a + 1) % (WORLD_EDGES + 1) : WORLD_EDGES;
 
-    sim_say(NULL, "the link is cut: %s",
-            which == 1   ? "to on-prem"
-            : which == 2 ? "to the edge"
-                         : "both ways");
+    sim_say(NULL, "the link is cut: %s%s%s", which & 1 ? node(a)->name : node(b)->name,
+            which == 3 ? " and " : " to ", which & 1 ? node(b)->name : node(a)->name);
     if (which & 1)
-        sim_net_cut(&world.edge.node, &world.onprem.node, true);
+        sim_net_cut(node(a), node(b), true);
     if (which & 2)
-        sim_net_cut(&world.onprem.node, &world.edge.node, true);
-    sim_after(NULL, sim_between(1, 20000) * SIM_MS, mend_cables, NULL);
+        sim_net_cut(node(b), node(a), true);
+    sim_after(NULL, sim_between(1, 20000) * SIM_MS, world_mend_cables, NULL);
+}
+
+static void cut_from_store(void)
+{
+    uint64_t which = sim_between(1, 3);
+    const struct sim_edge *e = some_edge();
+
+    sim_say(&e->node, "is cut off from the store: %s",
+            which == 1   ? "requests"
+            : which == 2 ? "answers"
+                         : "both ways");
+    sim_bucket_cut(world.bucket, &e->node, which & 1, which & 2);
+    sim_after(NULL, sim_between(1, 20000) * SIM_MS, world_mend_cables, NULL);
+}
+
+/* An edge's network: the other edge and the store, each way or not. */
+static void isolate_edge(void)
+{
+    unsigned i = (unsigned)sim_below(WORLD_EDGES);
+    uint64_t ways = sim_between(1, 15);
+
+    sim_say(node(i), "is cut off:%s%s%s%s", ways & 1 ? " to the other" : "",
+            ways & 2 ? " from the other" : "", ways & 4 ? " requests" : "", ways & 8 ? " answers" : "");
+    sim_net_cut(node(i), node(1 - i), ways & 1);
+    sim_net_cut(node(1 - i), node(i), ways & 2);
+    sim_bucket_cut(world.bucket, node(i), ways & 4, ways & 8);
+    sim_after(NULL, sim_between(500, 9000) * SIM_MS, world_mend_cables, NULL);
 }
 
 static void reset_links(void)
 {
-    sim_say(NULL, "the link's connections are reset");
-    sim_net_reset(&world.edge.node, &world.onprem.node);
+    sim_say(NULL, "connections are reset");
+    for (unsigned i = 0; i < WORLD_EDGES; i++)
+        sim_net_reset(node(i), node(i + 1));
+    sim_net_reset(node(0), node(WORLD_EDGES));
+}
+
+static struct sim_node *some_node(void)
+{
+    return sim_chance(world.pair ? 850000 : 600000) ? &some_edge()->node : &world.onprem.node;
 }
 
 static void pause_somebody(void)
 {
-    struct sim_node *n = sim_chance(600000) ? &world.edge.node : &world.onprem.node;
-    uint64_t ns = sim_between(1, sim_chance(200000) ? 15000 : 1000) * SIM_MS;
+    struct sim_node *n = some_node();
+    uint64_t ns = sim_between(1, sim_chance(world.pair ? 500000 : 200000) ? 15000 : 1000) * SIM_MS;
 
     sim_say(n, "is stopped for %.3f s", (double)ns / 1e9);
     sim_node_pause(n, ns);
@@ -187,24 +298,25 @@ static void pause_somebody(void)
 
 static void skew_clocks(void)
 {
-    struct sim_node *n = sim_chance(600000) ? &world.edge.node : &world.onprem.node;
+    struct sim_node *n = some_node();
 
-    sim_node_rate(n, (int32_t)sim_below(2001) - 1000);
+    sim_node_rate(n, (int32_t)sim_below(2 * RATE_PPM + 1) - RATE_PPM);
     n->wall_ns += (int64_t)sim_below(7200 * SIM_S) - (int64_t)(3600 * SIM_S);
     sim_say(n, "its clock runs %d ppm fast, its wall clock jumps", n->ppm);
 }
 
 static void break_disk(void)
 {
-    struct sim_disk *d = sim_chance(700000) ? &world.edge.disk : &world.onprem.disk;
+    struct sim_edge *e = some_edge();
+    bool at_edge = sim_chance(700000);
+    struct sim_disk *d = at_edge ? &e->disk : &world.onprem.disk;
     uint64_t how = sim_below(3);
 
     if (how == 0)
         d->room_bytes = 0;
     else
         d->fails = how == 1 ? -EIO : -ENOSPC;
-    sim_say(d == &world.edge.disk ? &world.edge.node : &world.onprem.node, "its disk is %s",
-            how == 1 ? "failing" : "full");
+    sim_say(at_edge ? &e->node : &world.onprem.node, "its disk is %s", how == 1 ? "failing" : "full");
     sim_after(NULL, sim_between(1, 8000) * SIM_MS, mend_disks, NULL);
 }
 
@@ -229,18 +341,31 @@ static void trouble_volume(void)
 
 static void judge_a_copy(void)
 {
-    if (world.created)
-        world_judge_begin("a copy");
+    struct world_vm *v = &world.vms[sim_below(world.nvms)];
+
+    if (v->created)
+        world_judge_begin("a copy", v);
 }
+
+enum { LONE = 1, PAIR = 2, ANY = LONE | PAIR };
 
 static const struct {
     void (*happen)(void);
-    unsigned weight;
-} faults[] = {{kill_edge, 10},     {cut_edges_power, 10}, {lose_edges_disks, 3}, {kill_onprem, 8},
-              {arm_step, 20},      {stop_store, 8},       {cut_cables, 8},       {reset_links, 5},
-              {pause_somebody, 6}, {skew_clocks, 4},      {break_disk, 6},       {trouble_volume, 8},
-              {judge_a_copy, 8},   {world_operator, 10}};
+    unsigned weight, where;
+} faults[] = {{kill_edge, 10, ANY},        {cut_edges_power, 10, ANY}, {lose_edges_disks, 3, LONE},
+              {kill_onprem, 8, LONE},      {arm_step, 20, ANY},        {stop_store, 8, ANY},
+              {cut_cables, 8, LONE},       {reset_links, 5, ANY},      {pause_somebody, 6, LONE},
+              {skew_clocks, 4, ANY},       {break_disk, 6, ANY},       {trouble_volume, 8, LONE},
+              {judge_a_copy, 8, ANY},      {world_operator, 10, ANY},  {take_over, 12, LONE},
+              {lose_edges_disks, 8, PAIR}, {kill_onprem, 3, PAIR},     {cut_cables, 14, PAIR},
+              {pause_somebody, 12, PAIR},  {trouble_volume, 3, PAIR},  {cut_from_store, 8, PAIR},
+              {kill_both, 10, PAIR},       {isolate_edge, 14, PAIR}};
 enum { FAULTS = sizeof faults / sizeof *faults };
+
+static bool may_happen(unsigned i)
+{
+    return (storm.tastes >> i & 1) && (faults[i].where & (world.pair ? PAIR : LONE));
+}
 
 static void strike(void *arg)
 {
@@ -250,11 +375,11 @@ static void strike(void *arg)
     if (!world.storming)
         return;
     for (unsigned i = 0; i < FAULTS; i++)
-        if (storm.tastes >> i & 1)
+        if (may_happen(i))
             total += faults[i].weight;
     at = total ? (unsigned)sim_below(total) : 0;
     for (unsigned i = 0; i < FAULTS; i++) {
-        if (!(storm.tastes >> i & 1))
+        if (!may_happen(i))
             continue;
         if (at < faults[i].weight) {
             sim_after(NULL, sim_below(2 * storm.mean_ns), strike, NULL);
@@ -287,11 +412,13 @@ void world_storm_end(void)
 
     world.storming = false;
     *f = (struct sim_store_faults){0};
-    mend_cables(NULL);
+    world_mend_cables(NULL);
     mend_disks(NULL);
     mend_volumes(NULL);
-    if (world.edge.node.paused_until > sim_now)
-        world.edge.node.paused_until = sim_now;
-    start_edge(NULL);
+    for (unsigned i = 0; i < WORLD_EDGES; i++) {
+        if (world.edges[i].node.paused_until > sim_now)
+            world.edges[i].node.paused_until = sim_now;
+        start_edge(&world.edges[i]);
+    }
     start_onprem(NULL);
 }

@@ -8,40 +8,75 @@
 #include "sim_world.h"
 #include "world.h"
 
+enum { WORLD_VMS = 3, WORLD_EDGES = 2 };
+
+/* What an edge would have to show of a VM, were it the one that goes on with it. */
+struct holding {
+    enum guest_must must;
+    uint64_t before_us; /* GUEST_LOST_DISKS */
+};
+
+struct world_vm {
+    char name[8];
+    struct guest *guest;
+    unsigned disk, ndisks; /* at on-prem: the first, how many */
+    uint32_t nsectors;
+    bool cloud_persist;
+    struct sim_edge *home; /* where it is made; no pair: where it is */
+    bool created;
+    bool recover; /* no pair: the edge has lost its disks: it is to be recovered from the store */
+    bool asked;   /* a creation or a recovery is under way, */
+    struct task ask;
+    struct sim_edge *asked_edge; /* there */
+    uint64_t committed, applied; /* as its edge knew */
+    struct holding holds[WORLD_EDGES];
+};
+
 struct world {
     struct world_conf conf;
     struct sim_bucket *bucket;
-    struct sim_edge edge;
+    bool pair; /* the edges are one; else there is only the first, until another takes over */
+    struct sim_edge edges[WORLD_EDGES];
     struct sim_onprem onprem;
-    struct sim_volume volumes[GUEST_DISKS];
-    struct guest *guest;
+    struct sim_volume volumes[WORLD_VMS * GUEST_DISKS];
     unsigned ndisks;
-    uint32_t nsectors;
-    bool cloud_persist;
-    bool created;  /* the VM */
+    struct world_vm vms[WORLD_VMS];
+    unsigned nvms;
     bool storming; /* faults are allowed */
-    bool recover;  /* the edge has lost its disks: the VM is to be recovered from the store */
-    bool asked;    /* a creation or a recovery is under way */
-    struct task ask;
-    uint64_t committed, applied; /* as its edge knew */
     unsigned restarts;
 };
 extern struct world world;
 
+void world_edge_init(unsigned);
+static inline unsigned world_index(const struct sim_edge *e)
+{
+    return (unsigned)(e - world.edges);
+}
+
 /* world_faults.c */
 void world_storm_begin(void);
 void world_storm_end(void);
-void world_edge_dies(enum guest_must);
+void world_edge_dies(struct sim_edge *, enum guest_must);
 void world_onprem_dies(bool machine);
+void world_mend_cables(void *);
+
+/* world_pair.c */
+void world_pair_begin(void);
+bool world_pair_whole(void);                        /* both edges are members, and say so */
+bool world_pair_is_member(const struct sim_edge *); /* by the record */
+void world_pair_acknowledged(void *vm, const struct sim_edge *, uint64_t begun_ns);
+bool world_pair_may_lose(const struct sim_edge *); /* its disks: the other has everything, and may go on */
 
 /* world_operator.c */
 void world_operator(void); /* asks for something */
 void world_operator_mends(void);
-void world_operator_lost(void);
+void world_operator_lost(const struct sim_edge *);
+bool world_operator_busy(void);
 
-/* world_judge.c: from copies of what is there now a whole other world is started, which must come to a cut.
+/* world_judge.c: from copies of what is there now a whole other world is started, in which a VM must come to
+ * a cut.
  */
-void world_judge_begin(const char *what);
+void world_judge_begin(const char *what, struct world_vm *);
 bool world_judge_done(void); /* no such world is at work */
 
 #endif

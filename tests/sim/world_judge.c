@@ -19,9 +19,10 @@ static const char *const rescues[] = {"rescue", NULL};
 static struct {
     bool busy, recovered, asked;
     const char *what;
+    const struct world_vm *vm;
     unsigned round;
     struct sim_onprem onprem;
-    struct sim_volume volumes[GUEST_DISKS];
+    struct sim_volume volumes[WORLD_VMS * GUEST_DISKS];
     struct sim_edge edge;
     struct guest *guest;
     struct task task;
@@ -58,7 +59,7 @@ static void on_told(void *arg, const char *sentence)
 static void on_ask(struct task *t)
 {
     (void)t;
-    vms_recover(rescue.edge.vms, "vm1", UINT64_MAX, on_told, on_recovered, NULL);
+    vms_recover(rescue.edge.vms, rescue.vm->name, UINT64_MAX, on_told, on_recovered, NULL);
 }
 
 static void end(void)
@@ -89,18 +90,19 @@ static void look(void *arg)
 /* The on-prem daemon has had time to bring its disks to a cut. */
 static void alone_long_enough(void *arg)
 {
-    uint8_t *disks[GUEST_DISKS] = {rescue.volumes[0].bytes, rescue.volumes[1].bytes};
+    uint8_t *disks[GUEST_DISKS] = {rescue.volumes[rescue.vm->disk].bytes,
+                                   rescue.volumes[rescue.vm->disk + rescue.vm->ndisks - 1].bytes};
     char *what = xasprintf("%s: the source disks, by on-prem alone", rescue.what);
 
     (void)arg;
     guest_judge(rescue.guest, disks, rescue.applied_before_us, what);
     free(what);
-    guest_target(rescue.guest, &rescue.edge);
+    guest_target(rescue.guest, &rescue.edge, NULL);
     sim_edge_start(&rescue.edge);
     look(NULL);
 }
 
-void world_judge_begin(const char *what)
+void world_judge_begin(const char *what, struct world_vm *v)
 {
     char *path;
 
@@ -109,14 +111,16 @@ void world_judge_begin(const char *what)
     rescue.busy = true;
     rescue.recovered = rescue.asked = false;
     rescue.what = what;
-    rescue.committed_before_us = guest_acknowledged_above(world.guest, world.committed);
-    rescue.applied_before_us = world.cloud_persist ? 0 : guest_acknowledged_above(world.guest, world.applied);
-    sim_say(NULL, "%s: copies are made, to be judged (committed %llu, applied %llu)", what,
-            (unsigned long long)world.committed, (unsigned long long)world.applied);
+    rescue.vm = v;
+    rescue.committed_before_us = guest_acknowledged_above(v->guest, v->committed);
+    rescue.applied_before_us = v->cloud_persist ? 0 : guest_acknowledged_above(v->guest, v->applied);
+    sim_say(NULL, "%s: copies are made, to be judged (%s, committed %llu, applied %llu)", what, v->name,
+            (unsigned long long)v->committed, (unsigned long long)v->applied);
     path = xasprintf("%s/history.twin%u", world.conf.dir, ++rescue.round);
-    rescue.guest = guest_twin(world.guest, path, rescue.committed_before_us);
+    rescue.guest = guest_twin(v->guest, path, rescue.committed_before_us);
     sim_edge_init(&rescue.edge, "rescue", sim_bucket_copy(world.bucket));
-    rescue.edge.conf = world.edge.conf;
+    rescue.edge.conf = world.edges[0].conf;
+    rescue.edge.conf.twin = NULL;
     copy_onprem();
     sim_onprem_start(&rescue.onprem);
     sim_after(NULL, ALONE_S * SIM_S, alone_long_enough, NULL);

@@ -13,6 +13,7 @@
 #include <string.h>
 
 static struct {
+    struct sim_edge *edge; /* who was asked */
     bool busy;
     struct task task;
     struct vm_verb_ask ask;
@@ -22,18 +23,24 @@ static struct {
     uint64_t writes; /* so the source disks have seen as many writes as then */
 } desk;
 
+/* The VM that the operator has. */
+static struct world_vm *mine(void)
+{
+    return &world.vms[0];
+}
+
 static uint64_t writes(void)
 {
     uint64_t sum = 0;
 
-    for (unsigned i = 0; i < world.ndisks; i++)
-        sum += world.volumes[i].writes;
+    for (unsigned d = 0; d < mine()->ndisks; d++)
+        sum += world.volumes[mine()->disk + d].writes;
     return sum;
 }
 
 static bool is_written_back(void)
 {
-    const struct vm *vm = vms_find(world.edge.vms, "vm1");
+    const struct vm *vm = vms_find(desk.edge->vms, mine()->name);
     struct writeback_status status;
 
     writeback_status(vm->writeback, &status);
@@ -51,7 +58,7 @@ static void on_done(void *arg, int status, const struct why *why)
 {
     (void)arg;
     desk.busy = false;
-    sim_say(&world.edge.node, "the operator's %s: %s", vm_verb_name(desk.ask.kind),
+    sim_say(&desk.edge->node, "the operator's %s: %s", vm_verb_name(desk.ask.kind),
             status ? why->text : "done");
     if (status)
         return;
@@ -62,35 +69,38 @@ static void on_done(void *arg, int status, const struct why *why)
         desk.changed = false;
     } else if (desk.ask.kind == VERB_RESUME && !world.storming) {
         desk.resumed = true;
-        desk.changed = !world.cloud_persist;
+        desk.changed = !mine()->cloud_persist;
     }
 }
 
 static void on_ask(struct task *t)
 {
     (void)t;
-    vm_verb_start(world.edge.vms, &desk.ask, on_done, NULL);
+    vm_verb_start(desk.edge->vms, &desk.ask, on_done, NULL);
 }
 
 static void ask(enum vm_verb_kind kind, enum wb_policy storage)
 {
-    if (desk.busy || !world.edge.ready || !world.created || world.recover)
+    struct sim_edge *e = world.pair ? guest_edge(mine()->guest) : mine()->home;
+
+    if (desk.busy || !e || !e->ready || !mine()->created || mine()->recover)
         return;
+    desk.edge = e;
     desk.busy = true;
     desk.ask = (struct vm_verb_ask){.kind = kind, .storage = storage};
-    strcpy(desk.ask.vm, "vm1");
+    strcpy(desk.ask.vm, mine()->name);
     sim_say(NULL, "the operator asks for %s %s", vm_verb_name(kind),
             storage == WB_CLOUD_PERSIST ? "cloud-persist"
             : storage == WB_WRITE_BACK  ? "write-back"
                                         : "");
     desk.task.run = on_ask;
-    loop_post(world.edge.main, &desk.task);
+    loop_post(e->main, &desk.task);
 }
 
 void world_operator(void)
 {
     static const enum vm_verb_kind kinds[] = {VERB_PAUSE, VERB_RESUME, VERB_STORAGE, VERB_COMMIT, VERB_FLUSH};
-    enum vm_verb_kind kind = kinds[sim_below(world.cloud_persist ? 2 : 5)];
+    enum vm_verb_kind kind = kinds[sim_below(mine()->cloud_persist ? 2 : 5)];
     enum wb_policy storage = sim_chance(500000) ? WB_CLOUD_PERSIST : WB_WRITE_BACK;
 
     if (desk.busy)
@@ -111,8 +121,15 @@ void world_operator_mends(void)
         ask(VERB_RESUME, 0);
 }
 
-/* What was asked for died with the edge. */
-void world_operator_lost(void)
+/* What was asked for died with the edge, and what is seen from elsewhere may be otherwise. */
+void world_operator_lost(const struct sim_edge *e)
 {
-    desk.busy = desk.watching = false;
+    desk.watching = false;
+    if (desk.edge == e)
+        desk.busy = false;
+}
+
+bool world_operator_busy(void)
+{
+    return desk.busy;
 }
