@@ -33,7 +33,9 @@ struct wb_piece {
     uint64_t object;        /* 0: zeros */
     uint32_t frame_at, frame_bytes;
     uint8_t disk, frame_sector;
+    uint8_t none[6]; /* it goes to a file as it is: without holes, which would have what memory held */
 };
+_Static_assert(sizeof(struct wb_piece) == 40, "no holes in a wb_piece");
 
 struct wb_plan {
     FILE *file;                 /* rows by disk and LBA; unlinked */
