@@ -10,7 +10,7 @@
 
 rounds=${FAILOVER_ROUNDS:-10} seed=${SEED:-$RANDOM} stop_seconds=${STOP_SECONDS:-6}
 sectors=16384
-faults=(kill wipe stop cable store cable_store full)
+faults=(kill wipe stop cable client store cable_store full)
 declare -A vm_of=([a]=vm1 [b]=vm2)
 stalls=() lost=0 errors=0 played=0
 say "SEED=$seed"
@@ -106,6 +106,11 @@ fault() {
         peer_cut
         sleep 6
         peer_heal
+        ;;
+    client) # what initiators and on-prem reach it by
+        ip link set "to-$e" down
+        sleep 6
+        ip link set "to-$e" up
         ;;
     store)
         touch "away-$e"
