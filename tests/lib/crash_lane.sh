@@ -431,11 +431,11 @@ keep_round() {
 }
 
 stage_make
-while read -r kind step n seed <&4; do
+while read -r kind step n seed <&5; do
     play_round "$kind" "$step" "$n" "$seed"
     if [ $((++rounds_on_stage)) = 40 ]; then
         play_round edge - 1 "$seed"
         stage_end
         stage_make
     fi
-done 4<"$plan"
+done 5<"$plan" # 3 and 4 are the story's

@@ -90,7 +90,7 @@ start_in() {
     # shellcheck disable=SC2086
     [[ $1 != isthmus-* ]] || set -- ${UNDER:-} "$@"
     [ -z "$ns" ] || set -- ip netns exec "$ns" "$@"
-    (exec "$@") >>"$stage/$name.log" 2>&1 </dev/null 3>&- 4>&- &
+    (exec "$@") >>"$stage/$name.log" 2>&1 </dev/null 3>&- 4>&- 5<&- &
     pids[$name]=$!
 }
 alive() { kill -0 "${pids[$1]}" 2>/dev/null; }
