@@ -17,7 +17,7 @@ struct holding {
 };
 
 struct world_vm {
-    char name[8];
+    char name[16];
     struct guest *guest;
     unsigned disk, ndisks; /* at on-prem: the first, how many */
     uint32_t nsectors;
