@@ -48,7 +48,7 @@ for name in disk1 disk2 disk3; do disks+=("$name" "file:$stage/disk.img"); done
 pair_up "${disks[@]}"
 host c "${edge_address[c]}"
 isthmusctl pki issue "$stage/pki" --role edge --name edge-c >/dev/null
-sed '/^pair {/,/^}/d; s/edge-a/edge-c/g; s/data-a/data-c/; s/bucket/bucket-c/; s/away-a/away-c/' edge-a.conf >edge-c.conf
+sed "/^pair {/,/^}/d; s/edge-a/edge-c/g; s/data-a/data-c/; s/bucket/bucket-c/; s/away-a/away-c/; s/${edge_address[a]}:3260/${edge_address[c]}:3260/" edge-a.conf >edge-c.conf
 mkdir bucket-c
 cat >>onprem.conf <<CONF
 edge "edge-c" {
@@ -63,6 +63,7 @@ onprem_start
 edge_up b
 wait_role b both
 wait_role a both
+wait_for 30 "the edge that is alone to answer" ctl_at c vm list
 ctl_at a vm create vm1 --disk dc1:disk1 >&2
 ctl_at b vm create vm2 --disk dc1:disk2 >&2
 ctl_at c vm create vm3 --disk dc1:disk3 >&2
