@@ -57,12 +57,7 @@ edge "edge-c" {
 }
 CONF
 edge_up c
-edge_up a
-wait_role a sole
-onprem_start
-edge_up b
-wait_role b both
-wait_role a both
+both_up
 wait_for 30 "the edge that is alone to answer" ctl_at c vm list
 ctl_at a vm create vm1 --disk dc1:disk1 >&2
 ctl_at b vm create vm2 --disk dc1:disk2 >&2

@@ -115,8 +115,7 @@ both_up() {
     wait_role a sole
     onprem_start
     edge_up b
-    wait_role b both
-    wait_role a both
+    whole
 }
 # ctl_at a|b command...
 ctl_at() {
