@@ -22,7 +22,7 @@ pki_make() {
 
 edge_data=$stage/edge-data
 edge_iscsi=0.0.0.0:3260
-edge_ping_timeout=25s
+edge_ping_timeout=10m
 edge_ram=256M
 edge_loops=0
 edge_journal=1G

@@ -22,7 +22,7 @@ int edge_conf_load(cfg_t **cfg, const char *path, struct why *why)
         CONF_COUNT("queue_depth", 128),
         CONF_DURATION("login_timeout", "15s"),
         CONF_DURATION("ping_interval", "5s"),
-        CONF_DURATION("ping_timeout", "25s"),
+        CONF_DURATION("ping_timeout", "10m"),
         CONF_SIZE("session_memory", "64M"),
         CONF_SIZE("loop_memory", "256M"),
         CONF_SIZE("first_burst", "64K"),

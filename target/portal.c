@@ -251,7 +251,7 @@ static void conf_copy(struct target_conf *c, const struct target_conf *from)
     DEFAULT(max_sessions_per_vm, 64);
     DEFAULT(login_seconds, 15);
     DEFAULT(ping_seconds, 5);
-    DEFAULT(ping_timeout_seconds, 25);
+    DEFAULT(ping_timeout_seconds, 600);
     DEFAULT(window, 128);
     DEFAULT(first_burst_bytes, 64 << 10);
     DEFAULT(max_burst_bytes, 1 << 20);

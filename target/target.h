@@ -43,7 +43,7 @@ struct target_conf {
     unsigned max_sessions_per_vm;         /* 64 */
     unsigned login_seconds;               /* 15: a login that takes longer is closed */
     unsigned ping_seconds;                /* 5: a NOP-In after so long a silence */
-    unsigned ping_timeout_seconds;        /* 25: closed when it stays silent for so much longer */
+    unsigned ping_timeout_seconds;        /* 600: closed when it stays silent for so much longer */
     unsigned window;                      /* 128: commands of one session in flight */
     uint32_t first_burst_bytes;           /* 65536: the FirstBurstLength we agree to, at most */
     uint32_t max_burst_bytes;             /* 1 MiB: the same for MaxBurstLength */

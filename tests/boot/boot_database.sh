@@ -84,7 +84,6 @@ tune2fs -c 1 "$stage/root.img?offset=1048576" >/dev/null # its boot checks the r
 truncate -s 512M data.img
 mkfs.ext4 -q -L data data.img
 mkdir bucket
-edge_ping_timeout=10m # a guest that gets no processor for a minute, before its iscsid runs, would not find its root again
 edge_store="url = \"dir:$stage/bucket\""
 edge_writeback="interval = \"${interval}s\""
 onprem_conf root "file:$stage/root.img" data "file:$stage/data.img"

@@ -182,7 +182,7 @@ story_end() {
     if [ "$status" != 0 ] && [ "$status" != 77 ]; then
         [ ${#show_whole[@]} = 0 ] || cat "${show_whole[@]}" 2>/dev/null || true
         say "--- $story_name failed; the logs' ends:"
-        tail -n 25 "$stage"/*.log 2>/dev/null || true
+        tail -n 25 "$stage"/*.log "$stage"/*/serial.log 2>/dev/null || true
     fi
     [ -z "${KEEP:-}" ] || { mkdir -p "$KEEP/$story_name" && cp -a --sparse=always "$stage/." "$KEEP/$story_name/"; }
     for name in "${!pids[@]}"; do

@@ -4,8 +4,7 @@
 
 truncate -s 1G source.img
 edge_loops=1
-edge_conf
-sed -i 's|^iscsi {|&\n    ping_timeout = "10s"|' edge.conf
+edge_ping_timeout=10s
 usual_cast "$stage/source.img"
 vm_create vm2 disk1
 vm_create vm3 disk1
