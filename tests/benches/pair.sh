@@ -9,9 +9,10 @@
 #
 # Three edges, an on-prem daemon and a store, all on tmpfs: two are a pair, over an emulated line, the third is alone. Both
 # kinds are written to in 4 KiB at random, with one command at a time and with 32; and the pair by 50 sessions, 25 at each
-# edge. local_append is a write to the edge that is alone: the journal, and iSCSI. The edges, the line and the generator
+# edge. local_append is a write to the edge that is alone: the journal, and iSCSI. qd32_ratio_at_most: 32 commands that
+# take a round trip more than they do alone, and nothing else. The edges, the line and the generator
 # share this machine's processors: with two of them, the mirror takes what the owner could use (cpu is that of each edge).
-bench_help=$(sed -n '2,15s/^# \{0,1\}//p' "$0")
+bench_help=$(sed -n '2,16s/^# \{0,1\}//p' "$0")
 . "$(dirname "$0")/../lib/story.sh"
 seconds=2 reps=5 pair_rtt_ms=1 json=""
 while [ $# -gt 0 ]; do
@@ -102,7 +103,9 @@ result=$(jq -s --argjson rtt "$rtt_ms" --argjson reps "$reps" '
      local_cpu_us_per_io: of("local-qd32"; .cpu_us_per_io), owner_cpu_us_per_io: of("pair-qd32"; .cpu_us_per_io),
      sessions_50_iops: (2 * of("pair-50"; .iops))}
     | .goal_p50_ms = (1.3 * .peer_rtt_ms + .local_append_p50_ms | round2)
-    | .qd32_ratio = (.qd32_iops / .local_qd32_iops | round2)' runs)
+    | .qd32_ratio = (.qd32_iops / .local_qd32_iops | round2)
+    | (32000 / .local_qd32_iops) as $alone_ms
+    | .qd32_ratio_at_most = ($alone_ms / ($alone_ms + .peer_rtt_ms) | round2)' runs)
 if [ -n "$json" ]; then
     jq -c . <<<"$result"
 else
