@@ -94,8 +94,10 @@ wait_for 10 "edge a to export edge b's VM" exported a 10.210.0.1:3260,1
 two-ports "$a2" "$b2" "1 groups" "2 groups" "1 write" >out
 expect "ALUA the other way round (not: $(cat out))" test "$(grep -c '^groups 1=non-optimized 32769=optimized$' out)" = 2
 expect "the same by both" verify-load check "$a" "$stage/state" "$sectors"
-expect "a boot script from both" curl -fsS "http://${edge_address[a]}:7262/boot/vm1.ipxe" >/dev/null
-expect "a boot script from both" curl -fsS "http://${edge_address[b]}:7262/boot/vm1.ipxe" >/dev/null
+for name in a b; do
+    curl -fsS "http://${edge_address[$name]}:7262/boot/vm1.ipxe" >boot.ipxe
+    expect "edge $name's boot script to name both, the owner's first" grep "^sanboot --keep iscsi:${edge_address[b]}::3260:0:$iqn:vm1 iscsi:${edge_address[a]}::3260:0:$iqn:vm1 " boot.ipxe
+done
 
 act "edge b is killed: what edge a had kept of reservations is not of now"
 crash edge-b

@@ -6,6 +6,7 @@
 #include "fake_verbs.h"
 #include "mem.h"
 #include "metric.h"
+#include "paths.h"
 #include "rest.h"
 #include "vms_pair.h"
 
@@ -31,7 +32,8 @@ struct vms {
 
 static struct vm_spec last_spec;
 
-struct vm *vms_find(struct vms *vms, const char *name)
+/* VMs of the other edge: their names begin with "far". */
+struct vm *vms_find_exported(struct vms *vms, const char *name)
 {
     for (unsigned i = 0; i < vms->n; i++)
         if (strcmp(vms->vm[i]->spec.name, name) == 0)
@@ -39,9 +41,18 @@ struct vm *vms_find(struct vms *vms, const char *name)
     return NULL;
 }
 
-struct vm *vms_find_exported(struct vms *vms, const char *name)
+struct vm *vms_find(struct vms *vms, const char *name)
 {
-    return vms_find(vms, name);
+    return strncmp(name, "far", 3) == 0 ? NULL : vms_find_exported(vms, name);
+}
+
+static const char *other_portals[3]; /* up to NULL */
+
+void paths_each(struct target *t, void (*each)(void *arg, const char *address, uint16_t group), void *arg)
+{
+    (void)t;
+    for (unsigned i = 0; other_portals[i]; i++)
+        each(arg, other_portals[i], 32769);
 }
 
 void vms_each(struct vms *vms, void (*each)(void *, struct vm *), void *arg)
@@ -661,6 +672,27 @@ static void test_boot_scripts(void **state)
     assert_int_equal(api("DELETE", "/v1/vms/c", ""), 200);
 }
 
+static void test_boot_scripts_name_both_edges(void **state)
+{
+    (void)state;
+    other_portals[0] = "10.0.0.2:3260";
+    other_portals[1] = "10.0.0.3:3260";
+    assert_int_equal(api("POST", "/v1/vms", "{\"name\":\"mine\",\"disks\":[\"dc1:d\"]}"), 201);
+    assert_int_equal(ask(open_http, "GET", "/boot/mine.ipxe", NULL, ""), 200);
+    assert_says("sanboot --keep iscsi:edge.test::3260:0:iqn.2026-11.test:mine "
+                "iscsi:10.0.0.2::3260:0:iqn.2026-11.test:mine ||");
+    assert_int_equal(ask(open_http, "GET", "/boot/mine.ipxe?paths=1", NULL, ""), 200);
+    assert_says("sanboot --keep iscsi:edge.test::3260:0:iqn.2026-11.test:mine ||");
+    assert_int_equal(ask(open_http, "GET", "/boot/mine.ipxe?paths=3", NULL, ""), 400);
+
+    other_portals[0] = "[fd00::2]:3261";
+    assert_int_equal(api("POST", "/v1/vms", "{\"name\":\"far1\",\"disks\":[\"dc1:d\"]}"), 201);
+    assert_int_equal(ask(open_http, "GET", "/boot/far1.ipxe", NULL, ""), 200);
+    assert_says("sanboot --keep iscsi:[fd00::2]::3261:0:iqn.2026-11.test:far1 "
+                "iscsi:edge.test::3260:0:iqn.2026-11.test:far1 ||");
+    other_portals[0] = NULL;
+}
+
 static void stop_rest(void)
 {
     rest_stop(&rest);
@@ -775,6 +807,7 @@ int main(void)
         cmocka_unit_test(test_status),
         cmocka_unit_test(test_pair),
         cmocka_unit_test(test_boot_scripts),
+        cmocka_unit_test(test_boot_scripts_name_both_edges),
         cmocka_unit_test(test_after_the_end_and_with_bad_token_files),
     };
 
