@@ -1,4 +1,4 @@
-/* target/reserve_bytes.c - reservations as bytes: what is kept over a restart (docs/reservations.md), and how
+/* target/reserve_bytes.c - reservations as bytes: what is kept of them (docs/reservations.md), and how
  * initiator ports are named in SCSI. Pure.
  */
 #include "reserve.h"
@@ -11,15 +11,19 @@
 
 enum { HOLDER = 2, PROTOCOL_ISCSI = 5, FORMAT_PORT = 0x40, ISID_DIGITS = 12 };
 enum { FORMAT_ONE_TARGET = 1, ONE_TARGET_FLAGS = 3 /* ALL_TG_PT said nothing there */ };
+enum { FORMAT_APTPL = 2 /* and before: kept only with it */ };
+enum { HEAD_BYTES = 12, OLDER_HEAD_BYTES = 8, APTPL = 1 };
 
 size_t reserve_put(const struct reserve *r, uint8_t out[RESERVE_SAVED_MAX])
 {
-    uint8_t *p = out + 8;
+    uint8_t *p = out + HEAD_BYTES;
 
-    memset(out, 0, 8);
+    memset(out, 0, HEAD_BYTES);
     put16(out, RESERVE_FORMAT);
     out[2] = r->type;
+    out[3] = r->aptpl ? APTPL : 0;
     put16(out + 4, (uint16_t)r->n);
+    put32(out + 8, r->generation);
     for (unsigned i = 0; i < r->n; i++) {
         const struct registrant *g = &r->registrants[i];
         const struct reserve_port *port = &g->nexus.initiator;
@@ -61,29 +65,51 @@ static bool get_registrant(struct reserve *r, struct reader *in, uint16_t only_t
     return true;
 }
 
-int reserve_get(struct reserve *r, const uint8_t *bytes, size_t n, uint16_t only_target)
+/* The head, up to the registrants: how many there are. */
+static int get_head(struct reserve *r, const uint8_t *bytes, size_t n, unsigned *count, size_t *head)
 {
-    unsigned count, format;
-    struct reader in;
+    unsigned format;
 
-    reserve_init(r);
-    if (n < 8)
+    if (n < OLDER_HEAD_BYTES)
         return -EBADMSG;
     format = get16(bytes);
     if (format > RESERVE_FORMAT)
         return -EPROTONOSUPPORT;
     r->type = bytes[2];
-    count = get16(bytes + 4);
-    if (format < FORMAT_ONE_TARGET || count == 0 || count > RESERVE_REGISTRANTS_MAX ||
-        (r->type && !reserve_type_valid(r->type)))
+    *count = get16(bytes + 4);
+    if (format < FORMAT_ONE_TARGET || *count > RESERVE_REGISTRANTS_MAX ||
+        (r->type && (!reserve_type_valid(r->type) || *count == 0)))
         return -EBADMSG;
-    in = reader_of(bytes + 8, n - 8);
+    if (format <= FORMAT_APTPL) {
+        r->aptpl = true;
+        *head = OLDER_HEAD_BYTES;
+        return *count ? 0 : -EBADMSG;
+    }
+    if (n < HEAD_BYTES || bytes[3] & ~APTPL || get16(bytes + 6))
+        return -EBADMSG;
+    r->aptpl = bytes[3] & APTPL;
+    r->generation = get32(bytes + 8);
+    *head = HEAD_BYTES;
+    return 0;
+}
+
+int reserve_get(struct reserve *r, const uint8_t *bytes, size_t n, uint16_t only_target)
+{
+    unsigned count;
+    struct reader in;
+    size_t head;
+    int rc;
+
+    reserve_init(r);
+    rc = get_head(r, bytes, n, &count, &head);
+    if (rc)
+        return rc;
+    in = reader_of(bytes + head, n - head);
     while (r->n < count)
-        if (!get_registrant(r, &in, format == FORMAT_ONE_TARGET ? only_target : 0))
+        if (!get_registrant(r, &in, get16(bytes) == FORMAT_ONE_TARGET ? only_target : 0))
             return -EBADMSG;
     if (in.p != in.end || (r->holder != RESERVE_NOBODY) != (r->type && !reserve_all_hold(r->type)))
         return -EBADMSG;
-    r->aptpl = true;
     return 0;
 }
 

@@ -82,7 +82,8 @@ bool reserve_store_get(const struct reserve_store *store, const struct vm_spec *
         if (!strcmp(store->list[i].key, key)) {
             /* as when it was loaded */
             CHECK(reserve_get(r, store->list[i].bytes, store->list[i].n, store->only_target) == 0);
-            return true;
+            r->generation = 0;
+            return r->aptpl; /* else it was kept for the other edge of a pair */
         }
     return false;
 }

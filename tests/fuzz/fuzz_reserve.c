@@ -19,6 +19,7 @@ static void kept(const uint8_t *p, size_t n)
     CHECK(r.n <= RESERVE_REGISTRANTS_MAX && r.holder < (int)r.n);
     CHECK(reserve_get(&again, bytes, reserve_put(&r, bytes), 1) == 0);
     CHECK(again.n == r.n && again.holder == r.holder && again.type == r.type);
+    CHECK(again.aptpl == r.aptpl && again.generation == r.generation);
 }
 
 static void port(const uint8_t *p, size_t n)

@@ -29,6 +29,8 @@ static void kept_as_bytes(void **state)
     reserve_init(&r);
     r.type = 5;
     r.holder = 6;
+    r.aptpl = true;
+    r.generation = 0x12345678;
     while (r.n < RESERVE_REGISTRANTS_MAX) {
         r.registrants[r.n] = (struct registrant){.nexus = {port(r.n), (uint16_t)(1 + r.n)}, .key = r.n + 5};
         r.n++;
@@ -41,6 +43,7 @@ static void kept_as_bytes(void **state)
     assert_int_equal(back.holder, 6);
     assert_int_equal(back.type, 5);
     assert_true(back.aptpl);
+    assert_int_equal(back.generation, 0x12345678);
     for (unsigned i = 0; i < r.n; i++) {
         assert_int_equal(back.registrants[i].key, r.registrants[i].key);
         assert_int_equal(back.registrants[i].nexus.target, r.registrants[i].nexus.target);
@@ -60,10 +63,50 @@ static void kept_as_bytes(void **state)
     bytes[2] = 2;
     assert_int_equal(reserve_get(&back, bytes, n, 1), -EBADMSG);
     bytes[2] = 5;
-    bytes[8 + 14] = bytes[8 + 15] = 0; /* no target port has that tag */
+    bytes[3] = 2;
+    assert_int_equal(reserve_get(&back, bytes, n, 1), -EBADMSG);
+    bytes[3] = 0;
+    bytes[7] = 1;
+    assert_int_equal(reserve_get(&back, bytes, n, 1), -EBADMSG);
+    bytes[7] = 0;
+    bytes[12 + 14] = bytes[12 + 15] = 0; /* no target port has that tag */
     assert_int_equal(reserve_get(&back, bytes, n, 1), -EBADMSG);
     bytes[1] = RESERVE_FORMAT + 1;
     assert_int_equal(reserve_get(&back, bytes, n, 1), -EPROTONOSUPPORT);
+}
+
+/* For the other edge of a pair, which keeps it without APTPL, too, and that there is nobody any more. */
+static void nobody_as_bytes(void **state)
+{
+    static uint8_t bytes[RESERVE_SAVED_MAX];
+    static struct reserve r, back;
+
+    (void)state;
+    reserve_init(&r);
+    r.generation = 7;
+    assert_int_equal(reserve_put(&r, bytes), 12);
+    assert_int_equal(reserve_get(&back, bytes, 12, 1), 0);
+    assert_false(back.aptpl);
+    assert_int_equal(back.n, 0);
+    assert_int_equal(back.holder, RESERVE_NOBODY);
+    assert_int_equal(back.generation, 7);
+    bytes[2] = 7; /* all hold it, and there is nobody */
+    assert_int_equal(reserve_get(&back, bytes, 12, 1), -EBADMSG);
+}
+
+/* From before there were pairs: only what has APTPL, and somebody. */
+static void the_second_format(void **state)
+{
+    static const uint8_t bytes[] = {0, 2, 3,    0, 0, 1, 0, 0, 0,    0, 0, 0, 0,  0,
+                                    0, 7, 0x80, 1, 2, 3, 4, 1, 0x80, 1, 2, 1, 'a'};
+    struct reserve back;
+
+    (void)state;
+    assert_int_equal(reserve_get(&back, bytes, sizeof bytes, 42), 0);
+    assert_true(back.aptpl);
+    assert_int_equal(back.holder, 0);
+    assert_int_equal(back.registrants[0].nexus.target, 0x8001);
+    assert_int_equal(reserve_get(&back, (const uint8_t[8]){0, 2}, 8, 42), -EBADMSG);
 }
 
 /* From before there were several target ports: all are at the one there was. */
@@ -119,8 +162,8 @@ static void transport_ids(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(kept_as_bytes),
-        cmocka_unit_test(the_older_format),
+        cmocka_unit_test(kept_as_bytes),     cmocka_unit_test(nobody_as_bytes),
+        cmocka_unit_test(the_second_format), cmocka_unit_test(the_older_format),
         cmocka_unit_test(transport_ids),
     };
 
