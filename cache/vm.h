@@ -93,6 +93,9 @@ struct vm {
     atomic_int shut;                 /* enum vm_shut; set on the main loop */
     atomic_uint capacity_generation; /* raised when a disk grew: sessions raise a unit attention */
 
+    /* taken: what the edge that had it before has left of reservations, by the disk's number */
+    struct buf *reserved[VMLOG_DISKS];
+
     struct { /* private to vm*.c */
         TAILQ_ENTRY(vm) entry;
         struct vms *vms;
@@ -124,31 +127,6 @@ struct vm {
         bool ask_again;                   /* a disk's size was told meanwhile */
     } in;
 };
-
-/* A named value of the journal that is about one VM: FOLDER/ID. */
-enum { VM_ID_KEY_MAX = 8 + 2 * VMLOG_ID_BYTES + 1 };
-static inline void vm_id_key(const char *folder, const uint8_t id[VMLOG_ID_BYTES], char key[VM_ID_KEY_MAX])
-{
-    int n = snprintf(key, 8, "%s/", folder);
-
-    for (int i = 0; i < VMLOG_ID_BYTES; i++)
-        n += snprintf(key + n, (size_t)(VM_ID_KEY_MAX - n), "%02x", id[i]);
-}
-
-/* The prefix of the journal's named values that other parts keep for a VM, and that go with it: "pr/ID/";
- * what is about one disk has its number behind that. */
-enum { VM_VALUE_PREFIX_MAX = VM_ID_KEY_MAX + 1 };
-static inline void vm_value_prefix(const struct vm_spec *spec, char prefix[VM_VALUE_PREFIX_MAX])
-{
-    vm_id_key("pr", spec->id, prefix);
-    memcpy(prefix + strlen(prefix), "/", 2);
-}
-/* The name of the one that is about a disk: its number behind the prefix. */
-static inline void vm_value_key(const struct vm_spec *spec, uint8_t number, char key[VM_VALUE_PREFIX_MAX + 4])
-{
-    vm_value_prefix(spec, key);
-    snprintf(key + strlen(key), 4, "%u", number);
-}
 
 struct vms;
 
@@ -184,6 +162,9 @@ struct vms_conf {
     /* Whether initiators can come to this VM by the other edge, too, has changed; without the other edge
      * those that came by it are gone. May be NULL. */
     void (*paths)(struct vm *, bool other);
+    /* On the VM's loop: vm->mirror is new. Gives it the reservations that there are, before it returns
+     * (target); false: nobody knows them any more. May be NULL. */
+    bool (*mirrored)(struct vm *);
     const struct lease_gate *gate; /* reads wait while it is shut; NULL: this edge is in no pair */
     const char *tiers;             /* "" or extra tiers between journal and onprem, as "delay:50ms" */
 };

@@ -18,6 +18,7 @@
 #include "vm_leave.h"
 #include "vm_place.h"
 #include "vm_spec.h"
+#include "vm_value.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -50,6 +51,8 @@ struct vm *vm_new(struct vms *vms, const struct vm_spec *spec, const struct vm *
     vms_begin(vms);
     vm->spec = *spec;
     vm->taken = like && like->taken;
+    for (unsigned i = 0; i < VMLOG_DISKS && vm->taken; i++)
+        vm->reserved[i] = like->reserved[i] ? buf_ref(like->reserved[i]) : NULL;
     for (unsigned lun = 0; lun < spec->ndisks; lun++)
         if (vm_has_disk(spec, lun))
             vm->in.peers[lun] = link_peer(vms->conf.link, spec->disks[lun].onprem);
@@ -67,6 +70,8 @@ void vm_free(struct vm *vm)
 
     vms->pinned[loop_index(vm)]--;
     vm_spec_wipe(&vm->spec);
+    for (unsigned i = 0; i < VMLOG_DISKS; i++)
+        buf_unref(&vm->reserved[i]);
     pthread_mutex_destroy(&vm->in.seen.lock);
     free(vm);
     vms_end(vms);
@@ -413,20 +418,6 @@ int vm_save(struct vms *vms, const struct vm_spec *spec, bool deleting, struct w
     return rc;
 }
 
-struct erasing {
-    struct journal *journal;
-    struct why *why;
-};
-
-static int erase_value(void *arg, const char *key, const void *value, size_t n)
-{
-    struct erasing *e = arg;
-
-    (void)value;
-    (void)n;
-    return journal_meta_delete(e->journal, key, e->why);
-}
-
 struct vm_store vm_store_of(struct vms *vms)
 {
     return (struct vm_store){.store = vms->conf.stores[0],
@@ -438,9 +429,9 @@ struct vm_store vm_store_of(struct vms *vms)
 
 int vm_erase(struct vms *vms, const struct vm_spec *spec, bool fenced, struct why *why)
 {
-    struct erasing e = {vms->conf.journal, why};
+    struct journal *journal = vms->conf.journal;
     struct vm_store store = vm_store_of(vms);
-    char key[VM_KEY_MAX], prefix[VM_VALUE_PREFIX_MAX];
+    char key[VM_KEY_MAX];
     int rc = fenced ? -ESTALE : vm_store_change(&store, spec, why); /* is it still ours? */
 
     if (rc == 0 || rc == -ENOENT)
@@ -449,19 +440,18 @@ int vm_erase(struct vms *vms, const struct vm_spec *spec, bool fenced, struct wh
         rc = 0;
     STEP("delete.objects", "its objects are gone, its entry last");
     if (rc == 0)
-        rc = vmlog_delete(e.journal, spec->id, why);
+        rc = vmlog_delete(journal, spec->id, why);
     STEP("delete.log", "its log is gone");
     if (rc == 0)
-        rc = map_delete(e.journal, spec->id, why);
+        rc = map_delete(journal, spec->id, why);
     STEP("delete.map", "its map is gone");
     vm_key(spec, key);
-    vm_value_prefix(spec, prefix);
     if (rc == 0)
-        rc = journal_meta_each(e.journal, prefix, erase_value, &e, why);
+        rc = vm_value_erase(journal, spec->id, why);
     if (rc == 0)
-        rc = vm_place_forget(e.journal, spec->id, why);
+        rc = vm_place_forget(journal, spec->id, why);
     if (rc == 0)
-        rc = journal_meta_delete(e.journal, key, why);
+        rc = journal_meta_delete(journal, key, why);
     STEP("delete.catalog", "it is out of the catalog");
     return rc;
 }

@@ -5,6 +5,7 @@
 #include "log.h"
 #include "mem.h"
 #include "vm_spec.h"
+#include "vm_value.h"
 
 #include <errno.h>
 #include <pthread.h>

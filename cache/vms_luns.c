@@ -12,6 +12,7 @@
 #include "vm_life.h"
 #include "vm_sizes.h"
 #include "vm_spec.h"
+#include "vm_value.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -183,10 +184,10 @@ static void on_sizes(struct vm_sizes *sizes)
 static void drop_rest(struct commit_turn *turn)
 {
     struct vms_change *c = container_of(turn, struct vms_change, turn);
-    char key[VM_VALUE_PREFIX_MAX + 4];
+    char key[VM_VALUE_KEY_MAX];
     struct why why = {""};
 
-    vm_value_key(&c->spec, c->disk.number, key);
+    vm_value_key(c->spec.id, c->disk.number, key);
     if (map_drop_disk(c->vm->map, c->disk.number, &c->dropped, &why) < 0 ||
         journal_meta_delete(c->vms->conf.journal, key, &why) < 0)
         log_error(c->vm->spec.name, "what was LUN %u has left something in the journal: %s", c->lun,

@@ -90,6 +90,7 @@ static void on_committed(struct commit_wait *wait)
 static bool mirror_it(struct errand *e)
 {
     struct vm *vm = e->vm;
+    struct why why;
     uint64_t first;
     struct mirror_conf conf = {.loop = vm->loop,
                                .link_loop = vm->in.vms->conf.main,
@@ -108,6 +109,10 @@ static bool mirror_it(struct errand *e)
     memcpy(conf.id, vm->spec.id, sizeof conf.id);
     vm->in.mirror_round = e->round;
     vm->mirror = mirror_new(&conf, &first);
+    if (vm->in.vms->conf.mirrored && !vm->in.vms->conf.mirrored(vm)) {
+        why_set(&why, -ESHUTDOWN, "this edge is stopping, and cannot tell the VM's reservations");
+        vms_pair_tell(e->pair, e->round, -ESHUTDOWN, &why);
+    }
     e->wait.done = on_committed;
     commit_through(vm->commit, &e->wait, first - 1);
     return true;

@@ -17,6 +17,7 @@
 #include "vm_place.h"
 #include "vm_spec.h"
 #include "vm_store.h"
+#include "vm_value.h"
 #include "vms_far.h"
 
 #include <errno.h>
@@ -182,7 +183,7 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
     if (!err)
         err = map_delete(vms->conf.journal, spec->id, why);
     if (!err && !kept)
-        err = vmlog_delete(vms->conf.journal, spec->id, why);
+        err = keep_clear(vms->conf.journal, spec->id, why);
     STEP("recover.entry", "a VM's entry was read, its rows here are gone");
     if (!err)
         err = recover_vm(&c, &result, why);
@@ -322,11 +323,27 @@ static void on_vm_loop(struct task *t)
     loop_post(r->vms->conf.main, &r->task);
 }
 
+/* They are as the other edge had them when it was lost: initiators have not seen this device lose its power.
+ */
+static int take_reserved(void *arg, uint8_t number, const void *value, size_t n)
+{
+    struct vm *vm = arg;
+
+    if (number >= VMLOG_DISKS)
+        return 0;
+    vm->reserved[number] = buf_new(n);
+    memcpy(vm->reserved[number]->data, value, n);
+    return 0;
+}
+
 static void open_run(struct work *w)
 {
     struct vms_recovery *r = container_of(w, struct vms_recovery, work);
+    struct journal *journal = r->vms->conf.journal;
 
     r->open_status = vm_open_log(r->vm, &r->why);
+    if (r->open_status == 0)
+        r->open_status = vm_value_each(journal, r->vm->spec.id, take_reserved, r->vm, &r->why);
 }
 
 static void open_done(struct work *w)

@@ -122,7 +122,7 @@ static void erase_run(struct work *w)
 {
     struct kept *k = container_of(w, struct kept, work);
 
-    k->status = vmlog_delete(k->keep->conf.journal, k->id, &k->why);
+    k->status = keep_clear(k->keep->conf.journal, k->id, &k->why);
     if (k->status == 0)
         k->status = keep_forget(k->keep->conf.journal, k->id, &k->why);
 }
@@ -246,7 +246,7 @@ static void open_run(struct work *w)
     struct kept *k = container_of(w, struct kept, work);
     struct journal *j = k->keep->conf.journal;
 
-    k->status = vmlog_delete(j, k->id, &k->why);
+    k->status = keep_clear(j, k->id, &k->why);
     if (k->status == 0)
         k->status = keep_note(j, k->id, k->begin.writer, k->begin.first - 1, &k->why);
     if (k->status == 0)
@@ -314,12 +314,14 @@ static struct kept *kept_new(struct keep *keep, const struct pair_begin *b)
     struct kept *k = xcalloc(1, sizeof *k);
 
     k->keep = keep;
+    k->journal = keep->conf.journal;
     memcpy(k->id, b->vm, sizeof k->id);
     k->begin = *b;
     k->loop = keep->conf.loops[keep->next_loop++ % keep->conf.nloops];
     STAILQ_INIT(&k->early);
     STAILQ_INIT(&k->puts);
     STAILQ_INIT(&k->syncs);
+    STAILQ_INIT(&k->reserves);
     TAILQ_INSERT_TAIL(&keep->list, k, entry);
     return k;
 }

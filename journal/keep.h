@@ -1,4 +1,5 @@
-/* journal/keep.h - keeps the records of VMs that the other edge of the pair serves, in this edge's journal.
+/* journal/keep.h - keeps the records of VMs that the other edge of the pair serves, and their disks'
+ * reservations, in this edge's journal.
  *
  * The other end of mirror.h. A kept VM has a log like one that is served (vmlog.h), with the numbers that the
  * owner gave; nobody reads it until this edge takes the VM over. docs/pair.md has the messages.
@@ -44,9 +45,12 @@ void keep_free(struct keep **);
  * hold of it at least? -ENOENT: it was not. */
 int keep_look(struct journal *, const uint8_t id[VMLOG_ID_BYTES], const uint8_t writer[16], uint64_t *from,
               struct why *);
-/* Blocking. It is a VM of this edge now: its records stay, what says that it was kept goes. */
+/* Blocking. Records and reservations that this edge has of a VM, which is not open, go. */
+int keep_clear(struct journal *, const uint8_t id[VMLOG_ID_BYTES], struct why *);
+/* Blocking. It is a VM of this edge now: its records and reservations stay, what says that it was kept goes.
+ */
 int keep_forget(struct journal *, const uint8_t id[VMLOG_ID_BYTES], struct why *);
-/* Blocking. All that was kept goes, records and all; but of a VM that is in use here its records stay. */
+/* Blocking. All that was kept goes, records and all; but of a VM that is in use here they stay. */
 int keep_purge(struct journal *, bool (*in_use)(void *arg, const uint8_t id[VMLOG_ID_BYTES]), void *arg,
                struct why *);
 

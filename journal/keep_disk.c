@@ -3,31 +3,24 @@
  * A named value for each, "mirror/ID"; docs/pair.md has the bytes. Blocking.
  */
 #include "keep_impl.h"
+#include "vm_value.h"
 #include "wire.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-static const char prefix[] = "mirror/";
+static const char folder[] = "mirror", prefix[] = "mirror/";
 
-enum { KEY_MAX = sizeof prefix + 2 * VMLOG_ID_BYTES, VALUE_BYTES = KEEP_WRITER_BYTES + 8 };
-
-static void key_of(char key[KEY_MAX], const uint8_t id[VMLOG_ID_BYTES])
-{
-    int n = snprintf(key, KEY_MAX, "%s", prefix);
-
-    for (int i = 0; i < VMLOG_ID_BYTES; i++)
-        n += snprintf(key + n, (size_t)(KEY_MAX - n), "%02x", id[i]);
-}
+enum { VALUE_BYTES = KEEP_WRITER_BYTES + 8 };
 
 int keep_note(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], const uint8_t writer[KEEP_WRITER_BYTES],
               uint64_t from, struct why *why)
 {
     uint8_t value[VALUE_BYTES];
-    char key[KEY_MAX];
+    char key[VM_ID_KEY_MAX];
 
-    key_of(key, id);
+    vm_id_key(folder, id, key);
     memcpy(value, writer, KEEP_WRITER_BYTES);
     put64(value + KEEP_WRITER_BYTES, from);
     return journal_meta_put(j, key, value, sizeof value, why);
@@ -52,14 +45,21 @@ static int on_value(void *arg, const char *key, const void *value, size_t n)
     return 1;
 }
 
+int keep_clear(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], struct why *why)
+{
+    int rc = vmlog_delete(j, id, why);
+
+    return rc ? rc : vm_value_erase(j, id, why);
+}
+
 int keep_look(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], const uint8_t writer[16], uint64_t *from,
               struct why *why)
 {
     struct looking l = {writer, from};
-    char key[KEY_MAX];
+    char key[VM_ID_KEY_MAX];
     int rc;
 
-    key_of(key, id);
+    vm_id_key(folder, id, key);
     rc = journal_meta_each(j, key, on_value, &l, why);
     if (rc == 0)
         return why_set(why, -ENOENT, "this edge has not kept its log");
@@ -68,9 +68,9 @@ int keep_look(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], const uint8_t
 
 int keep_forget(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], struct why *why)
 {
-    char key[KEY_MAX];
+    char key[VM_ID_KEY_MAX];
 
-    key_of(key, id);
+    vm_id_key(folder, id, key);
     return journal_meta_delete(j, key, why);
 }
 
@@ -97,7 +97,7 @@ static int purge_one(void *arg, const char *key, const void *value, size_t n)
         id[i] = (uint8_t)byte;
     }
     if (!p->in_use(p->arg, id))
-        rc = vmlog_delete(p->journal, id, p->why);
+        rc = keep_clear(p->journal, id, p->why);
     return rc ? rc : journal_meta_delete(p->journal, key, p->why);
 }
 

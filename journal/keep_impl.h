@@ -15,6 +15,9 @@ struct keep_request {
     struct task task;
     uint64_t last; /* PUT: answered when this record is there */
     struct vmlog_flush flush;
+    struct pair_reserve reserve;
+    bool again; /* RESERVE: it was done before */
+    struct work work;
     int status;
     struct why why;
 };
@@ -24,6 +27,7 @@ struct kept {
     /* main loop */
     TAILQ_ENTRY(kept) entry;
     struct keep *keep;
+    struct journal *journal;
     uint8_t id[VMLOG_ID_BYTES];
     struct pair_begin begin;
     struct loop *loop;
@@ -44,6 +48,8 @@ struct kept {
     struct kept_record *partial;           /* of which the rest is still to come */
     struct keep_requests puts;             /* that wait for `there`, by record */
     struct keep_requests syncs;            /* with the log */
+    uint64_t next_reserve;                 /* RESERVEs */
+    struct keep_requests reserves;         /* the first is being written */
     unsigned appends;
     bool broken; /* the stream made no sense: nothing more of it is taken */
     void (*quiet)(struct kept *);
@@ -53,6 +59,8 @@ struct kept {
 void keep_log_request(struct task *);
 /* keep_log.c, on kept->loop, with no request out: nothing is appended any more, then quiet(). */
 void keep_log_close(struct kept *, void (*quiet)(struct kept *));
+/* keep_reserve.c, on kept->loop: RESERVE, which ends so, too. */
+void keep_reserve(struct keep_request *);
 /* keep_disk.c. Blocking: a VM's log is kept from now on, and the store has what was up to that record. */
 int keep_note(struct journal *, const uint8_t id[VMLOG_ID_BYTES], const uint8_t writer[KEEP_WRITER_BYTES],
               uint64_t from, struct why *);

@@ -172,6 +172,8 @@ void keep_log_request(struct task *t)
         keep_answer(q, -ESTALE, "records before were missing");
     else if (q->request->type == PROTO_MIRROR_PUT)
         put(q);
+    else if (q->request->type == PROTO_MIRROR_RESERVE)
+        keep_reserve(q);
     else
         mark(q);
 }

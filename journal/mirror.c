@@ -34,6 +34,16 @@ struct mark {
     bool out;
 };
 
+/* A disk's reservations, until the other edge has them. */
+struct reservations {
+    TAILQ_ENTRY(reservations) entry;
+    struct mirror *mirror;
+    struct far_call call;
+    bool out;
+    void (*done)(void *arg, bool has);
+    void *arg;
+};
+
 struct mirror {
     struct mirror_conf conf;
     char *vm;
@@ -43,7 +53,10 @@ struct mirror {
     struct parcels sent;
     struct task turn;
     bool turn_posted;
+    TAILQ_HEAD(, reservations) reservations;
+    uint64_t next_reserve;
     struct far_call begin;
+    bool begun, kept; /* BEGIN is answered; state() was told so */
     struct mark sync, trim;
     struct task end;
     unsigned out; /* calls and tasks under way */
@@ -55,11 +68,15 @@ struct mirror {
 
 /* --- life and death -------------------------------------------------------------------------------------*/
 
+static void end_reservations(struct reservations *, bool has);
+
 static void free_mirror(struct mirror *m)
 {
     void (*done)(void *arg) = m->done;
     void *arg = m->done_arg;
 
+    while (!TAILQ_EMPTY(&m->reservations))
+        end_reservations(TAILQ_FIRST(&m->reservations), false);
     metric_free(&m->m_seconds);
     free(m->vm);
     free(m);
@@ -272,6 +289,63 @@ void mirror_trim(struct mirror *m, uint64_t cut)
     ask(&m->trim, PROTO_MIRROR_TRIM, on_trimmed);
 }
 
+/* --- reservations ---------------------------------------------------------------------------------------*/
+
+static void end_reservations(struct reservations *r, bool has)
+{
+    TAILQ_REMOVE(&r->mirror->reservations, r, entry);
+    if (r->done)
+        r->done(r->arg, has);
+    free(r);
+}
+
+/* The other edge has everything that it has to have from the beginning. */
+static void look_kept(struct mirror *m)
+{
+    struct why why = {""};
+
+    if (!m->begun || !TAILQ_EMPTY(&m->reservations) || m->kept || m->failed || m->stopping)
+        return;
+    m->kept = true;
+    m->conf.state(m->conf.arg, true, &why);
+}
+
+/* One that was refused waits until nobody waits for the other edge. */
+static void on_reserved(struct far_call *f)
+{
+    struct reservations *r = container_of(f, struct reservations, call);
+    struct mirror *m = r->mirror;
+    struct why why;
+    int err = answer(f, &why);
+
+    r->out = false;
+    if (err)
+        fail(m, err, &why);
+    else
+        end_reservations(r, true);
+    look_kept(m);
+    leave(m);
+}
+
+void mirror_reserve(struct mirror *m, uint8_t disk, const uint8_t *state, uint32_t n,
+                    void (*done)(void *arg, bool has), void *arg)
+{
+    struct pair_reserve body = {
+        .stream = m->stream, .number = m->next_reserve++, .disk = disk, .state = state, .len = n};
+    struct reservations *r = xcalloc(1, sizeof *r);
+
+    CHECK(!m->stopping);
+    memcpy(body.vm, m->conf.id, sizeof body.vm);
+    r->mirror = m;
+    r->done = done;
+    r->arg = arg;
+    TAILQ_INSERT_TAIL(&m->reservations, r, entry);
+    if (m->failed)
+        return;
+    r->out = true;
+    call(m, &r->call, PROTO_MIRROR_RESERVE, pair_put_reserve(&body), on_reserved);
+}
+
 /* --- begin, end -----------------------------------------------------------------------------------------*/
 
 static void on_begun(struct far_call *f)
@@ -282,8 +356,8 @@ static void on_begun(struct far_call *f)
 
     if (err)
         fail(m, err, &why);
-    else if (!m->stopping && !m->failed)
-        m->conf.state(m->conf.arg, true, &why);
+    m->begun = err == 0;
+    look_kept(m);
     leave(m);
 }
 
@@ -296,6 +370,7 @@ struct mirror *mirror_new(const struct mirror_conf *conf, uint64_t *first)
     m->vm = xstrdup(conf->vm);
     m->conf.vm = m->vm;
     STAILQ_INIT(&m->sent);
+    TAILQ_INIT(&m->reservations);
     m->follower.append = on_record;
     m->follower.sync = on_sync_wanted;
     m->sync.mirror = m->trim.mirror = m;
@@ -338,8 +413,12 @@ static void on_tell(struct task *t)
 /* Calls that nobody needs any more. Those that were answered meanwhile take no notice. */
 static void cancel_all(struct mirror *m)
 {
+    struct reservations *r;
     struct parcel *p;
 
+    TAILQ_FOREACH (r, &m->reservations, entry)
+        if (r->out)
+            far_call_cancel(&r->call);
     STAILQ_FOREACH (p, &m->sent, entry)
         if (!p->answered)
             far_call_cancel(&p->call);

@@ -28,6 +28,11 @@ struct mirror_conf {
 
 /* From the next record on, *first, the log waits for the other edge. */
 struct mirror *mirror_new(const struct mirror_conf *, uint64_t *first);
+/* A disk's reservations are these (docs/reservations.md; copied). done(), unless it is NULL, comes later:
+ * the other edge has them, or (has: false) nobody waits for it any more. The other edge keeps the log only
+ * when it has those that were given to this right after mirror_new(). */
+void mirror_reserve(struct mirror *, uint8_t disk, const uint8_t *state, uint32_t n,
+                    void (*done)(void *arg, bool has), void *arg);
 /* The store has everything up to this record: the other edge need not keep it. */
 void mirror_trim(struct mirror *, uint64_t cut);
 /* Nobody waits for the other edge any more. forget: the VM is gone, and so shall be its records there.

@@ -46,6 +46,7 @@ enum proto_type {
     PROTO_FORWARD_TASK = 27,
     PROTO_FORWARD_DONE = 28,
     PROTO_FORWARD_LOGOUT = 29,
+    PROTO_MIRROR_RESERVE = 30, /* proto_pair.h */
 };
 
 enum { PROTO_NAME_MAX = 63, PROTO_READ_MAX = 256 * 1024, PROTO_BLOCK = 4096 };

@@ -9,9 +9,10 @@
 enum {
     WORD_BYTES = PAIR_ID_BYTES + 8 + 8 + 1 + 1 + 6,
     MARK_BYTES = PAIR_ID_BYTES + 8 + 8,
+    RESERVE_BYTES = PAIR_ID_BYTES + 8 + 8 + 1 + 7, /* before the state */
     SECTOR_BYTES = 512
 };
-enum { PIECE_WRITE = 1, PIECE_ZERO = 2, DISKS = 64 };
+enum { PIECE_WRITE = 1, PIECE_ZERO = 2 };
 static const uint64_t sectors_max = INT64_MAX / SECTOR_BYTES;
 
 const char *pair_role_name(enum pair_role role)
@@ -115,6 +116,39 @@ int pair_get_mark(const uint8_t *p, uint32_t n, struct pair_mark *m)
     return finish(&r);
 }
 
+struct buf *pair_put_reserve(const struct pair_reserve *v)
+{
+    struct buf *b = buf_new(RESERVE_BYTES + v->len);
+    uint8_t *p = b->data;
+
+    CHECK(v->disk < PAIR_DISKS && v->len > 0 && v->len <= PAIR_RESERVE_MAX);
+    memset(p, 0, RESERVE_BYTES);
+    memcpy(p, v->vm, PAIR_ID_BYTES);
+    put64(p + 16, v->stream);
+    put64(p + 24, v->number);
+    p[32] = v->disk;
+    memcpy(p + RESERVE_BYTES, v->state, v->len);
+    return b;
+}
+
+int pair_get_reserve(const uint8_t *p, uint32_t n, struct pair_reserve *v)
+{
+    static const uint8_t zeros[7];
+    struct reader r = reader_of(p, n);
+    const uint8_t *rest;
+
+    read_id(&r, v->vm);
+    v->stream = read64(&r);
+    v->number = read64(&r);
+    v->disk = read8(&r);
+    rest = read_bytes(&r, sizeof zeros);
+    if (!rest || memcmp(rest, zeros, sizeof zeros) != 0 || v->disk >= PAIR_DISKS)
+        return -EBADMSG;
+    v->state = r.p;
+    v->len = (uint32_t)(r.end - r.p);
+    return v->len == 0 || v->len > PAIR_RESERVE_MAX ? -EBADMSG : 0;
+}
+
 void pair_put_head(uint8_t *p, const uint8_t vm[PAIR_ID_BYTES], uint64_t stream, uint64_t number)
 {
     memcpy(p, vm, PAIR_ID_BYTES);
@@ -151,7 +185,7 @@ int pair_get_put(const uint8_t *p, uint32_t n, struct pair_put *put)
 /* A write's data lies within the record; what zeroes has none. */
 static bool piece_ok(const struct pair_piece *piece)
 {
-    if (piece->seq == 0 || piece->disk >= DISKS || piece->nsectors == 0 || piece->lba > sectors_max ||
+    if (piece->seq == 0 || piece->disk >= PAIR_DISKS || piece->nsectors == 0 || piece->lba > sectors_max ||
         piece->nsectors > sectors_max - piece->lba)
         return false;
     if (piece->type == PIECE_ZERO)

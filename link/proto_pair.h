@@ -14,6 +14,8 @@ enum {
     PAIR_RECORD_SECTORS_MAX = 32768,  /* as a record of the log */
     PAIR_PIECE_BYTES = 32,            /* the head of a piece */
     PAIR_PUT_HEAD_BYTES = 16 + 8 + 8, /* VM, stream, number */
+    PAIR_RESERVE_MAX = 32 * 1024,     /* bytes of one disk's reservations */
+    PAIR_DISKS = 64,                  /* of a VM: their numbers are below */
 };
 
 /* What an edge is in its pair, as it tells the other. */
@@ -67,12 +69,23 @@ struct pair_piece {
     const uint8_t *data;
 };
 
+/* MIRROR_RESERVE: the reservations of a disk, from now on. What they say is nobody's here. */
+struct pair_reserve {
+    uint8_t vm[PAIR_ID_BYTES];
+    uint64_t stream, number; /* from 0, rising by one */
+    uint8_t disk;
+    const uint8_t *state;
+    uint32_t len; /* at most PAIR_RESERVE_MAX, and not 0 */
+};
+
 struct buf *pair_put_word(const struct pair_word *);
 int pair_get_word(const uint8_t *p, uint32_t n, struct pair_word *);
 struct buf *pair_put_begin(const struct pair_begin *);
 int pair_get_begin(const uint8_t *p, uint32_t n, struct pair_begin *);
 struct buf *pair_put_mark(const struct pair_mark *);
 int pair_get_mark(const uint8_t *p, uint32_t n, struct pair_mark *);
+struct buf *pair_put_reserve(const struct pair_reserve *);
+int pair_get_reserve(const uint8_t *p, uint32_t n, struct pair_reserve *);
 
 /* Writes the head of a PUT: PAIR_PUT_HEAD_BYTES. */
 void pair_put_head(uint8_t *p, const uint8_t vm[PAIR_ID_BYTES], uint64_t stream, uint64_t number);

@@ -239,6 +239,7 @@ static int open_vms(struct edge *e, struct why *why)
                             .lun_came = target_lun_came,
                             .taken = target_vm_taken,
                             .paths = target_vm_paths,
+                            .mirrored = target_vm_mirrored,
                             .gate = edge_pair_peer(e->cfg) ? &e->gate : NULL,
                             .tiers = cfg_getstr(e->cfg, "cache|tiers")};
     uint64_t interval_ns = conf_ns(e->cfg, "writeback|interval");

@@ -1,6 +1,10 @@
 /* target/edge_pair.c - see edge_pair.h. docs/operating.md says what the keys mean. */
 #include "edge_pair.h"
+#include "mem.h"
+#include "proto_pair.h"
+#include "reserve.h"
 #include "store_conf.h"
+#include "wire.h"
 
 #include <errno.h>
 #include <string.h>
@@ -61,9 +65,25 @@ static bool is_for_target(uint8_t type)
     return type > PROTO_FORWARD_VM && type <= PROTO_FORWARD_LOGOUT;
 }
 
+/* What is kept of reservations will be served here one day. */
+static int look_at_reservations(const struct link_request *r)
+{
+    CLEANUP_FREE struct reserve *reserve = xmalloc(sizeof *reserve);
+    struct pair_reserve body;
+    int rc = pair_get_reserve(r->body, r->len, &body);
+
+    if (rc == 0 && (body.len < 2 || get16(body.state) < RESERVE_FORMAT_SENT))
+        rc = -EBADMSG;
+    return rc ? rc : reserve_get(reserve, body.state, body.len, 0);
+}
+
 void edge_pair_request(struct vms_pair *pair, struct target *target, struct link_request *r)
 {
-    if (!is_for_target(r->type))
+    int rc = r->type == PROTO_MIRROR_RESERVE ? look_at_reservations(r) : 0;
+
+    if (rc)
+        link_reply(&r, rc, "reservations that this edge cannot read", NULL, 0);
+    else if (!is_for_target(r->type))
         vms_pair_request(pair, r);
     else if (target)
         target_link_request(target, r);

@@ -75,9 +75,9 @@ void reserve_store_free(struct reserve_store **pstore)
 bool reserve_store_get(const struct reserve_store *store, const struct vm_spec *vm, uint8_t number,
                        struct reserve *r)
 {
-    char key[VM_VALUE_PREFIX_MAX + 4];
+    char key[VM_VALUE_KEY_MAX];
 
-    vm_value_key(vm, number, key);
+    vm_value_key(vm->id, number, key);
     for (unsigned i = 0; i < store->n; i++)
         if (!strcmp(store->list[i].key, key)) {
             /* as when it was loaded */
@@ -110,7 +110,7 @@ void reserve_store_save(struct reserve_save *s, struct loop *loop, struct journa
 {
     s->in.work = (struct work){.run = save_run, .done = save_done};
     s->in.journal = journal;
-    vm_value_key(vm, number, s->in.key);
+    vm_value_key(vm->id, number, s->in.key);
     if (r->aptpl && r->n) {
         s->in.bytes = xmalloc(RESERVE_SAVED_MAX);
         s->in.n = reserve_put(r, s->in.bytes);

@@ -7,6 +7,7 @@
 
 #include "reserve.h"
 #include "vm.h"
+#include "vm_value.h"
 
 struct reserve_store;
 
@@ -26,7 +27,7 @@ struct reserve_save {
     struct { /* private */
         struct work work;
         struct journal *journal;
-        char key[VM_VALUE_PREFIX_MAX + 4];
+        char key[VM_VALUE_KEY_MAX];
         uint8_t *bytes; /* NULL: nothing is kept any more */
         size_t n;
     } in;

@@ -2,15 +2,16 @@
  *
  * RESERVE(6) and (10) (SPC-2) belong to a session and end with it. They and registrations keep each other
  * out: REPORT CAPABILITIES says CRH 0. The rules of the persistent ones are in reserve.c; here are bytes,
- * unit attentions, aborts, and the order of changes: one after the other for a LUN, each stable (APTPL)
- * before it holds and is answered. PREEMPT AND ABORT is answered when no write of whom it removed is in the
- * volume any more: what its sender reads then stays.
+ * unit attentions, aborts, and the order of changes: one after the other for a LUN, each stable (APTPL), and
+ * with the mirror of a pair, before it holds and is answered. PREEMPT AND ABORT is answered when no write of
+ * whom it removed is in the volume any more: what its sender reads then stays.
  */
 #include "scsi_reserve.h"
 
 #include "check.h"
 #include "log.h"
 #include "mem.h"
+#include "mirror.h"
 #include "reserve_store.h"
 #include "scsi.h"
 #include "wire.h"
@@ -31,7 +32,7 @@ struct reserved {
     int lun;
     struct reserve now, after; /* after: what the first of changes will make of it */
     struct reserve_notices notices;
-    TAILQ_HEAD(, change) changes; /* the first is being saved */
+    TAILQ_HEAD(, change) changes; /* the first is being saved, or is on its way to the mirror */
     unsigned result;              /* of the first */
     struct fence fence;           /* the first waits for aborted writes */
     bool stored;                  /* the journal has a value */
@@ -62,13 +63,23 @@ const struct reserve *scsi_reserve_now(const struct command *cmd)
     return l ? &l->now : NULL;
 }
 
+static bool load(const struct vm *vm, const struct shard *s, uint8_t number, struct reserve *r)
+{
+    const struct buf *kept = vm->reserved[number];
+
+    if (!vm->taken)
+        return s->target->reservations && reserve_store_get(s->target->reservations, &vm->spec, number, r);
+    if (kept) /* looked at when it came (edge_pair.c), or at the start */
+        CHECK(reserve_get(r, kept->data, kept->len, 0) == 0);
+    return kept;
+}
+
 void scsi_reserve_load(struct device *d, const struct shard *s)
 {
     CLEANUP_FREE struct reserve *r = xmalloc(sizeof *r);
 
-    for (unsigned lun = 0; s->target->reservations && lun < VM_DISKS_MAX; lun++)
-        if (d->vm->volumes[lun] &&
-            reserve_store_get(s->target->reservations, &d->vm->spec, volume_disk(d->vm->volumes[lun]), r)) {
+    for (unsigned lun = 0; lun < VM_DISKS_MAX; lun++)
+        if (d->vm->volumes[lun] && load(d->vm, s, volume_disk(d->vm->volumes[lun]), r)) {
             struct reserved *l = reserved_new(d, (int)lun);
 
             l->now = *r;
@@ -258,17 +269,66 @@ static bool finish(struct reserved *l, unsigned result)
     return true;
 }
 
+static void give(struct vm *vm, const struct reserved *l, const struct reserve *r,
+                 void (*done)(void *arg, bool has), void *arg)
+{
+    CLEANUP_FREE uint8_t *bytes = xmalloc(RESERVE_SAVED_MAX);
+    size_t n = reserve_put(r, bytes);
+
+    mirror_reserve(vm->mirror, volume_disk(vm->volumes[l->lun]), bytes, (uint32_t)n, done, arg);
+}
+
+void scsi_reserve_mirror(struct shard *s, struct vm *vm)
+{
+    struct device *d = device_find(s, vm);
+
+    if (!d) {
+        d = device_get(s, vm);
+        d->vm = NULL; /* until somebody logs in */
+    }
+    for (unsigned lun = 0; lun < VM_DISKS_MAX; lun++)
+        if (d->reserved[lun] && vm->volumes[lun])
+            give(vm, d->reserved[lun], &d->reserved[lun]->now, NULL, NULL);
+}
+
+static void on_mirrored(void *arg, bool has);
+
+/* What the first change makes goes to the other edge of the pair. false: there is none that has to have it.
+ */
+static bool mirror_first(struct reserved *l)
+{
+    struct vm *vm = TAILQ_FIRST(&l->changes)->cmd->conn->session->vm;
+
+    if (vm->mirror)
+        give(vm, l, &l->after, on_mirrored, l);
+    return vm->mirror;
+}
+
+/* Nobody waited for it any more: another may have been taken in since, which was told what was before. */
+static void on_mirrored(void *arg, bool has)
+{
+    struct reserved *l = arg;
+
+    if (!has && mirror_first(l))
+        return;
+    if (finish(l, RESERVE_GOOD))
+        serve(l);
+}
+
 static void on_saved(struct reserve_save *save)
 {
     struct reserved *l = container_of(save, struct reserved, save);
 
     if (save->status)
         log_error(l->device->name, "reservations of LUN %d could not be saved: %s", l->lun, save->why.text);
+    else if (mirror_first(l))
+        return;
     if (finish(l, save->status ? RESERVE_NOT_SAVED : RESERVE_GOOD))
         serve(l);
 }
 
-/* The changes that wait, up to one that must be saved. One that was aborted meanwhile is none. */
+/* The changes that wait, up to one that others must have before it holds. One that was aborted meanwhile is
+ * none. */
 static void serve(struct reserved *l)
 {
     struct change *ch;
@@ -286,6 +346,8 @@ static void serve(struct reserved *l)
                                volume_disk(scsi_volume(ch->cmd)), &l->after);
             return;
         }
+        if (result == RESERVE_GOOD && mirror_first(l))
+            return;
         if (!finish(l, result))
             return;
     }

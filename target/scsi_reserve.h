@@ -12,6 +12,7 @@
 struct command;
 struct device;
 struct shard;
+struct vm;
 
 /* What came of a change, besides enum reserve_result. */
 enum { RESERVE_NOT_SAVED = RESERVE_FULL + 1 };
@@ -21,8 +22,10 @@ const struct reserve *scsi_reserve_now(const struct command *);
 /* A change, in order with those before it: answer() follows with what came of it in command->at, unless the
  * command was aborted. The request is copied. */
 void scsi_reserve_change(struct command *, const struct reserve_request *, void (*answer)(struct command *));
-/* A new device: what was kept over a restart. */
+/* A new device: what was kept over a restart, or by this edge when another had the VM. */
 void scsi_reserve_load(struct device *, const struct shard *);
+/* vm->mirror is new: it gets all that there is. */
+void scsi_reserve_mirror(struct shard *, struct vm *);
 /* The LUN is gone: no command of it is left. */
 void scsi_reserve_forget(struct device *, unsigned lun);
 /* Whether it must end with RESERVATION CONFLICT before it does anything. */

@@ -25,7 +25,7 @@ struct device *device_find(struct shard *sh, const struct vm *vm)
     return d;
 }
 
-static struct device *device_get(struct shard *s, struct vm *vm)
+struct device *device_get(struct shard *s, struct vm *vm)
 {
     struct device *d = device_find(s, vm);
     const char *name = vm->spec.name, *path = vm->far ? ",path=\"forwarded\"" : "";
@@ -43,7 +43,7 @@ static struct device *device_get(struct shard *s, struct vm *vm)
     TAILQ_INIT(&d->fences);
     LIST_INIT(&d->gone);
     TAILQ_INSERT_TAIL(&s->devices, d, entry);
-    if (!vm->far && !vm->taken)
+    if (!vm->far)
         scsi_reserve_load(d, s);
     d->m_sessions = metric_new(METRIC_GAUGE, "isthmus_iscsi_sessions", "Initiators logged in.", "vm=\"%s\"%s",
                                name, path);

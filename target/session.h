@@ -108,6 +108,8 @@ void session_start(struct conn *, struct vm *, const char *initiator, const uint
 void session_end(struct conn *);
 /* The VM's, which is not being deleted; NULL: nobody has logged in yet. */
 struct device *device_find(struct shard *, const struct vm *);
+/* The same, made if nobody has: what was kept of its reservations is in it. */
+struct device *device_get(struct shard *, struct vm *);
 /* No session has it any more. */
 void device_free(struct device **);
 /* It is nobody's any more: freed when its last session is. */

@@ -69,9 +69,10 @@ void target_vm_going(struct vm *, enum vm_going);
 void target_lun_going(struct vm *, unsigned lun, void (*done)(void *arg), void *arg);
 void target_lun_came(struct vm *, unsigned lun);
 
-/* vms_conf.taken and paths. */
+/* vms_conf.taken, paths and mirrored. */
 void target_vm_taken(struct vm *far, struct vm *by);
 void target_vm_paths(struct vm *, bool other);
+bool target_vm_mirrored(struct vm *);
 /* Main loop: what comes from the other edge of the pair, PROTO_FORWARD_* but for VM. */
 void target_link_request(struct target *, struct link_request *);
 void target_link_notice(struct target *, uint8_t type, const uint8_t *body, uint32_t len);

@@ -4,6 +4,7 @@
 #include "forward.h"
 #include "forwarded.h"
 #include "portal.h"
+#include "scsi_reserve.h"
 #include "session.h"
 
 #include <errno.h>
@@ -98,6 +99,18 @@ void target_vm_paths(struct vm *vm, bool other)
     if (d)
         session_attention(d, -1, UA_ACCESS, NULL);
     pthread_mutex_unlock(&targets_lock);
+}
+
+bool target_vm_mirrored(struct vm *vm)
+{
+    struct shard *s;
+
+    pthread_mutex_lock(&targets_lock);
+    s = shard_of(vm);
+    if (s)
+        scsi_reserve_mirror(s, vm);
+    pthread_mutex_unlock(&targets_lock);
+    return s;
 }
 
 /* --- from the other edge --------------------------------------------------------------------------------*/

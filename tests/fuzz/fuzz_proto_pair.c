@@ -42,6 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     struct pair_word word;
     struct pair_begin begin;
     struct pair_mark mark;
+    struct pair_reserve reserve;
 
     if (!pair_get_word(p, len, &word))
         same(pair_put_word(&word), p, len);
@@ -49,6 +50,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
         same(pair_put_begin(&begin), p, len);
     if (!pair_get_mark(p, len, &mark))
         same(pair_put_mark(&mark), p, len);
+    if (!pair_get_reserve(p, len, &reserve)) {
+        CHECK(reserve.len <= PAIR_RESERVE_MAX && reserve.state + reserve.len == p + len);
+        same(pair_put_reserve(&reserve), p, len);
+    }
     pieces(p, len);
     return 0;
 }

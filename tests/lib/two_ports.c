@@ -8,7 +8,7 @@
  * status 1.
  *
  *   read, write             the LUN's first sector
- *   register OLD NEW [all]  REGISTER with APTPL; all: with ALL_TG_PT
+ *   register OLD NEW [all]  REGISTER with APTPL; all: with ALL_TG_PT; "brief" instead: without APTPL
  *   reserve KEY TYPE        RESERVE
  *   full                    READ FULL STATUS: prints "registered KEY@PORT...", * for holders
  *   groups                  REPORT TARGET PORT GROUPS: prints "groups TAG=STATE..."
@@ -17,6 +17,8 @@
  *   preempt MINE ITS TYPE   PREEMPT
  *   told ASCQ               TEST UNIT READY: a unit attention, which is this one
  *   login                   a new login: the target closes the session that was there
+ *
+ * INITIATOR names the initiator.
  */
 #include <inttypes.h>
 #include <iscsi/iscsi.h>
@@ -44,7 +46,9 @@ static _Noreturn void die(const char *step, const struct path *p, const char *wh
 /* Both with one name and ISID. */
 static void login(struct path *p, const char *text)
 {
-    p->iscsi = iscsi_create_context("iqn.2026-11.org.isthmus.test:two-ports");
+    const char *name = getenv("INITIATOR");
+
+    p->iscsi = iscsi_create_context(name ? name : "iqn.2026-11.org.isthmus.test:two-ports");
     if (!p->iscsi)
         die("login", p, "no memory");
     p->url = iscsi_parse_full_url(p->iscsi, text);
@@ -78,13 +82,13 @@ static struct scsi_task *read_or_write(const struct path *p, bool writes)
 }
 
 static struct scsi_task *reserve_out(const struct path *p, enum scsi_persistent_out_sa action, int type,
-                                     const char *key, const char *service_key, bool all)
+                                     const char *key, const char *service_key, const char *how)
 {
-    struct scsi_persistent_reserve_out_basic basic = {.reservation_key = strtoull(key, NULL, 0),
-                                                      .service_action_reservation_key =
-                                                          strtoull(service_key, NULL, 0),
-                                                      .all_tg_pt = all,
-                                                      .aptpl = action == SCSI_PERSISTENT_RESERVE_REGISTER};
+    struct scsi_persistent_reserve_out_basic basic = {
+        .reservation_key = strtoull(key, NULL, 0),
+        .service_action_reservation_key = strtoull(service_key, NULL, 0),
+        .all_tg_pt = !strcmp(how, "all"),
+        .aptpl = action == SCSI_PERSISTENT_RESERVE_REGISTER && strcmp(how, "brief") != 0};
 
     return iscsi_persistent_reserve_out_sync(p->iscsi, p->url->lun, (int)action,
                                              SCSI_PERSISTENT_RESERVE_SCOPE_LU, type, &basic);
@@ -177,10 +181,10 @@ static struct scsi_task *run(const char *step, const struct path *p, char **word
 {
     if (n == 1 && (!strcmp(word[0], "read") || !strcmp(word[0], "write")))
         return read_or_write(p, !strcmp(word[0], "write"));
-    if ((n == 3 || (n == 4 && !strcmp(word[3], "all"))) && !strcmp(word[0], "register"))
-        return reserve_out(p, SCSI_PERSISTENT_RESERVE_REGISTER, 0, word[1], word[2], n == 4);
+    if ((n == 3 || n == 4) && !strcmp(word[0], "register"))
+        return reserve_out(p, SCSI_PERSISTENT_RESERVE_REGISTER, 0, word[1], word[2], n == 4 ? word[3] : "");
     if (n == 3 && !strcmp(word[0], "reserve"))
-        return reserve_out(p, SCSI_PERSISTENT_RESERVE_RESERVE, atoi(word[2]), word[1], "0", false);
+        return reserve_out(p, SCSI_PERSISTENT_RESERVE_RESERVE, atoi(word[2]), word[1], "0", "");
     if (n == 1 && !strcmp(word[0], "full")) {
         *show = show_full;
         return iscsi_persistent_reserve_in_sync(p->iscsi, p->url->lun,
@@ -191,7 +195,7 @@ static struct scsi_task *run(const char *step, const struct path *p, char **word
         return target_port_groups(p);
     }
     if (n == 4 && !strcmp(word[0], "preempt"))
-        return reserve_out(p, SCSI_PERSISTENT_RESERVE_PREEMPT, atoi(word[3]), word[1], word[2], false);
+        return reserve_out(p, SCSI_PERSISTENT_RESERVE_PREEMPT, atoi(word[3]), word[1], word[2], "");
     if (n == 1 && (!strcmp(word[0], "port") || !strcmp(word[0], "identity"))) {
         *show = *word[0] == 'p' ? show_port : show_identity;
         return iscsi_inquiry_sync(p->iscsi, p->url->lun, 1, 0x83, 255);

@@ -52,8 +52,12 @@ two-ports "$a2" "$b2" "2 register 0 0xb" "2 reserve 0xb 3" "1 conflicts read" "1
     "1 register 0 0xa" "1 preempt 0xa 0xb 3" "2 told 0x2a05" "2 conflicts read" "1 write" "1 register 0xa 0" "2 read" >out
 expect "the registration has its port (not: $(cat out))" grep -qx 'registered 0xb@32769\*' out
 
-act "a registration that the owner keeps over its restarts"
-two-ports "$a2" "$b2" "1 register 0 0xc" >out
+act "the same port reserves by the other edge's portal; and nothing of it outlives a restart"
+two-ports "$a2" "$b2" "1 register 0 0xa brief" "2 register 0 0xb brief" "2 reserve 0xb 6" >out
+# at PORTAL STEP...: by one portal, where each login takes the place of the one before.
+at() { two-ports "$1" "$1" "${@:2}" >out; }
+fenced() { INITIATOR=iqn.2026-11.org.isthmus.test:another two-ports "$1" "$1" "2 conflicts read" "2 conflicts write"; }
+expect "another initiator to be kept out" fenced "$a2"
 
 act "the owner is killed: the session at the other edge goes on"
 acknowledged() { od -An -tu4 -j4 -N4 state | tr -d ' '; }
@@ -87,6 +91,11 @@ crash load
 wait_for 10 "its connection to be gone" no_connection b
 expect "nothing lost" verify-load check "$b" "$stage/state" "$sectors"
 
+act "the reservations are there: it holds, another is kept out, and the fallen edge's port is registered still"
+at "$b2" "2 full" "2 write"
+expect "the holder, and the other port (not: $(cat out))" grep -qx 'registered 0xa@1 0xb@32769\*' out
+expect "another initiator to be kept out" fenced "$b2"
+
 act "edge a is back: now it forwards"
 edge_up a
 whole
@@ -99,11 +108,19 @@ for name in a b; do
     expect "edge $name's boot script to name both, the owner's first" grep "^sanboot --keep iscsi:${edge_address[b]}::3260:0:$iqn:vm1 iscsi:${edge_address[a]}::3260:0:$iqn:vm1 " boot.ipxe
 done
 
-act "edge b is killed: what edge a had kept of reservations is not of now"
+act "its port counts again; what changes now is to outlive restarts"
+two-ports "$a2" "$b2" "1 register 0xa 0xaa" >out
 crash edge-b
 wait_role a sole
 wait_for 30 "edge a to own it" owns a vm1
-two-ports "$a2" "$a2" "2 full" >out # the second login takes the place of the first
-expect "no registration (not: $(cat out))" grep -qx registered out
+at "$a2" "2 full" "2 write"
+expect "the newer key, and the holder (not: $(cat out))" grep -qx 'registered 0xaa@1 0xb@32769\*' out
+expect "another initiator to be kept out" fenced "$a2"
+at "$a2" "2 preempt 0xaa 0xb 6"
+stop edge-a
+edge_up a
+wait_role a sole
+at "$a2" "2 full" "2 write"
+expect "the holder (not: $(cat out))" grep -qx 'registered 0xaa@1\*' out
 stop edge-a
 stop onprem

@@ -1,12 +1,13 @@
 /* links: journal */
 /* What an edge keeps for the other of its pair: a stream that follows an older one of the same VM waits until
- * that is closed, with all that comes right behind its beginning.
+ * that is closed, with all that comes right behind its beginning. And reservations.
  */
 #include "journal_fixture.h"
 
 #include "keep.h"
 #include "proto_pair.h"
 #include "record.h"
+#include "vm_value.h"
 
 enum { ASKED_MAX = 8 };
 
@@ -221,12 +222,133 @@ static void what_waits_is_closed_with_the_rest(void **state)
     end(f, 5);
 }
 
+/* --- reservations --- */
+
+static void reserve(uint64_t stream, uint64_t number, uint8_t disk, const char *state)
+{
+    struct pair_reserve r = {.stream = stream,
+                             .number = number,
+                             .disk = disk,
+                             .state = (const uint8_t *)state,
+                             .len = (uint32_t)strlen(state)};
+
+    memcpy(r.vm, fixture_id, sizeof r.vm);
+    ask(PROTO_MIRROR_RESERVE, pair_put_reserve(&r));
+}
+
+static int on_value(void *arg, uint8_t number, const void *value, size_t n)
+{
+    char *all = arg;
+
+    sprintf(all + strlen(all), "%u=%.*s ", number, (int)n, (const char *)value);
+    return 0;
+}
+
+/* What is kept of all disks. */
+static const char *reserved(struct fixture *f)
+{
+    static char all[200];
+
+    all[0] = 0;
+    assert_int_equal(vm_value_each(f->journal, f->id, on_value, all, &f->why), 0);
+    return all;
+}
+
+static void some(struct fixture *f, void *arg)
+{
+    (void)f, (void)arg;
+    reserve(1, 0, 0, "one");
+    reserve(1, 1, 63, "two");
+    reserve(1, 2, 0, "three");
+    reserve(1, 0, 0, "one"); /* its answer was lost */
+}
+
+static void one_of_a_newer_stream(struct fixture *f, void *arg)
+{
+    (void)f, (void)arg;
+    begin_stream(2, 9);
+    reserve(2, 0, 7, "four");
+}
+
+static void forget_it(struct fixture *f, void *arg)
+{
+    struct pair_mark m = {.stream = 2};
+    struct buf *b;
+
+    (void)f, (void)arg;
+    memcpy(m.vm, fixture_id, sizeof m.vm);
+    b = pair_put_mark(&m);
+    keep_notice(keep, PROTO_MIRROR_END, b->data, b->len);
+    buf_unref(&b);
+    keep_close(keep, on_closed, NULL);
+}
+
+static void reservations_are_kept(void **state)
+{
+    struct fixture *f = begin();
+
+    (void)state;
+    on_loop(f, some, NULL);
+    for (unsigned i = 2; i < 6; i++)
+        assert_int_equal(answer(i), 0);
+    assert_string_equal(reserved(f), "0=three 63=two ");
+    on_loop(f, one_of_a_newer_stream, NULL);
+    assert_int_equal(answer(6), 0);
+    assert_int_equal(answer(7), 0);
+    assert_string_equal(reserved(f), "7=four ");
+    on_loop(f, forget_it, NULL);
+    while (sem_wait(&closed) < 0)
+        ;
+    assert_string_equal(reserved(f), "");
+    on_loop(f, free_it, NULL);
+    fixture_close(f);
+    fixture_free(f);
+}
+
+static void one_is_missing(struct fixture *f, void *arg)
+{
+    (void)f, (void)arg;
+    reserve(1, 1, 0, "two");
+    reserve(1, 0, 0, "one");
+}
+
+static void one_too_short(struct fixture *f, void *arg)
+{
+    struct buf *b = buf_new(PAIR_ID_BYTES + 8 + 8 + 8);
+
+    (void)f, (void)arg;
+    memset(b->data, 0, b->len);
+    memcpy(b->data, fixture_id, PAIR_ID_BYTES);
+    b->data[PAIR_ID_BYTES + 7] = 1; /* the stream */
+    ask(PROTO_MIRROR_RESERVE, b);
+}
+
+static void reservations_that_make_no_sense(void **state)
+{
+    struct fixture *f = begin();
+
+    (void)state;
+    on_loop(f, one_is_missing, NULL);
+    assert_int_equal(answer(2), -EPROTO);
+    assert_int_equal(answer(3), -ESTALE); /* the stream is over */
+    assert_string_equal(reserved(f), "");
+    on_loop(f, close_it, NULL);
+    end(f, 5);
+    f = begin();
+    on_loop(f, one_too_short, NULL);
+    assert_int_equal(answer(2), -EBADMSG);
+    on_loop(f, close_it, NULL);
+    end(f, 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_newer_stream_waits_for_the_older),
         cmocka_unit_test(of_two_newer_ones_the_last_is_kept),
         cmocka_unit_test(what_waits_is_closed_with_the_rest),
+        cmocka_unit_test(reservations_are_kept),
+        cmocka_unit_test(reservations_that_make_no_sense),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,8 @@
  */
 #include "reservations_fixture.h"
 
+#include "vm_value.h"
+
 enum { LOW = 2, HIGH = 513 };
 enum { AT_LOW, AT_HIGH, SAME_GROUP, PORTALS };
 static const char *const portals[PORTALS] = {"127.0.0.1:0", "127.0.0.1:0,513", "127.0.0.1:0,513"};
@@ -191,7 +193,7 @@ static void the_older_format_is_read(void **state)
     static const char name[] = "iqn.2026-11.test:initiator";
     static const uint8_t isid[6] = {0x80, 0, 0, 0, 0, 1};
     uint8_t bytes[8 + 16 + sizeof name - 1] = {0, 1, 3, 0, 0, 1};
-    char key[VM_VALUE_PREFIX_MAX + 4];
+    char key[VM_VALUE_KEY_MAX];
     struct raw *low, *high;
     struct why why;
 
@@ -200,7 +202,7 @@ static void the_older_format_is_read(void **state)
     bytes[22] = 2; /* the holder */
     bytes[23] = sizeof name - 1;
     memcpy(bytes + 24, name, sizeof name - 1);
-    vm_value_key(&fix.vms[0].spec, 0, key);
+    vm_value_key(fix.vms[0].spec.id, 0, key);
     assert_int_equal(journal_meta_put(fix_conf.journal, key, bytes, sizeof bytes, &why), 0);
     restart(state);
     low = session_at(AT_LOW, 1);
