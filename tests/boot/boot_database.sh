@@ -76,6 +76,8 @@ at_home() {
     rm home-root.img home-data.img
     onprem_start
 }
+newest_row() { told "$1" '(ROW|FOUND)' | tail -n 1 | cut -d' ' -f1; }
+rows_beyond() { [ "$(newest_row "$1")" -gt "$2" ]; }
 # A cut came home that was taken while it was loading.
 home_is_recent() { [ "$(metric onprem isthmus_onprem_applied_instant_seconds)" -gt "$1" ]; }
 
@@ -96,6 +98,8 @@ for ((round = 1; round <= rounds; round++)); do
     loaded=guest$((round - 1)) next=guest$round load=$([ "$round" = "$rounds" ] || echo 1)
     wait_serial "$loaded" LOADING 600
     wait_serial "$loaded" 'FIO [0-9]+ [0-9.]+ END' 120
+    # The next row but one was begun after that.
+    wait_for 120 "rows after fio's first file" rows_beyond "$loaded" $(($(newest_row "$loaded") + 1))
     wait_for 120 "a cut of the load to come home" home_is_recent "$(date +%s)"
     watch "$((RANDOM % 20)).$((RANDOM % 1000))"
     act "round $round: the store was at most $(printf %.1f "$lag") s behind; edge and guest die, with the edge's disks"

@@ -125,7 +125,8 @@ done
 # What failed; and why a lane ended before its time.
 awk '/^  / && !/ done$/ || /^round .*(lost|torn) [1-9]/' "$work"/out.*
 for ((lane = 0; lane < lanes; lane++)); do
-    [ "$(grep -c '^round' "$work/out.$lane")" -ge "$(wc -l <"$work/plan.$lane")" ] ||
-        grep -v ' Killed ' "$work/errors.$lane" | tail -n 60
+    [ "$(grep -c '^round' "$work/out.$lane")" -lt "$(wc -l <"$work/plan.$lane")" ] || continue
+    grep -v '^round' "$work/out.$lane" | tail -n 200 || true
+    grep -v ' Killed ' "$work/errors.$lane" | tail -n 60 || true
 done
 summary 1
