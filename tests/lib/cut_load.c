@@ -25,7 +25,8 @@ struct op {
     uint8_t disk;
     uint32_t lba, nsectors, number;
     uint8_t *data;
-    bool again; /* to be sent once more: its path was lost, or it was told to */
+    struct scsi_task *task; /* while it is sent */
+    bool again;             /* to be sent once more: its path was lost, or it was told to */
 };
 
 struct load {
@@ -263,7 +264,8 @@ static void start_ops(struct load *l)
         if (!op_ready(l, o))
             continue;
         l->in_flight++;
-        if (!send(l, o)) {
+        o->task = send(l, o);
+        if (!o->task) {
             l->in_flight--;
             l->result->died = true;
         }
@@ -297,7 +299,19 @@ static void lost(struct load *l)
     l->path_lost = true;
 }
 
-/* What had no answer is told so by the end of its session. */
+/* What had no answer is told so by the end of its session; not so if the target had asked for a logout: then
+ * libiscsi forgets it without a word. */
+static void take_back(struct load *l)
+{
+    for (unsigned i = 0; i < l->depth; i++)
+        if (l->ops[i].what != OP_FREE && !l->ops[i].again) {
+            scsi_free_scsi_task(l->ops[i].task);
+            l->ops[i].again = true;
+            l->in_flight--;
+            l->waiting++;
+        }
+}
+
 static void next_path(struct load *l, uint64_t until)
 {
     uint64_t now = cut_now_ms(), end = until + PATHS_LATE_MS;
@@ -305,6 +319,7 @@ static void next_path(struct load *l, uint64_t until)
     fprintf(stderr, "path %u lost after %u ms without an answer: %s\n", l->session->at,
             (unsigned)(now - l->answered_ms), iscsi_get_error(l->session->iscsi));
     cut_session_close(l->session);
+    take_back(l);
     l->result->switches++;
     l->path_lost = false;
     if (now >= end || !cut_next_path(l->session, (unsigned)((end - now) / 1000)))
