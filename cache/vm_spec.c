@@ -2,6 +2,7 @@
  */
 #include "vm_spec.h"
 #include "check.h"
+#include "generation.h"
 #include "mem.h"
 #include "proto.h"
 
@@ -11,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FORMAT = 2, SECRET_MIN = 12 };
+enum { FORMAT = 2 /* of generation 1 */, SECRET_MIN = 12 };
 
 /* RFC 3722 leaves few characters; upper case is folded by initiators, so it is refused here. */
 static bool iqn_ok(const char *iqn)
@@ -105,12 +106,13 @@ char *vm_spec_to_json(const struct vm_spec *s, bool deleting)
                                                          "sectors", (json_int_t)d->sectors, "block_bytes",
                                                          (int)d->block_bytes)) == 0);
     }
-    o = json_pack("{si si ss ss ss ss ss ss ss sb sI sI sI sI si sb sb so}", "format", FORMAT, "next_number",
-                  (int)s->next_number, "name", s->name, "iqn", s->iqn, "id", id, "chap_user", s->chap_user,
-                  "chap_secret", s->chap_secret, "mutual_user", s->mutual_user, "mutual_secret",
-                  s->mutual_secret, "deleting", deleting, "epoch", (json_int_t)s->epoch, "since",
-                  (json_int_t)s->since, "floor", (json_int_t)s->floor, "task", (json_int_t)s->task, "storage",
-                  (int)s->storage, "paused", s->paused, "home", s->home, "disks", disks);
+    o = json_pack("{si si ss ss ss ss ss ss ss sb sI sI sI sI si sb sb so}", "format",
+                  (int)generation_format(FORMAT), "next_number", (int)s->next_number, "name", s->name, "iqn",
+                  s->iqn, "id", id, "chap_user", s->chap_user, "chap_secret", s->chap_secret, "mutual_user",
+                  s->mutual_user, "mutual_secret", s->mutual_secret, "deleting", deleting, "epoch",
+                  (json_int_t)s->epoch, "since", (json_int_t)s->since, "floor", (json_int_t)s->floor, "task",
+                  (json_int_t)s->task, "storage", (int)s->storage, "paused", s->paused, "home", s->home,
+                  "disks", disks);
     CHECK(o);
     text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS);
     CHECK(text);
@@ -186,13 +188,14 @@ int vm_spec_from_json(const char *text, size_t n, struct vm_spec *s, bool *delet
 {
     const char *name = "?", *iqn, *id, *cu, *cs, *mu, *ms;
     json_t *o = json_loadb(text, n, 0, NULL), *disks;
-    int format = 0, next_number = -1, gone, storage, paused, home, rc = -EBADMSG;
+    int newest = FORMAT + (int)generation_newest() - 1, format = 0, next_number = -1, gone, storage, paused,
+        home, rc = -EBADMSG;
     json_int_t epoch, since, floor = 0, task = 0;
 
     memset(s, 0, sizeof *s);
-    if (json_unpack(o, "{si ss}", "format", &format, "name", &name) == 0 && format > FORMAT)
+    if (json_unpack(o, "{si ss}", "format", &format, "name", &name) == 0 && format > newest)
         rc = why_set(why, -EBADMSG, "VM %s is described in format %d, this isthmus-edge knows up to %d", name,
-                     format, FORMAT);
+                     format, newest);
     else if (json_unpack(o, "{s?i ss ss ss ss ss ss ss sb sI sI s?I s?I si sb sb so}", "next_number",
                          &next_number, "name", &name, "iqn", &iqn, "id", &id, "chap_user", &cu, "chap_secret",
                          &cs, "mutual_user", &mu, "mutual_secret", &ms, "deleting", &gone, "epoch", &epoch,

@@ -1,6 +1,7 @@
 /* cache/vms_pair.c - see vms_pair.h.
  */
 #include "check.h"
+#include "generation.h"
 #include "log.h"
 #include "mem.h"
 #include "vms_pair_impl.h"
@@ -306,6 +307,12 @@ static void on_lost(void *arg, const struct why *why)
     p->lost(p->arg, why);
 }
 
+static void on_writes(void *arg, unsigned generation)
+{
+    (void)arg;
+    generation_write(generation);
+}
+
 static bool is_idle(void *arg)
 {
     const struct vms_pair *p = arg;
@@ -354,6 +361,8 @@ struct vms_pair *vms_pair_new(struct vms *vms, const struct pair_conf *conf,
     mine.lost = on_lost;
     mine.idle = is_idle;
     mine.fit = is_fit;
+    mine.generation = generation_newest();
+    mine.writes = on_writes;
     mine.arg = p;
     p->pair = pair_new(&mine);
     vms->pair = p;

@@ -23,6 +23,11 @@ int ctl_pair_status(const struct ctl *ctl, struct why *why)
            is_true(answer, "degraded") ? ": DEGRADED, nothing is mirrored" : "");
     printf("%s %s\n", ctl_text(answer, "other"),
            is_true(answer, "other_answers") ? "answers" : "DOES NOT ANSWER");
+    printf("written as generation %lld; this edge's program is of generation %lld",
+           (long long)ctl_int(answer, "generation"), (long long)ctl_int(answer, "own_generation"));
+    if (ctl_int(answer, "other_generation"))
+        printf(", the other's of %lld", (long long)ctl_int(answer, "other_generation"));
+    putchar('\n');
     if (is_true(answer, "blocked"))
         printf("BLOCKED: nothing is served here\n");
     if (is_true(answer, "taking_in"))

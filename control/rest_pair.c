@@ -11,9 +11,10 @@ void rest_pair(struct rest *rest, struct http_request *r)
         return;
     }
     rest_reply(r, 200,
-               json_pack("{ss ss ss sI sb sb sb sb sb ss}", "pair", s.name, "other", s.other, "role",
-                         pair_role_name(s.role), "epoch", (json_int_t)s.epoch, "other_answers",
-                         (int)s.other_answers, "degraded", (int)(s.role == PAIR_SOLE), "blocked",
-                         (int)s.blocked, "taking_in", (int)s.preparing, "taking_over", (int)s.inheriting,
-                         "waits_for", s.why.text));
+               json_pack("{ss ss ss sI si si si sb sb sb sb sb ss}", "pair", s.name, "other", s.other, "role",
+                         pair_role_name(s.role), "epoch", (json_int_t)s.epoch, "generation",
+                         (int)s.generation, "own_generation", (int)s.own_generation, "other_generation",
+                         (int)s.other_generation, "other_answers", (int)s.other_answers, "degraded",
+                         (int)(s.role == PAIR_SOLE), "blocked", (int)s.blocked, "taking_in", (int)s.preparing,
+                         "taking_over", (int)s.inheriting, "waits_for", s.why.text));
 }

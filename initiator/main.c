@@ -3,6 +3,7 @@
  * SIGTERM and SIGINT end it: the link goes first, so that no edge is told an error (it asks again when we are
  * back), then the datastores. SIGHUP reads the configuration again and adds and removes disks.
  */
+#include "generation.h"
 #include "http.h"
 #include "link.h"
 #include "log.h"
@@ -259,7 +260,7 @@ int main(int argc, char **argv)
 
     while ((c = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
         if (c == 'v')
-            return printf("isthmus-onprem %s\n", ISTHMUS_VERSION) < 0;
+            return printf("isthmus-onprem %s, generation %u\n", ISTHMUS_VERSION, generation_newest()) < 0;
         if (c == 'h')
             return fputs(usage, stdout) < 0;
         if (c == 's') {

@@ -2,6 +2,7 @@
  */
 #include "arbiter.h"
 #include "check.h"
+#include "generation.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -35,6 +36,7 @@ void arbiter_seal(const struct aead_key *master, const char *pair, const uint8_t
     memset(out, 0, ARBITER_HEAD_BYTES);
     memcpy(out, magic, sizeof magic);
     put16(out + 8, ARBITER_FORMAT);
+    put16(out + 10, (uint16_t)a->generation);
     memcpy(out + 16, salt, AEAD_SALT_BYTES);
     put64(plain, a->epoch);
     memcpy(plain + 8, a->change, sizeof a->change);
@@ -92,6 +94,7 @@ int arbiter_open(const struct aead_key *master, const char *pair, const uint8_t 
         return why_set(why, -EBADMSG, "it was sealed with another key or for another pair, or altered");
     memset(a, 0, sizeof *a);
     a->epoch = get64(plain);
+    a->generation = get16(bytes + 10) ? get16(bytes + 10) : 1; /* 0: from before there were any */
     memcpy(a->change, plain + 8, sizeof a->change);
     for (int i = 0; i < ARBITER_PLACES; i++)
         if (!place_read(&a->places[i], plain + 24 + (size_t)i * ARBITER_PLACE_BYTES))
@@ -130,6 +133,12 @@ const struct arbiter_place *arbiter_other(const struct arbiter *a, const struct 
     return NULL;
 }
 
+static void raise_to(struct arbiter *a, unsigned generation)
+{
+    if (a->generation < generation)
+        a->generation = generation;
+}
+
 static void fill(struct arbiter_place *place, const struct arbiter_edge *e, bool member)
 {
     memset(place, 0, sizeof *place);
@@ -143,6 +152,7 @@ void arbiter_first(struct arbiter *a, const struct arbiter_edge *e, const uint8_
 {
     memset(a, 0, sizeof *a);
     a->epoch = 1;
+    a->generation = e->generation;
     memcpy(a->change, change, sizeof a->change);
     fill(&a->places[0], e, true);
 }
@@ -155,6 +165,7 @@ void arbiter_alone(struct arbiter *a, const struct arbiter_edge *e, const uint8_
     a->epoch++;
     memcpy(a->change, change, sizeof a->change);
     a->places[1 - mine].member = false;
+    raise_to(a, generation_before(e->generation)); /* it cannot write as anything older */
 }
 
 void arbiter_join(struct arbiter *a, const struct arbiter_edge *e, const struct arbiter_edge *other,
@@ -166,4 +177,5 @@ void arbiter_join(struct arbiter *a, const struct arbiter_edge *e, const struct 
     a->epoch++;
     memcpy(a->change, change, sizeof a->change);
     fill(&a->places[1 - mine], other, true);
+    raise_to(a, e->generation < other->generation ? e->generation : other->generation);
 }

@@ -32,8 +32,9 @@ struct arbiter_place {
 };
 
 struct arbiter {
-    uint64_t epoch;     /* rises by one with each change */
-    uint8_t change[16]; /* random: which change this is, so that two never have the same bytes */
+    uint64_t epoch;      /* rises by one with each change */
+    unsigned generation; /* as which the members may write; never falls */
+    uint8_t change[16];  /* random: which change this is, so that two never have the same bytes */
     struct arbiter_place places[ARBITER_PLACES];
 };
 
@@ -41,6 +42,7 @@ struct arbiter {
 struct arbiter_edge {
     const char *name;
     const uint8_t *writer;
+    unsigned generation; /* of its program */
 };
 
 /* "pairs/NAME" */
@@ -64,7 +66,10 @@ enum arbiter_verdict arbiter_judge(const struct arbiter *, const struct arbiter_
 /* The place that is not this edge's; NULL if it is nobody's. Of an edge that lost its data: its old place. */
 const struct arbiter_place *arbiter_other(const struct arbiter *, const struct arbiter_edge *);
 
-/* The first record: this edge alone. change is random. */
+/* Each of these changes raises the generation, if all members allow for more: nobody is a member whose
+ * program cannot read what the record allows.
+ *
+ * The first record: this edge alone. change is random. */
 void arbiter_first(struct arbiter *, const struct arbiter_edge *, const uint8_t change[16]);
 /* This edge, a member, goes on alone (or stays so: whatever was sent before then finds another record). */
 void arbiter_alone(struct arbiter *, const struct arbiter_edge *, const uint8_t change[16]);

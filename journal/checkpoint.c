@@ -2,6 +2,7 @@
  */
 #include "checkpoint.h"
 #include "check.h"
+#include "generation.h"
 #include "logobj_impl.h"
 #include "map_impl.h"
 #include "mem.h"
@@ -14,7 +15,7 @@
 static const char magic[8] = {'I', 'S', 'T', 'H', 'M', 'A', 'P', '1'}, label[] = "isthmus map object";
 
 enum {
-    CHECKPOINT_FORMAT = 2,
+    CHECKPOINT_FORMAT = 2, /* of generation 1 */
     FLAG_END = 1,
     PART_PLAIN = 4 << 20,
     PART_ROOM = PART_PLAIN + 4 + MAP_ROW_MAX + 64, /* a part is closed when it is over PART_PLAIN */
@@ -70,7 +71,7 @@ struct writing {
 static void head_write(uint8_t h[CHECKPOINT_HEAD_BYTES], const struct writing *w, bool end)
 {
     memcpy(h, magic, sizeof magic);
-    put16(h + 8, CHECKPOINT_FORMAT);
+    put16(h + 8, generation_format(CHECKPOINT_FORMAT));
     put16(h + 10, end ? FLAG_END : 0);
     put32(h + 12, w->number);
     memcpy(h + 16, w->id, VMLOG_ID_BYTES);
@@ -204,9 +205,8 @@ static int part_open(const struct aead_key *master, const uint8_t *id, const str
     if (n < CHECKPOINT_HEAD_BYTES + LOGOBJ_FRAME_OVERHEAD || n > CHECKPOINT_PART_MAX ||
         memcmp(bytes, magic, sizeof magic) != 0)
         return why_set(why, -EBADMSG, "it is not a part of a checkpoint");
-    if (get16(bytes + 8) != CHECKPOINT_FORMAT)
-        return why_set(why, -ENOTSUP, "its format is %u and this program reads format %d", get16(bytes + 8),
-                       CHECKPOINT_FORMAT);
+    if (generation_reads(CHECKPOINT_FORMAT, get16(bytes + 8), why))
+        return -ENOTSUP;
     if (get16(bytes + 10) != (end ? FLAG_END : 0) || (!end && get32(bytes + 12) != number) ||
         memcmp(bytes + 16, id, VMLOG_ID_BYTES) != 0 || get64(bytes + 32) != c->cut ||
         get64(bytes + 56) != c->epoch || get32(bytes + 64) != c->upload)

@@ -1,5 +1,6 @@
 /* journal/logobj.c - reading log objects, and what reading and building share: header, frames. See logobj.h.
  */
+#include "generation.h"
 #include "logobj_impl.h"
 #include "mem.h"
 #include "wire.h"
@@ -62,7 +63,7 @@ int logobj_frame_unseal(struct aead *aead, uint64_t nonce, const void *aad, size
 void logobj_head_write(uint8_t b[LOGOBJ_HEAD_BYTES], const struct logobj_head *h)
 {
     memcpy(b, logobj_magic, sizeof logobj_magic);
-    put16(b + 8, LOGOBJ_FORMAT);
+    put16(b + 8, generation_format(LOGOBJ_FORMAT));
     put16(b + 10, h->ends_cut ? FLAG_ENDS_CUT : 0);
     put32(b + 12, h->index_bytes);
     memcpy(b + 16, h->vm, 16);
@@ -92,9 +93,8 @@ int logobj_head_read(struct logobj_head *h, const uint8_t *bytes, size_t n, cons
     memset(h, 0, sizeof *h);
     if (!magic || memcmp(magic, logobj_magic, sizeof logobj_magic) != 0)
         return why_set(why, -EBADMSG, "it is not a log object");
-    if (format != LOGOBJ_FORMAT)
-        return why_set(why, -ENOTSUP, "its format is %u and this program reads format %d", format,
-                       LOGOBJ_FORMAT);
+    if (generation_reads(LOGOBJ_FORMAT, format, why))
+        return -ENOTSUP;
     h->ends_cut = flags & FLAG_ENDS_CUT;
     h->index_bytes = read32(&r);
     if ((p = read_bytes(&r, 16)))

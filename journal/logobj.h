@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 enum {
-    LOGOBJ_FORMAT = 1,
+    LOGOBJ_FORMAT = 1, /* of generation 1 */
     LOGOBJ_HEAD_BYTES = 96,
     LOGOBJ_ENTRY_BYTES = 32,
     LOGOBJ_FRAME_SECTORS = 128,

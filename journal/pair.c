@@ -27,7 +27,7 @@ enum {
 
 struct arbiter_edge pair_me(const struct pair *p)
 {
-    return (struct arbiter_edge){p->self, p->conf.writer};
+    return (struct arbiter_edge){p->self, p->conf.writer, p->conf.generation};
 }
 
 void pair_set_gate(struct pair *p)
@@ -76,6 +76,7 @@ void pair_become(struct pair *p, enum pair_role role)
     pair_set_gate(p);
     metric_set(p->m_role, (uint64_t)role);
     metric_set(p->m_epoch, p->record.epoch);
+    metric_set(p->m_generation, p->record.generation);
     metric_set(p->m_degraded, role == PAIR_SOLE);
     if (!changed)
         return;
@@ -151,6 +152,7 @@ static void is_both(struct pair *p)
         p->unsettled = false;
         metric_set(p->m_role, PAIR_BOTH);
         metric_set(p->m_epoch, p->record.epoch);
+        metric_set(p->m_generation, p->record.generation);
         metric_set(p->m_degraded, 0);
         log_info(NULL, "pair %s, epoch %" PRIu64 ": both edges are members", p->name, p->record.epoch);
         p->conf.both(p->conf.arg);
@@ -171,6 +173,7 @@ void pair_record_is(struct pair *p)
     struct arbiter_edge me = pair_me(p);
     enum arbiter_verdict verdict = arbiter_judge(&p->record, &me);
 
+    p->conf.writes(p->conf.arg, p->record.generation);
     if (p->role != PAIR_OUT)
         p->rest_ms = PAIR_REST_MIN_MS;
     why_set(&p->why, 0, "%s", "");
@@ -213,7 +216,7 @@ void pair_record_failed(struct pair *p, int err, const struct why *why)
         p->claiming = true;
         pair_set_gate(p);
     }
-    rest(p, REST_MAX_MS);
+    rest(p, err == -ENOTSUP ? POLL_MAX_MS : REST_MAX_MS); /* that needs another program */
 }
 
 /* --- going alone ----------------------------------------------------------------------------------------*/
@@ -312,7 +315,7 @@ static void step_out(struct pair *p)
 
 static bool wants_in(const struct pair *p)
 {
-    return pair_hears(p) && p->theirs.role == PAIR_OUT;
+    return pair_hears(p) && p->theirs.role == PAIR_OUT && p->theirs.generation >= p->record.generation;
 }
 
 static void step_sole(struct pair *p)

@@ -28,6 +28,7 @@ struct pair_conf {
     const char *self, *other;             /* the edges' names */
     uint8_t writer[ARBITER_WRITER_BYTES]; /* this edge */
     uint64_t lease_ns;
+    unsigned generation;     /* of this program */
     struct lease_gate *gate; /* opened and shut here; outlives the pair */
     /* A member, alone or with the other: VMs may be served while the gate is open. Once for each change. */
     void (*sole)(void *arg);
@@ -49,6 +50,9 @@ struct pair_conf {
     bool (*idle)(void *arg);
     /* Records of the other can be kept now: its journal's disk works. Else it gets no lease from here. */
     bool (*fit)(void *arg);
+    /* The record, as it is now, lets its members write as this generation, which is this program's at most.
+     */
+    void (*writes)(void *arg, unsigned generation);
     void *arg;
 };
 
@@ -71,8 +75,11 @@ struct pair_status {
     const char *name, *other; /* borrowed, for the pair's life */
     enum pair_role role;
     uint64_t epoch;
-    bool other_answers; /* within the lease's length */
-    bool blocked;       /* a member that may not serve now */
+    unsigned generation;       /* as which the record lets its members write; 0: not read yet */
+    unsigned own_generation;   /* of this program */
+    unsigned other_generation; /* of the other edge's, as it last said; 0: never */
+    bool other_answers;        /* within the lease's length */
+    bool blocked;              /* a member that may not serve now */
     bool preparing, inheriting;
     struct why why; /* what is waited for */
 };

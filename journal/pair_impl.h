@@ -56,7 +56,7 @@ struct pair {
     void *stopped_arg;
     struct task task;
     struct why why; /* what is waited for */
-    struct metric *m_role, *m_epoch, *m_degraded, *m_blocked, *m_requests;
+    struct metric *m_role, *m_epoch, *m_generation, *m_degraded, *m_blocked, *m_requests;
 };
 
 enum {

@@ -15,6 +15,9 @@ void pair_status(const struct pair *p, struct pair_status *s)
                               .other = p->other,
                               .role = p->role,
                               .epoch = p->record.epoch,
+                              .generation = p->record.generation,
+                              .own_generation = p->conf.generation,
+                              .other_generation = p->theirs.generation,
                               .other_answers = pair_hears(p)};
     s->blocked = p->role == PAIR_UNKNOWN || (p->role == PAIR_BOTH && !lease_gate_open(p->conf.gate, now));
     s->preparing = p->preparing || p->unsettled;
@@ -30,6 +33,9 @@ static void make_metrics(struct pair *p)
                    "pair=\"%s\"", p->name);
     p->m_epoch =
         metric_new(METRIC_GAUGE, "isthmus_pair_epoch", "Epoch of the pair's record.", "pair=\"%s\"", p->name);
+    p->m_generation =
+        metric_new(METRIC_GAUGE, "isthmus_pair_generation",
+                   "As which generation the pair's record lets its members write.", "pair=\"%s\"", p->name);
     p->m_degraded = metric_new(METRIC_GAUGE, "isthmus_pair_degraded",
                                "This edge is the only member: nothing is mirrored.", "pair=\"%s\"", p->name);
     p->m_blocked =
@@ -74,6 +80,7 @@ static void on_stopped(struct task *t)
     timer_free(&p->timer);
     metric_free(&p->m_role);
     metric_free(&p->m_epoch);
+    metric_free(&p->m_generation);
     metric_free(&p->m_degraded);
     metric_free(&p->m_blocked);
     metric_free(&p->m_requests);

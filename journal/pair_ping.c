@@ -12,7 +12,8 @@ static const char part[] = "pair";
 
 static struct pair_word my_word(const struct pair *p)
 {
-    struct pair_word w = {.instance = p->instance, .epoch = p->record.epoch, .role = p->role};
+    struct pair_word w = {
+        .instance = p->instance, .epoch = p->record.epoch, .role = p->role, .generation = p->conf.generation};
 
     memcpy(w.writer, p->conf.writer, sizeof w.writer);
     if (p->unsettled)

@@ -64,6 +64,12 @@ static void on_read(struct store_req *r)
     if (err == 0 && found.epoch < p->record.epoch)
         err = why_set(&why, -EBADMSG, "it is of epoch %lu, and epoch %lu was there before", found.epoch,
                       p->record.epoch);
+    if (err == 0 && found.generation > p->conf.generation)
+        err =
+            why_set(&why, -ENOTSUP,
+                    "its members write as generation %u and this program is of generation %u: it cannot read "
+                    "that, a newer one must be installed here",
+                    found.generation, p->conf.generation);
     if (err) {
         pair_record_failed(p, err, &why);
         return;
@@ -133,7 +139,7 @@ void pair_record_alone(struct pair *p)
 void pair_record_join(struct pair *p)
 {
     uint8_t change[sizeof p->wanted.change];
-    struct arbiter_edge me = pair_me(p), other = {p->other, p->joining};
+    struct arbiter_edge me = pair_me(p), other = {p->other, p->joining, p->theirs.generation};
 
     loop_random(p->conf.loop, change, sizeof change);
     p->wanted = p->record;

@@ -89,9 +89,22 @@ static int load_end(struct recovery *r, const struct checkpoint_id *c, struct ma
     return err;
 }
 
-static bool is_unusable(int err)
+/* What a newer program wrote is no damage: it must not be put aside. Who only looks goes on. */
+static bool is_newer(const struct recovery *r, int err)
 {
-    return err == -ENOENT || err == -EBADMSG || err == -ENOTSUP;
+    return err == -ENOTSUP && !r->conf->audited;
+}
+
+static bool is_unusable(const struct recovery *r, int err)
+{
+    return err == -ENOENT || err == -EBADMSG || (err == -ENOTSUP && !is_newer(r, err));
+}
+
+static int refuse_newer(const char *name, struct why *why)
+{
+    struct why reason = *why;
+
+    return why_set(why, -ENOTSUP, "%s: %s", name, reason.text);
 }
 
 /* A checkpoint behind the cut that is wanted: where were the source disks? */
@@ -101,7 +114,7 @@ static int look_ahead(struct recovery *r, const struct checkpoint_id *c, bool *l
     uint32_t parts;
     int err = *looked ? 0 : load_end(r, c, &state, &parts, why);
 
-    if (is_unusable(err))
+    if (is_unusable(r, err))
         return 0;
     *looked = true;
     return err;
@@ -126,7 +139,9 @@ static int load_checkpoint(struct recovery *r, const struct checkpoint_id *id, s
     if (!err) {
         r->result->newest = *id;
         r->result->state.checkpoint = id->cut;
-    } else if (is_unusable(err)) {
+    } else if (is_newer(r, err)) {
+        refuse_newer(name, why);
+    } else if (is_unusable(r, err)) {
         struct why damage = *why;
 
         r->result->damaged = true;
@@ -158,7 +173,7 @@ static int begin(struct recovery *r, struct why *why)
         err = load_checkpoint(r, named[i], why);
         if (err == 0 && i == 0 && named[1]->cut > r->conf->floor)
             r->result->before = *named[1];
-        if (!is_unusable(err))
+        if (!is_unusable(r, err))
             return err;
         begin_without(r);
         err = map_delete(r->conf->journal, r->conf->entry.id, why);
@@ -191,7 +206,7 @@ static int read_front(struct recovery *r, uint64_t first, const uint8_t *chain, 
             return n == -EBADMSG ? 1 : (int)n;
         err = logobj_head_read(&f->head, r->bytes, (size_t)n, c->entry.id, first, why);
         if (err)
-            return 1;
+            return is_newer(r, err) ? refuse_newer(name, why) : 1;
         if ((size_t)n >= LOGOBJ_HEAD_BYTES + f->head.index_bytes)
             break;
         if (cap == FRONT_MAX || (size_t)n < cap) {

@@ -1,6 +1,7 @@
 /* journal/vmobj.c - see vmobj.h; docs/log.md has the bytes.
  */
 #include "vmobj.h"
+#include "generation.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -10,7 +11,7 @@
 static const char magic[8] = {'I', 'S', 'T', 'H', 'V', 'M', '0', '1'}, label[] = "isthmus vm object";
 
 enum {
-    VMOBJ_FORMAT = 2,
+    VMOBJ_FORMAT = 2, /* of generation 1 */
     NEWEST_AT = 80,
     CHECKPOINT_BYTES = 24,
     BEFORE_AT = NEWEST_AT + CHECKPOINT_BYTES,
@@ -64,7 +65,7 @@ struct buf *vmobj_seal(const struct aead_key *master, const uint8_t salt[AEAD_SA
 
     memset(p, 0, HEAD_BYTES);
     memcpy(p, magic, sizeof magic);
-    put16(p + 8, VMOBJ_FORMAT);
+    put16(p + 8, generation_format(VMOBJ_FORMAT));
     memcpy(p + 16, v->id, VMLOG_ID_BYTES);
     memcpy(p + 32, salt, AEAD_SALT_BYTES);
     put64(p + 48, v->epoch);
@@ -89,11 +90,10 @@ struct buf *vmobj_open(const struct aead_key *master, const uint8_t id[VMLOG_ID_
         why_set(why, *err, "it is not a VM's entry");
         return NULL;
     }
-    if (get16(p + 8) != VMOBJ_FORMAT) {
-        *err = why_set(why, -ENOTSUP, "its format is %u and this program reads format %d", get16(p + 8),
-                       VMOBJ_FORMAT);
+    *err = generation_reads(VMOBJ_FORMAT, get16(p + 8), why);
+    if (*err)
         return NULL;
-    }
+    *err = -EBADMSG;
     if (memcmp(p + 16, id, VMLOG_ID_BYTES) != 0) {
         why_set(why, *err, "it is of another VM");
         return NULL;

@@ -15,8 +15,6 @@
 #include <stdint.h>
 
 enum {
-    FRAME_VERSION_MIN = 1, /* what this end speaks */
-    FRAME_VERSION_MAX = 1,
     FRAME_MAGIC = 0x49535448, /* "ISTH" */
     FRAME_HEAD_BYTES = 16,
     FRAME_CHUNK_HEAD_BYTES = 4,

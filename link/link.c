@@ -5,6 +5,7 @@
 #include "link_in.h"
 
 #include "check.h"
+#include "generation.h"
 #include "log.h"
 #include "mem.h"
 #include "proto.h"
@@ -164,10 +165,14 @@ static const struct lconn_events conn_events = {
 struct lconn *link_connect(struct link *l, int fd, struct dialer *d, struct peer *p, unsigned index,
                            const char *address)
 {
-    struct frame_hello hello = {FRAME_VERSION_MIN, FRAME_VERSION_MAX, LINK_WINDOW, (uint16_t)index,
-                                l->instance};
+    struct frame_hello hello = {.version_min = (uint16_t)generation_before(generation_newest()),
+                                .version_max = (uint16_t)generation_newest(),
+                                .window = LINK_WINDOW,
+                                .index = (uint16_t)index,
+                                .instance = l->instance};
     struct lconn *c = lconn_new(l->loop, l->tls, fd, d != NULL, l->congestion, &hello, &conn_events, l);
 
+    c->self = l->self.name;
     c->dialer = d;
     c->peer = p;
     snprintf(c->address, sizeof(c->address), "%.79s", address);

@@ -60,6 +60,7 @@ struct lconn {
     void *owner;       /* the link; NULL after lconn_close by it */
     struct peer *peer; /* set by the owner: when dialling, or when identified */
     void *dialer;      /* the owner's; NULL for an accepted connection */
+    const char *self;  /* our own name; set by the owner */
     struct calls *calls;
     TAILQ_ENTRY(lconn) entry;      /* all connections of the link */
     TAILQ_ENTRY(lconn) peer_entry; /* those that are up, of the peer */

@@ -1,4 +1,5 @@
 /* link/link_conn_recv.c - frames that come in, and what steers a connection: HELLO, BYE, PING, PONG. */
+#include "generation.h"
 #include "link_conn_in.h"
 
 #include <errno.h>
@@ -18,20 +19,16 @@ void lconn_ping(struct lconn *c)
 
 static int on_hello(struct lconn *c, const struct buf *body, struct why *why)
 {
-    unsigned low, high;
     int rc = frame_get_hello(body ? body->data : NULL, body ? body->len : 0, &c->theirs, why);
 
     if (rc)
         return rc;
-    low = c->theirs.version_min > c->ours.version_min ? c->theirs.version_min : c->ours.version_min;
-    high = c->theirs.version_max < c->ours.version_max ? c->theirs.version_max : c->ours.version_max;
-    if (high < low)
-        return why_set(
-            why, -EPROTO,
-            "%s speaks versions %u to %u of the link protocol and %s %u to %u: update the older one",
-            c->id.name, c->theirs.version_min, c->theirs.version_max, "this end", c->ours.version_min,
-            c->ours.version_max);
-    c->version = high;
+    rc =
+        generation_agree(&(struct generation_range){c->id.name, c->theirs.version_min, c->theirs.version_max},
+                         &(struct generation_range){c->self, c->ours.version_min, c->ours.version_max}, why);
+    if (rc < 0)
+        return rc;
+    c->version = (unsigned)rc;
     c->in.greeted = true;
     c->up_ns = loop_now_ns(c->loop);
     lconn_enter(c, LCONN_UP);

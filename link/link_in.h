@@ -38,7 +38,7 @@ struct peer {
     } rate;
     struct {
         struct metric *up, *rtt, *bytes_sent, *bytes_received, *frames_sent, *frames_received, *in_flight,
-            *reconnects, *resent;
+            *reconnects, *resent, *version;
     } metrics;
 };
 

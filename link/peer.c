@@ -37,6 +37,10 @@ static void make_metrics(struct peer *p)
                    "Connections to the peer that came back after a loss.", "peer=\"%s\"", n);
     p->metrics.resent = metric_new(METRIC_COUNTER, "isthmus_link_resent_calls_total",
                                    "Calls sent again because their connection died.", "peer=\"%s\"", n);
+    p->metrics.version =
+        metric_new(METRIC_GAUGE, "isthmus_link_version",
+                   "Version of the protocol that is spoken with the peer, as last agreed on (0: not yet).",
+                   "peer=\"%s\"", n);
 }
 
 struct peer *peer_new(struct link *link, const char *name)
@@ -70,6 +74,7 @@ void peer_free(struct peer **pp)
     metric_free(&p->metrics.in_flight);
     metric_free(&p->metrics.reconnects);
     metric_free(&p->metrics.resent);
+    metric_free(&p->metrics.version);
     free(p);
 }
 
@@ -78,6 +83,7 @@ void peer_conn_up(struct peer *p, struct lconn *c)
     TAILQ_INSERT_TAIL(&p->up, c, peer_entry);
     p->nup++;
     metric_set(p->metrics.up, 1);
+    metric_set(p->metrics.version, c->version);
     if (p->lost > 0) {
         p->lost--;
         metric_add(p->metrics.reconnects, 1);

@@ -7,7 +7,7 @@
 #include "proto_in.h"
 
 enum {
-    WORD_BYTES = PAIR_ID_BYTES + 8 + 8 + 1 + 1 + 6,
+    WORD_BYTES = PAIR_ID_BYTES + 8 + 8 + 1 + 1 + 2 + 4,
     MARK_BYTES = PAIR_ID_BYTES + 8 + 8,
     RESERVE_BYTES = PAIR_ID_BYTES + 8 + 8 + 1 + 7, /* before the state */
     SECTOR_BYTES = 512
@@ -44,12 +44,13 @@ struct buf *pair_put_word(const struct pair_word *w)
     put64(p + 24, w->epoch);
     p[32] = (uint8_t)w->role;
     p[33] = w->granted;
+    put16(p + 34, (uint16_t)w->generation);
     return b;
 }
 
 int pair_get_word(const uint8_t *bytes, uint32_t n, struct pair_word *w)
 {
-    static const uint8_t zeros[6];
+    static const uint8_t zeros[4];
     struct reader r = reader_of(bytes, n);
     uint8_t role, granted;
     const uint8_t *rest;
@@ -59,8 +60,9 @@ int pair_get_word(const uint8_t *bytes, uint32_t n, struct pair_word *w)
     w->epoch = read64(&r);
     role = read8(&r);
     granted = read8(&r);
+    w->generation = read16(&r);
     rest = read_bytes(&r, sizeof zeros);
-    if (role < PAIR_UNKNOWN || role > PAIR_BOTH || granted > 1 || !rest ||
+    if (role < PAIR_UNKNOWN || role > PAIR_BOTH || granted > 1 || w->generation == 0 || !rest ||
         memcmp(rest, zeros, sizeof zeros) != 0)
         r.bad = true;
     w->role = (enum pair_role)role;

@@ -34,6 +34,7 @@ struct pair_word {
     uint64_t instance;             /* this run of its process */
     uint64_t epoch;                /* of the record that it goes by; 0: it has read none */
     enum pair_role role;
+    unsigned generation; /* of its program */
     /* The answer: who asked may count a lease from when it asked. The ping, of a sole member: the other has
      * every record that the store lacks, and is about to be taken in. */
     bool granted;

@@ -7,6 +7,7 @@
  */
 #include "edge.h"
 #include "check.h"
+#include "edge_generation.h"
 #include "edge_iscsi.h"
 #include "edge_pair.h"
 #include "http.h"
@@ -369,6 +370,8 @@ int edge_start(struct edge **out, struct loop *main, cfg_t *cfg, struct why *why
     e->cfg = cfg;
     pool_start(POOL_THREADS);
     rc = open_journal(e, why);
+    if (rc == 0)
+        rc = edge_generation(e->journal, !edge_pair_peer(cfg), why);
     if (rc == 0)
         rc = make_loops(e, why);
     if (rc == 0)

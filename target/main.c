@@ -2,6 +2,7 @@
  */
 #include "edge.h"
 #include "edge_conf.h"
+#include "generation.h"
 #include "log.h"
 #include "step.h"
 
@@ -56,7 +57,7 @@ static void parse_options(int argc, char **argv, struct options *o)
                 exit(2);
             }
         } else if (c == 'V') {
-            puts("isthmus-edge " ISTHMUS_VERSION);
+            printf("isthmus-edge " ISTHMUS_VERSION ", generation %u\n", generation_newest());
             exit(0);
         } else {
             fputs(usage, c == 'h' ? stdout : stderr);

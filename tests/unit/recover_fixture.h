@@ -104,6 +104,9 @@ static inline void history_free(struct history *h)
 /* What the last recovery said, a line each. */
 static char said[2000];
 
+/* Why the last recovery was refused. */
+static struct why refusal;
+
 static inline void on_recovery_told(void *arg, const char *sentence)
 {
     size_t n = strlen(said);
@@ -133,6 +136,7 @@ static inline struct recover_result recover(struct history *h, uint64_t through,
     conf.journal = f->journal;
     conf.store = w->store;
     assert_int_equal(recover_vm(&conf, &result, &f->why), expected);
+    refusal = f->why;
     if (expected == 0 || result.unwritten) {
         struct vmobj next = recover_entry(&conf, &result);
 

@@ -17,8 +17,8 @@
 static const struct aead_key key = {{1, 2, 3}}, other_key = {{9}};
 static const uint8_t salt[AEAD_SALT_BYTES] = {5};
 static const uint8_t wa[16] = {0xa}, wa2[16] = {0xaa}, wb[16] = {0xb}, wb2[16] = {0xbb};
-static const struct arbiter_edge a = {"edge-a", wa}, a2 = {"edge-a", wa2}, b = {"edge-b", wb},
-                                 b2 = {"edge-b", wb2}, c = {"edge-c", wa};
+static const struct arbiter_edge a = {"edge-a", wa, 1}, a2 = {"edge-a", wa2, 1}, b = {"edge-b", wb, 1},
+                                 b2 = {"edge-b", wb2, 1}, c = {"edge-c", wa, 1};
 static const uint8_t change[16] = {7};
 
 static void same_record(void **state)
@@ -82,6 +82,38 @@ static void what_it_means(void **state)
     assert_int_equal(arbiter_judge(&r, &a2), ARBITER_BOTH);
     assert_int_equal(arbiter_judge(&r, &a), ARBITER_NOT);
     assert_int_equal(r.epoch, 4);
+}
+
+/* As which generation members may write: as all of them can, and never as less than before. */
+static void generation_rises_with_both(void **state)
+{
+    const struct arbiter_edge newer_a = {"edge-a", wa, 2}, newer_b = {"edge-b", wb, 2},
+                              newest_b = {"edge-b", wb, 4};
+    uint8_t bytes[ARBITER_BYTES + 1];
+    struct arbiter r, again;
+    struct why why;
+
+    (void)state;
+    arbiter_first(&r, &a, change);
+    assert_int_equal(r.generation, 1);
+    arbiter_join(&r, &a, &b, change);
+    arbiter_alone(&r, &b, change); /* edge a is stopped, and comes back as a newer one */
+    arbiter_join(&r, &b, &newer_a, change);
+    assert_int_equal(r.generation, 1);
+    arbiter_alone(&r, &newer_a, change); /* edge b is */
+    assert_int_equal(r.generation, 1);
+    arbiter_join(&r, &newer_a, &newer_b, change);
+    assert_int_equal(r.generation, 2);
+    arbiter_alone(&r, &newer_a, change);
+    assert_int_equal(r.generation, 2);
+    arbiter_seal(&key, "p1", salt, &r, bytes);
+    assert_int_equal(arbiter_open(&key, "p1", bytes, ARBITER_BYTES, &again, &why), 0);
+    assert_int_equal(again.generation, 2);
+    arbiter_join(&r, &newer_a, &newest_b, change);
+    arbiter_alone(&r, &newest_b, change); /* which cannot write as 2 */
+    assert_int_equal(r.generation, 3);
+    arbiter_first(&r, &newest_b, change);
+    assert_int_equal(r.generation, 4);
 }
 
 /* Every history of ten moves of two edges that may lose their data: never two that are alone; a member never
@@ -168,6 +200,7 @@ int main(void)
         cmocka_unit_test(same_record),
         cmocka_unit_test(altered_is_refused),
         cmocka_unit_test(what_it_means),
+        cmocka_unit_test(generation_rises_with_both),
         cmocka_unit_test(no_history_has_two_alone),
         cmocka_unit_test(winner_starts_after_loser_stopped),
         cmocka_unit_test(a_lease_counts_from_the_ping),

@@ -785,7 +785,7 @@ static void violations_are_hung_up_on(void **state)
     (void)state;
     must_open(&edge, "edge", true);
     raw_hello(2, 7);
-    expect_hung_up("onprem", "speaks versions 2 to 7");
+    expect_hung_up("onprem", "speaks versions 2 to 7 of the link protocol and edge-a 1 to 1: update edge-a");
     raw_hello(3, 1);
     expect_hung_up("onprem", "makes no sense");
     raw_n = 0;

@@ -177,6 +177,44 @@ static void a_damaged_checkpoint_is_passed_over(void **state)
     history_free(h);
 }
 
+/* The object as another program writes it, whose format has another number. */
+static void format_plus(struct world *w, const char *name, int more)
+{
+    uint8_t *bytes = xmalloc(CHECKPOINT_PART_MAX);
+    struct store_req r = {.op = STORE_GET, .timeout_ms = 5000, .key = name};
+
+    r.get.buf = bytes;
+    r.get.cap = CHECKPOINT_PART_MAX;
+    r.get.whole = true;
+    assert_int_equal(store_wait(w->store, &r, NULL), 0);
+    bytes[9] = (uint8_t)(bytes[9] + more);
+    put_object(w, name, bytes, r.len);
+    free(bytes);
+}
+
+/* What a newer program wrote, an object or a checkpoint, is no damage: nothing is cut off. */
+static void what_is_newer_than_this_program_is_refused(void **state)
+{
+    struct history *h = history_new(CUTS, 2);
+    struct vmobj entry = entry_now(h->w, NULL);
+    char names[2][MAP_NAME_MAX];
+
+    (void)state;
+    map_object_name(names[0], h->w->f->id, h->seq[3] + 1);
+    checkpoint_name(names[1], h->w->f->id, &entry.newest, CHECKPOINT_END);
+    for (int i = 0; i < 2; i++) {
+        format_plus(h->w, names[i], 2);
+        recover(h, UINT64_MAX, -ENOTSUP);
+        assert_non_null(strstr(refusal.text, names[i]));
+        assert_non_null(strstr(refusal.text, " and this program, of generation 1, reads"));
+        format_plus(h->w, names[i], -2);
+    }
+    recover(h, UINT64_MAX, 0);
+    expect_cut_is(h, CUTS);
+    assert_int_equal(files(h, "/lost/"), 0);
+    history_free(h);
+}
+
 static void an_old_object_put_back_is_noticed(void **state)
 {
     struct history *h = history_new(2, 0);
@@ -389,6 +427,7 @@ int main(void)
         cmocka_unit_test(what_goes_on_from_an_earlier_cut_is_what_comes_back),
         cmocka_unit_test(what_a_checkpoint_needs_and_is_missing_is_told),
         cmocka_unit_test(a_damaged_checkpoint_is_passed_over),
+        cmocka_unit_test(what_is_newer_than_this_program_is_refused),
         cmocka_unit_test(an_old_object_put_back_is_noticed),
         cmocka_unit_test(what_was_discarded_stays_away),
         cmocka_unit_test(an_edge_that_stays_forgets_what_is_discarded),
