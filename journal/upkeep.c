@@ -288,11 +288,20 @@ static void upload_done(struct work *w)
 
 /* --- writing it out: a turn -----------------------------------------------------------------------------*/
 
+/* The map is at a cut, unless one was given up in the midst of its objects: what it says then is of no cut.
+ */
+static bool is_at_cut(const struct upkeep *u)
+{
+    return u->state.last == u->state.committed;
+}
+
 static void write_run(struct commit_turn *t)
 {
     struct upkeep *u = container_of(t, struct upkeep, turn);
 
     u->state = *map_state(u->conf.map);
+    if (!is_at_cut(u))
+        return;
     u->id = (struct checkpoint_id){.cut = u->state.committed, .epoch = u->conf.epoch};
     loop_random(u->conf.loop, &u->id.upload, sizeof u->id.upload);
     u->dead.applied = u->state.applied;
@@ -312,7 +321,7 @@ static void write_done(struct commit_turn *t)
 {
     struct upkeep *u = container_of(t, struct upkeep, turn);
 
-    if (u->status || atomic_load(&u->stop)) {
+    if (u->status || !is_at_cut(u) || atomic_load(&u->stop)) {
         end(u);
         return;
     }

@@ -91,6 +91,57 @@ static void not_to_a_cut_that_the_source_disks_have_left(void **state)
     history_free(h);
 }
 
+/* --- in the midst of a cut ---*/
+
+static void hold_second_object(struct fixture *f, void *arg)
+{
+    struct world *w = arg;
+
+    (void)f;
+    w->gate->hold = "/log/";
+    w->gate->pass = 1;
+}
+
+static void read_last(struct fixture *f, void *arg)
+{
+    struct keeper *k = arg;
+
+    (void)f;
+    k->through = map_state(k->w->map)->last;
+}
+
+/* A cut is given up when the map has the first of its objects: as of no cut, so no checkpoint is made of it.
+ * The object may be behind the cut that a recovery comes to, and goes then. */
+static void no_checkpoint_in_the_midst_of_a_cut(void **state)
+{
+    struct history *h = history_new(1, 0);
+    struct world *w = h->w;
+    struct keeper *k = keeper_new(w);
+
+    (void)state;
+    on_loop(w->f, hold_second_object, w);
+    random_puts(w, 60, 5000);
+    on_loop(w->f, ask, w);
+    wait_held(w);
+    do {
+        usleep(1000);
+        on_loop(w->f, read_last, k);
+    } while (k->through == h->seq[1]);
+    keeper_free(k);
+    world_close(w);
+    wait_done(w); /* the commit that was asked for */
+    world_open(w);
+    assert_true(map_state(w->map)->last > map_state(w->map)->committed);
+    k = keeper_new(w);
+    on_loop(w->f, look, k);
+    round_is_over(k);
+    assert_int_equal(files(h, "/map/"), 0);
+    keeper_free(k);
+    recover(h, UINT64_MAX, 0);
+    expect_cut_is(h, 1);
+    history_free(h);
+}
+
 /* --- who has lost the VM ---*/
 
 /* Its entry names another writer: what this edge would put is of a history that has ended. */
@@ -265,6 +316,7 @@ int main(void)
         cmocka_unit_test(what_was_written_back_stays_for_the_older_checkpoint),
         cmocka_unit_test(what_was_written_back_is_removed_one_checkpoint_later),
         cmocka_unit_test(not_to_a_cut_that_the_source_disks_have_left),
+        cmocka_unit_test(no_checkpoint_in_the_midst_of_a_cut),
         cmocka_unit_test(who_has_lost_a_vm_puts_no_checkpoint),
         cmocka_unit_test(a_checkpoint_that_comes_late_is_nobodys),
         cmocka_unit_test(a_second_upload_that_dies_leaves_the_first_whole),
