@@ -315,8 +315,16 @@ static void set_pace(struct commit *c)
     if (c->state != COMMIT_IDLE && c->state != COMMIT_TURN)
         left = left > c->moved ? left - c->moved : 0;
     pace = c->failing ? 0 : pace_of(&c->pace, left);
+    if (c->brake && (!pace || pace > c->brake))
+        pace = c->brake;
     vmlog_pace(c->conf.log, pace);
     metric_set(c->m_pace, pace);
+}
+
+void commit_brake(struct commit *c, uint64_t bytes_per_second)
+{
+    c->brake = bytes_per_second;
+    set_pace(c);
 }
 
 /* --- when -----------------------------------------------------------------------------------------------*/

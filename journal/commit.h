@@ -57,6 +57,9 @@ void commit_set_move(struct commit *, unsigned dead_percent);
 /* From now on a cut begins when the oldest write that the store lacks is so old. */
 void commit_set_age(struct commit *, unsigned age_ms);
 
+/* From now on no more bytes a second are admitted to the log; 0: as the store takes them. */
+void commit_brake(struct commit *, uint64_t bytes_per_second);
+
 /* done() when everything that was visible at the call is in the store. status 0; -ECANCELED: it is being
  * stopped; -ESTALE: fenced. Waits for as long as the store is away. */
 struct commit_wait {

@@ -103,6 +103,8 @@ static void free_kept(struct kept *k)
 {
     struct keep *keep = k->keep;
     void (*closed)(struct kept *) = k->closed;
+    void (*ended)(void *arg) = k->ended;
+    void *ended_arg = k->ended_arg;
     struct kept *heir = k->heir;
 
     TAILQ_REMOVE(&keep->list, k, entry);
@@ -110,6 +112,8 @@ static void free_kept(struct kept *k)
     if (closed)
         closed(k);
     free(k);
+    if (ended)
+        ended(ended_arg);
     if (!heir)
         return;
     if (heir->state == KEPT_CLOSING)
@@ -337,6 +341,18 @@ static struct kept *find(struct keep *keep, const uint8_t *id)
         if (!k->heir && memcmp(k->id, id, VMLOG_ID_BYTES) == 0)
             return k;
     return NULL;
+}
+
+bool keep_end(struct keep *keep, const uint8_t id[VMLOG_ID_BYTES], void (*done)(void *arg), void *arg)
+{
+    struct kept *k = find(keep, id);
+
+    if (!k || k->ended)
+        return false;
+    k->ended = done;
+    k->ended_arg = arg;
+    close_kept(k, false, NULL);
+    return true;
 }
 
 bool keep_has(const struct keep *keep, const char *vm)

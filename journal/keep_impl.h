@@ -37,6 +37,8 @@ struct kept {
     bool forget;                /* closing: for good */
     struct kept *heir;          /* closing: a newer stream of this VM, which waits to be opened; or NULL */
     void (*closed)(struct kept *);
+    void (*ended)(void *arg); /* keep_end() */
+    void *ended_arg;
     struct work work;
     int status;
     struct why why;

@@ -156,12 +156,28 @@ static void begin_without(struct recovery *r)
     r->result->state = (struct map_state){.committed = r->conf->floor, .last = r->conf->floor};
 }
 
+/* Where an earlier recovery has ended. */
+static void go_on(struct recovery *r)
+{
+    const struct recover_result *from = r->conf->from;
+
+    r->result->state = from->state;
+    r->result->newest = from->newest;
+    r->result->before = from->before;
+    r->result->applied = from->applied;
+    r->result->damaged = from->damaged;
+}
+
 static int begin(struct recovery *r, struct why *why)
 {
     const struct checkpoint_id *named[] = {&r->conf->entry.newest, &r->conf->entry.before};
     bool looked = false;
     int err = 0;
 
+    if (r->conf->from) {
+        go_on(r);
+        return 0;
+    }
     begin_without(r);
     for (unsigned i = 0; i < 2 && !err; i++) {
         if (named[i]->cut <= r->conf->floor)

@@ -10,15 +10,21 @@
 #include "store_wait.h"
 #include "vmobj.h"
 
+struct recover_result;
+
 struct recover_conf {
     struct journal *journal;
     struct store *store;
     const struct aead_key *master;
-    struct vmobj entry;      /* objects from its `since` on with an older epoch do not count */
-    const char *vm;          /* for the log */
-    uint64_t floor;          /* what was written up to there was thrown away (discard.h); 0: nothing was */
-    uint64_t through;        /* at most to this cut; UINT64_MAX: the newest */
-    bool audited;            /* whoever asks looks at every object itself: what is missing need not be told */
+    struct vmobj entry; /* objects from its `since` on with an older epoch do not count */
+    const char *vm;     /* for the log */
+    uint64_t floor;     /* what was written up to there was thrown away (discard.h); 0: nothing was */
+    uint64_t through;   /* at most to this cut; UINT64_MAX: the newest */
+    bool audited;       /* whoever asks looks at every object itself: what is missing need not be told */
+    /* The map is there, as a recovery of the same VM has left it with this result: only what was committed
+     * since is read. Not to be used when the entry names other checkpoints since: objects may have gone that
+     * this map needs. NULL: there is none. */
+    const struct recover_result *from;
     const atomic_bool *stop; /* may be NULL */
     /* A sentence for the operator, as it goes: what is missing or damaged, where it ended. May be NULL. */
     void (*tell)(void *arg, const char *sentence);

@@ -46,6 +46,11 @@ struct upkeep {
     struct map_change *change;
     void (*stop_done)(void *arg);
     void *stop_arg;
+    bool paused;
+    void (*idle)(void *arg); /* who waits for that */
+    void *idle_arg;
+    struct task idle_task;
+    unsigned out; /* idle_task is */
     struct task task;
     struct metric *m_live, *m_bytes, *m_objects, *m_checkpoints, *m_removed;
 };
@@ -349,11 +354,32 @@ static void on_stopped(struct task *t)
 
 static void stop_if_idle(struct upkeep *u)
 {
-    if (u->busy || !u->stop_done || u->stopped)
+    if (u->busy || u->out || !u->stop_done || u->stopped)
         return;
     u->stopped = true;
     u->task.run = on_stopped;
     loop_post(u->conf.loop, &u->task);
+}
+
+static void on_idle(struct task *t)
+{
+    struct upkeep *u = container_of(t, struct upkeep, idle_task);
+    void (*idle)(void *arg) = u->idle;
+
+    u->idle = NULL;
+    u->out--;
+    if (idle)
+        idle(u->idle_arg);
+    stop_if_idle(u);
+}
+
+static void say_idle(struct upkeep *u)
+{
+    if (u->busy || !u->idle || u->out)
+        return;
+    u->out++;
+    u->idle_task.run = on_idle;
+    loop_post(u->conf.loop, &u->idle_task);
 }
 
 static void show(struct upkeep *u)
@@ -380,13 +406,15 @@ static void end(struct upkeep *u)
         u->retry_ns = loop_now_ns(u->conf.loop) + RETRY_MS * UINT64_C(1000000);
     }
     show(u);
+    say_idle(u);
     stop_if_idle(u);
 }
 
 void upkeep_look(struct upkeep *u)
 {
     show(u);
-    if (u->busy || atomic_load(&u->stop) || loop_now_ns(u->conf.loop) < u->retry_ns || !is_due(u))
+    if (u->busy || u->paused || atomic_load(&u->stop) || loop_now_ns(u->conf.loop) < u->retry_ns ||
+        !is_due(u))
         return;
     u->busy = true;
     /* The checkpoint before this one must stay good, too, with the log behind it. */
@@ -404,6 +432,20 @@ void upkeep_release(struct upkeep *u)
 {
     CHECK(u->holds);
     u->holds--;
+}
+
+void upkeep_pause(struct upkeep *u, void (*idle)(void *arg), void *arg)
+{
+    u->paused = true;
+    u->idle = idle;
+    u->idle_arg = arg;
+    say_idle(u);
+}
+
+void upkeep_resume(struct upkeep *u)
+{
+    u->paused = false;
+    u->idle = NULL;
 }
 
 void upkeep_stop(struct upkeep *u, void (*done)(void *arg), void *arg)

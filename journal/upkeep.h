@@ -33,6 +33,11 @@ void upkeep_look(struct upkeep *);
 /* While held, no object is removed: somebody reads what the map has let go of. Counts. */
 void upkeep_hold(struct upkeep *);
 void upkeep_release(struct upkeep *);
+/* Nothing new begins until upkeep_resume(); idle() later, when nothing is under way either, unless that came
+ * before. The VM's entry in the store stays as it is from then on, as far as it is up to upkeep. */
+void upkeep_pause(struct upkeep *, void (*idle)(void *arg), void *arg);
+/* If it is paused. */
+void upkeep_resume(struct upkeep *);
 /* Before commit_stop(). done() later; frees. */
 void upkeep_stop(struct upkeep *, void (*done)(void *arg), void *arg);
 

@@ -15,6 +15,7 @@ struct history {
     struct world *w;
     uint8_t *model[CUTS + 1]; /* as of cut i */
     uint64_t seq[CUTS + 1];
+    uint64_t first; /* it is recovered up to there first, then on from there; 0: in one go */
 };
 
 static inline void play(struct history *h, unsigned i)
@@ -120,7 +121,7 @@ static inline struct recover_result recover(struct history *h, uint64_t through,
 {
     struct world *w = h->w;
     struct fixture *f = w->f;
-    struct recover_result result;
+    struct recover_result result, before;
     struct recover_conf conf = {.master = &w->master,
                                 .entry = entry_now(w, NULL),
                                 .vm = "vm",
@@ -135,6 +136,13 @@ static inline struct recover_result recover(struct history *h, uint64_t through,
     on_loop(f, open_store, w);
     conf.journal = f->journal;
     conf.store = w->store;
+    if (h->first) {
+        conf.through = h->first;
+        assert_int_equal(recover_vm(&conf, &before, &f->why), 0);
+        conf.through = through;
+        conf.from = &before;
+        conf.audited = true;
+    }
     assert_int_equal(recover_vm(&conf, &result, &f->why), expected);
     refusal = f->why;
     if (expected == 0 || result.unwritten) {

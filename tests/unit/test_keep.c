@@ -341,6 +341,37 @@ static void reservations_that_make_no_sense(void **state)
     end(f, 5);
 }
 
+static void end_one(struct fixture *f, void *arg)
+{
+    (void)f, (void)arg;
+    CHECK(keep_end(keep, fixture_id, on_closed, NULL));
+    put_zeroes(1, 6);
+}
+
+static void end_none(struct fixture *f, void *arg)
+{
+    (void)f, (void)arg;
+    CHECK(!keep_end(keep, fixture_id, on_closed, NULL));
+}
+
+static void one_that_ends_stays_on_disk(void **state)
+{
+    struct fixture *f = begin();
+    uint8_t writer[16] = {0};
+    uint64_t from;
+
+    (void)state;
+    on_loop(f, end_one, NULL);
+    assert_int_equal(answer(2), -ESTALE);
+    while (sem_wait(&closed) < 0)
+        ;
+    on_loop(f, end_none, NULL);
+    assert_int_equal(keep_look(f->journal, f->id, writer, &from, &f->why), 0);
+    assert_int_equal(from, 4);
+    on_loop(f, close_it, NULL);
+    end(f, 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -349,6 +380,7 @@ int main(void)
         cmocka_unit_test(what_waits_is_closed_with_the_rest),
         cmocka_unit_test(reservations_are_kept),
         cmocka_unit_test(reservations_that_make_no_sense),
+        cmocka_unit_test(one_that_ends_stays_on_disk),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

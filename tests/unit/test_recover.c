@@ -34,6 +34,24 @@ static void from_a_checkpoint_and_the_log(void **state)
     history_free(h);
 }
 
+static void what_came_since_is_read_on(void **state)
+{
+    struct history *h = history_new(CUTS, 2);
+    struct recover_result r;
+
+    (void)state;
+    h->first = h->seq[4];
+    r = recover(h, UINT64_MAX, 0);
+    assert_int_equal(r.newest.cut, h->seq[2]);
+    assert_true(r.objects > 0);
+    assert_int_equal(r.beyond, 0);
+    expect_cut_is(h, CUTS);
+    random_puts(h->w, 50, 90000); /* and it goes on */
+    assert_int_equal(commit_and_wait(h->w), 0);
+    expect_store(h->w);
+    history_free(h);
+}
+
 static void to_an_earlier_cut(void **state)
 {
     struct history *h = history_new(CUTS, 4);
@@ -420,6 +438,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(from_the_log_alone),
         cmocka_unit_test(from_a_checkpoint_and_the_log),
+        cmocka_unit_test(what_came_since_is_read_on),
         cmocka_unit_test(to_an_earlier_cut),
         cmocka_unit_test(a_missing_object_ends_it_there),
         cmocka_unit_test(a_damaged_object_ends_it_there),

@@ -310,6 +310,45 @@ static void a_change_of_the_catalog_stays(void **state)
     history_free(h);
 }
 
+static void pause_it(struct fixture *f, void *arg)
+{
+    (void)f;
+    upkeep_pause(((struct keeper *)arg)->upkeep, on_keeper, arg);
+}
+
+static void resume_it(struct fixture *f, void *arg)
+{
+    (void)f;
+    upkeep_resume(((struct keeper *)arg)->upkeep);
+}
+
+/* What is under way ends, nothing else begins. */
+static void while_it_pauses_the_entry_stays(void **state)
+{
+    struct history *h = history_new(1, 0);
+    struct world *w = h->w;
+    struct keeper *k = keeper_new(w);
+
+    (void)state;
+    on_loop(w->f, hold_entry, w);
+    on_loop(w->f, look, k);
+    wait_held(w);
+    on_loop(w->f, pause_it, k);
+    assert_int_not_equal(sem_trywait(&k->done), 0);
+    on_loop(w->f, open_gate, w);
+    keeper_wait(k);
+    assert_int_equal(entry_now(w, NULL).newest.cut, h->seq[1]);
+    play(h, 2);
+    on_loop(w->f, look, k);
+    round_is_over(k);
+    assert_int_equal(entry_now(w, NULL).newest.cut, h->seq[1]);
+    on_loop(w->f, resume_it, k);
+    checkpoint_now(k);
+    assert_int_equal(entry_now(w, NULL).newest.cut, h->seq[2]);
+    keeper_free(k);
+    history_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -321,6 +360,7 @@ int main(void)
         cmocka_unit_test(a_checkpoint_that_comes_late_is_nobodys),
         cmocka_unit_test(a_second_upload_that_dies_leaves_the_first_whole),
         cmocka_unit_test(a_change_of_the_catalog_stays),
+        cmocka_unit_test(while_it_pauses_the_entry_stays),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
