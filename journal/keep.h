@@ -33,8 +33,8 @@ bool keep_has(const struct keep *, const char *vm);
 void keep_request(struct keep *, struct link_request *);
 /* MIRROR_END: the VM is gone. Another is ignored. */
 void keep_notice(struct keep *, uint8_t type, const uint8_t *body, uint32_t len);
-/* Nothing of that VM is kept any more; done() later, on the main loop. false: nothing was, and done() will
- * not come. */
+/* That VM's log is kept no more; done() later, on the main loop, when it is closed. What was kept stays on
+ * disk. false: it was not kept, and done() will not come. */
 bool keep_end(struct keep *, const uint8_t id[VMLOG_ID_BYTES], void (*done)(void *arg), void *arg);
 /* Every kept log is closed, what was on its way to it is in it or refused; done() later, on the main loop.
  * What was kept stays on disk. Later requests are refused (-ESTALE). */

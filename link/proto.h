@@ -47,6 +47,9 @@ enum proto_type {
     PROTO_FORWARD_DONE = 28,
     PROTO_FORWARD_LOGOUT = 29,
     PROTO_MIRROR_RESERVE = 30, /* proto_pair.h */
+    /* from the owner of a VM to the other edge, which becomes it: proto_pair.h */
+    PROTO_HAND_PREPARE = 31,
+    PROTO_HAND_OVER = 32,
 };
 
 enum { PROTO_NAME_MAX = 63, PROTO_READ_MAX = 256 * 1024, PROTO_BLOCK = 4096 };

@@ -151,6 +151,26 @@ int pair_get_reserve(const uint8_t *p, uint32_t n, struct pair_reserve *v)
     return v->len == 0 || v->len > PAIR_RESERVE_MAX ? -EBADMSG : 0;
 }
 
+struct buf *pair_put_hand(const struct pair_hand *h)
+{
+    struct buf *b = buf_new(PAIR_ID_BYTES + 8 + 1 + PAIR_ETAG_MAX);
+
+    memcpy(b->data, h->vm, PAIR_ID_BYTES);
+    put64(b->data + 16, h->seq);
+    trim(b, put_text(b->data + 24, h->etag));
+    return b;
+}
+
+int pair_get_hand(const uint8_t *p, uint32_t n, struct pair_hand *h)
+{
+    struct reader r = reader_of(p, n);
+
+    read_id(&r, h->vm);
+    h->seq = read64(&r);
+    read_text(&r, h->etag, sizeof h->etag);
+    return finish(&r);
+}
+
 void pair_put_head(uint8_t *p, const uint8_t vm[PAIR_ID_BYTES], uint64_t stream, uint64_t number)
 {
     memcpy(p, vm, PAIR_ID_BYTES);

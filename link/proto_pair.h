@@ -16,6 +16,7 @@ enum {
     PAIR_PUT_HEAD_BYTES = 16 + 8 + 8, /* VM, stream, number */
     PAIR_RESERVE_MAX = 32 * 1024,     /* bytes of one disk's reservations */
     PAIR_DISKS = 64,                  /* of a VM: their numbers are below */
+    PAIR_ETAG_MAX = 127,              /* as an object store's */
 };
 
 /* What an edge is in its pair, as it tells the other. */
@@ -79,6 +80,14 @@ struct pair_reserve {
     uint32_t len; /* at most PAIR_RESERVE_MAX, and not 0 */
 };
 
+/* HAND_PREPARE, HAND_OVER: of a VM whose whole log, up to this record, is in the store (PREPARE: 0, it goes
+ * on), and whose entry there has this etag (PREPARE: ""). */
+struct pair_hand {
+    uint8_t vm[PAIR_ID_BYTES];
+    uint64_t seq;
+    char etag[PAIR_ETAG_MAX + 1];
+};
+
 struct buf *pair_put_word(const struct pair_word *);
 int pair_get_word(const uint8_t *p, uint32_t n, struct pair_word *);
 struct buf *pair_put_begin(const struct pair_begin *);
@@ -87,6 +96,8 @@ struct buf *pair_put_mark(const struct pair_mark *);
 int pair_get_mark(const uint8_t *p, uint32_t n, struct pair_mark *);
 struct buf *pair_put_reserve(const struct pair_reserve *);
 int pair_get_reserve(const uint8_t *p, uint32_t n, struct pair_reserve *);
+struct buf *pair_put_hand(const struct pair_hand *);
+int pair_get_hand(const uint8_t *p, uint32_t n, struct pair_hand *);
 
 /* Writes the head of a PUT: PAIR_PUT_HEAD_BYTES. */
 void pair_put_head(uint8_t *p, const uint8_t vm[PAIR_ID_BYTES], uint64_t stream, uint64_t number);

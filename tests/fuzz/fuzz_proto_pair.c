@@ -43,6 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     struct pair_begin begin;
     struct pair_mark mark;
     struct pair_reserve reserve;
+    struct pair_hand hand;
 
     if (!pair_get_word(p, len, &word))
         same(pair_put_word(&word), p, len);
@@ -54,6 +55,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
         CHECK(reserve.len <= PAIR_RESERVE_MAX && reserve.state + reserve.len == p + len);
         same(pair_put_reserve(&reserve), p, len);
     }
+    if (!pair_get_hand(p, len, &hand))
+        same(pair_put_hand(&hand), p, len);
     pieces(p, len);
     return 0;
 }
