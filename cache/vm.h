@@ -85,6 +85,7 @@ struct vm {
     bool taken;           /* another edge's when this run began: what was kept of it then is out of date */
     atomic_bool admitted; /* the object store has said that it is this edge's; until then logins wait */
     atomic_bool fenced;   /* another edge has it: sessions must close, new logins are refused */
+    atomic_bool handing;  /* it is being handed over: commands and logins wait (vm_verb_hand.c) */
     atomic_int
         place; /* enum writeback_place: logins wait until it is known, and are refused if it is another */
     atomic_uint sessions;            /* for status and placing */
@@ -159,6 +160,12 @@ struct vms_conf {
     /* On the VM's loop, in a pair. `by` was far until now, as `far`, and is this edge's: the sessions of
      * `far` go on with it. May be NULL. */
     void (*taken)(struct vm *far, struct vm *by);
+    /* On the VM's loop, in a pair. Its initiators' commands wait from now on; done(), later, when those that
+     * were under way are answered. May be NULL. */
+    void (*still)(struct vm *, void (*done)(void *arg), void *arg);
+    /* The same loop, once after each still(): done() will not come any more. Commands go on: with this VM
+     * (NULL); or with `far`, as which the other edge serves it, and sessions from there end. */
+    void (*go_on)(struct vm *, struct vm *far);
     /* Whether initiators can come to this VM by the other edge, too, has changed; without the other edge
      * those that came by it are gone. May be NULL. */
     void (*paths)(struct vm *, bool other);

@@ -451,6 +451,8 @@ int vm_erase(struct vms *vms, const struct vm_spec *spec, bool fenced, struct wh
     if (rc == 0)
         rc = vm_place_forget(journal, spec->id, why);
     if (rc == 0)
+        rc = vm_hand_forget(journal, spec->id, why);
+    if (rc == 0)
         rc = journal_meta_delete(journal, key, why);
     STEP("delete.catalog", "it is out of the catalog");
     return rc;

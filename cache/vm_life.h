@@ -91,6 +91,11 @@ int vm_save(struct vms *, const struct vm_spec *, bool deleting, struct why *);
 int vm_erase(struct vms *, const struct vm_spec *, bool fenced, struct why *);
 struct vm_store vm_store_of(struct vms *);
 
+/* Blocking: of a VM that was about to be handed over (vm_verb_hand.c) a note says that a swap of its entry
+ * may yet happen. It is removed; 1: it is there. */
+int vm_hand_forget(struct journal *, const uint8_t id[VMLOG_ID_BYTES], struct why *);
+int vm_hand_noted(struct journal *, const uint8_t id[VMLOG_ID_BYTES], struct why *);
+
 /* Main loop: a VM is open; from now on it is found. */
 void vms_insert(struct vm *);
 /* Main loop: asks for the disks' sizes again. */

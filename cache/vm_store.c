@@ -104,6 +104,25 @@ int vm_store_take(const struct vm_store *s, const struct vm_spec *spec, const st
     return put(s, spec, &v, etag, why);
 }
 
+int vm_store_fence(const struct vm_store *s, const struct vm_spec *spec, struct why *why)
+{
+    struct vm_spec *found = xcalloc(1, sizeof *found);
+    struct vmobj entry;
+    char etag[ENTRY_ETAG];
+    int err = vm_store_get(s, spec->id, found, &entry, etag, why);
+
+    if (!err && (memcmp(entry.writer, s->writer, sizeof entry.writer) != 0 || entry.epoch != spec->epoch)) {
+        err = why_set(why, -ESTALE, "another edge has taken VM %s over", spec->name);
+    } else if (!err) {
+        err = vm_store_take(s, found, &entry, etag, why);
+        if (err == -ESTALE)
+            err = -EAGAIN; /* something else has come between */
+    }
+    vm_spec_wipe(found);
+    free(found);
+    return err;
+}
+
 struct ids {
     uint8_t (*list)[VMLOG_ID_BYTES];
     size_t n, room;

@@ -26,6 +26,11 @@ int vm_store_change(const struct vm_store *, const struct vm_spec *, struct why 
 int vm_store_take(const struct vm_store *, const struct vm_spec *, const struct vmobj *entry,
                   const char *etag, struct why *);
 
+/* Whose is it, whatever was sent before? 0: it is this edge's, under spec's epoch, and has been put again as
+ * it is: a swap of what was there before cannot happen any more. -ESTALE, -ENOENT: it is not. Else nobody
+ * knows yet. */
+int vm_store_fence(const struct vm_store *, const struct vm_spec *, struct why *);
+
 int vm_store_get(const struct vm_store *, const uint8_t id[VMLOG_ID_BYTES], struct vm_spec *, struct vmobj *,
                  char etag[ENTRY_ETAG], struct why *);
 /* Every VM that the store knows of; non-zero from each() stops and is returned. */

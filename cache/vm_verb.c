@@ -5,6 +5,7 @@
 #include "mem.h"
 #include "vm_hold.h"
 #include "vm_verb_impl.h"
+#include "vms_pair.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -26,6 +27,7 @@ static const char *const names[VERB_KINDS] = {
     [VERB_PAUSE] = "pause-writeback",
     [VERB_RESUME] = "resume-writeback",
     [VERB_CLEAR_ALARM] = "clear-alarm",
+    [VERB_HAND_OVER] = "hand-over",
 };
 
 const char *vm_verb_name(enum vm_verb_kind kind)
@@ -94,6 +96,16 @@ static int check_alone(const struct vms *vms, const struct vm *vm, const struct 
                    other->spec.name, vm->spec.name);
 }
 
+static int check_hand_over(const struct vms *vms, const struct vm *vm, struct why *why)
+{
+    if (!vms_pair_whole(vms, why))
+        return -EINVAL;
+    if (atomic_load(&vm->place) != WRITEBACK_FITS)
+        return why_set(why, -EBUSY, "on-prem has still to say at which cut the source disks of VM %s are",
+                       vm->spec.name);
+    return 0;
+}
+
 int vm_verb_check(struct vms *vms, const struct vm_verb_ask *ask, struct why *why)
 {
     struct vm *vm = vms_find(vms, ask->vm);
@@ -110,6 +122,8 @@ int vm_verb_check(struct vms *vms, const struct vm_verb_ask *ask, struct why *wh
         return why_set(why, -EINVAL, "another edge has taken VM %s over", ask->vm);
     if (vm->spec.home && (ask->kind != VERB_RUN_IN_CLOUD || ask->storage != WB_WRITE_BACK))
         return check_home(vm, ask, why);
+    if (ask->kind == VERB_HAND_OVER)
+        return check_hand_over(vms, vm, why);
     if (check_alone(vms, vm, ask, why))
         return -EINVAL;
     if (ask->storage == WB_WRITE_BACK || ask->kind == VERB_COMMIT || ask->kind == VERB_CLEAR_ALARM)
@@ -156,6 +170,7 @@ static void finish(struct vm_verb *v, int status)
     if (!vm_verb_stopping(v) && v->vm)
         v->vm->in.verb = NULL;
     timer_free(&v->timer);
+    verb_hand_end(v);
     v->done(v->arg, status, &v->why);
     explicit_bzero(&v->spec, sizeof v->spec); /* secrets */
     free(v);
@@ -202,6 +217,20 @@ static void undo(struct vm_verb *v, int status)
     v->plan = v->plan->undo;
     v->at = 0;
     run(v);
+}
+
+void vm_verb_anew(struct vm_verb *v)
+{
+    v->undoing = false;
+    v->status = 0;
+    v->plan = vm_verb_plan(v->vm, &v->ask);
+    v->at = 0;
+    run(v);
+}
+
+void vm_verb_back_out(struct vm_verb *v, int status)
+{
+    undo(v, status);
 }
 
 /* It is made so, or being undone: there is no way but on. */

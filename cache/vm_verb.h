@@ -19,6 +19,7 @@ enum vm_verb_kind {
     VERB_PAUSE,
     VERB_RESUME,
     VERB_CLEAR_ALARM,
+    VERB_HAND_OVER,
     VERB_KINDS
 };
 

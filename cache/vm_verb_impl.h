@@ -6,6 +6,7 @@
 #ifndef ISTHMUS_VM_VERB_IMPL_H
 #define ISTHMUS_VM_VERB_IMPL_H
 
+#include "proto_pair.h"
 #include "vm_life.h"
 #include "vm_sizes.h"
 #include "vm_verb.h"
@@ -44,6 +45,22 @@ struct vm_verb {
     struct commit_wait commit; /* of vm->loop, as are */
     struct writeback_wait home;
     enum { VERB_NO_WAIT, VERB_COMMIT_WAIT, VERB_HOME_WAIT } waits; /* which of them is under way */
+    struct {                                                       /* vm_verb_hand.c */
+        struct vm *vm;                                             /* a reference, from when it is still */
+        struct vm *far;                                            /* as which it goes on; NULL: it stays */
+        struct link_call call;                                     /* with the other edge, if */
+        bool out;                                                  /* that is so */
+        bool sent;   /* OVER was: only the store tells whose the VM is */
+        bool looked; /* of vm->loop: nothing is under way, or it is not waited for */
+        unsigned reads, tries;
+        uint64_t since_ns, until_ns; /* the step, or commands, wait */
+        uint64_t cut_ns, took_ns;    /* of vm->loop: a cut since, and the last one */
+        uint64_t seq;                /* its whole log */
+        char etag[ENTRY_ETAG];
+        void (*went_on)(struct task *);
+        struct why why;
+    } hand;
+    uint8_t ask_id[VMLOG_ID_BYTES]; /* of the VM that is handed over */
     struct work work;
     struct task task, going, interruption;
     struct timer timer;
@@ -61,6 +78,10 @@ struct vm_verb {
 void vm_verb_next(struct vm_verb *, int status);
 /* What the step waits for is not there yet: it is run again in a while. */
 void vm_verb_later(struct vm_verb *);
+/* The final step was not made, and will not be: what was done is undone. */
+void vm_verb_back_out(struct vm_verb *, int status);
+/* Undone, but not given up: from its beginning. */
+void vm_verb_anew(struct vm_verb *);
 /* It goes on waiting, for what the sentence says. */
 void vm_verb_wait(struct vm_verb *, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool vm_verb_stopping(const struct vm_verb *);
@@ -102,6 +123,32 @@ void verb_less_run(struct vm_verb *);     /* what shall not be written back is n
 void verb_persist_poll(struct vm_verb *); /* nor does on-prem have any of it, if it is never to be */
 void verb_tell_run(struct vm_verb *);     /* write-back is as the catalog says, and attached */
 void verb_clear_run(struct vm_verb *);    /* the cloud's history counts */
+
+/* Handing over (vm_verb_hand.c). */
+void verb_pause_run(struct vm_verb *); /* no checkpoint is made from now on */
+void verb_pause_interrupt(struct vm_verb *);
+void verb_prepare_run(struct vm_verb *); /* the other edge reads what the VM is */
+void verb_prepare_interrupt(struct vm_verb *);
+void verb_note_run(struct vm_verb *);   /* from now on the store is asked whose it is */
+void verb_closer_run(struct vm_verb *); /* the store gets what came since */
+void verb_still_run(struct vm_verb *);  /* commands wait */
+void verb_still_poll(struct vm_verb *);
+void verb_rest_run(struct vm_verb *); /* the store gets what it lacks */
+void verb_rest_poll(struct vm_verb *);
+void verb_cut_interrupt(struct vm_verb *);
+/* Between the two files of handing over: a call to the other edge, and its answer, with why; how long
+ * something may take. */
+void verb_hand_call(struct vm_verb *, uint8_t type, const struct pair_hand *,
+                    void (*done)(struct link_call *));
+int verb_hand_answer(struct vm_verb *);
+void verb_hand_allow(struct vm_verb *, unsigned ms);
+bool verb_hand_late(const struct vm_verb *);
+/* (vm_verb_over.c) */
+void verb_over_run(struct vm_verb *); /* the other edge takes it */
+void verb_over_poll(struct vm_verb *);
+void verb_over_interrupt(struct vm_verb *);
+void verb_hand_stay_run(struct vm_verb *); /* it stays */
+void verb_hand_end(struct vm_verb *);      /* the verb is over */
 
 /* To vm->loop, and back from there: vm_verb_next() with v->result. */
 void verb_to_vm(struct vm_verb *, void (*run)(struct task *));

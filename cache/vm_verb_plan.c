@@ -179,6 +179,23 @@ static const struct verb_plan clear_alarm = {
     .steps = {{"asks on-prem to go on", verb_clear_run, NULL, verb_interrupt}},
 };
 
+static const struct verb_plan stays_here = {
+    .steps = {{"goes on here", verb_hand_stay_run, NULL, NULL}},
+};
+
+static const struct verb_plan hand_over = {
+    .undo = &stays_here,
+    .final = 7,
+    .steps = {{"waits for a checkpoint that is being made", verb_pause_run, NULL, verb_pause_interrupt},
+              {"writes what the object store lacks", verb_flush_run, verb_flush_poll, verb_cut_interrupt},
+              {"lets the other edge read what it is", verb_prepare_run, NULL, verb_prepare_interrupt},
+              {"notes that it is handed over", verb_note_run, NULL, verb_store_interrupt},
+              {"writes what came since", verb_closer_run, NULL, verb_cut_interrupt},
+              {"makes its commands wait", verb_still_run, verb_still_poll, NULL},
+              {"writes the rest", verb_rest_run, verb_rest_poll, NULL},
+              {"hands it over", verb_over_run, verb_over_poll, verb_over_interrupt}},
+};
+
 /* Its final step was done before a crash. What was written since is not its business. */
 static bool done_before(const struct vm *vm, const struct vm_verb_ask *ask)
 {
@@ -202,6 +219,8 @@ const struct verb_plan *vm_verb_plan(const struct vm *vm, const struct vm_verb_a
         return &commit;
     case VERB_CLEAR_ALARM:
         return &clear_alarm;
+    case VERB_HAND_OVER:
+        return &hand_over;
     case VERB_STORAGE:
     case VERB_PAUSE:
     case VERB_RESUME:

@@ -67,6 +67,21 @@ static void ask(struct admission_round *r, struct asked *a, uint8_t *bytes)
     }
 }
 
+/* It was about to be handed over when the process ended: no swap of before may still happen. */
+static void settle(struct admission_round *r, struct asked *a)
+{
+    struct vm_store s = vm_store_of(r->vms);
+    int noted = vm_hand_noted(r->vms->conf.journal, a->vm->spec.id, &a->why);
+
+    if (noted == 0)
+        return;
+    a->status = noted < 0 ? noted : vm_store_fence(&s, &a->vm->spec, &a->why);
+    if (a->status == -ENOENT)
+        a->status = -ESTALE;
+    if (a->status == 0)
+        a->status = vm_hand_forget(r->vms->conf.journal, a->vm->spec.id, &a->why);
+}
+
 static void round_run(struct work *w)
 {
     struct admission_round *r = container_of(w, struct admission_round, work);
@@ -80,6 +95,8 @@ static void round_run(struct work *w)
         r->ours = false;
     for (unsigned i = 0; i < r->n && r->ours; i++) {
         ask(r, &r->list[i], bytes);
+        if (r->list[i].status == 0)
+            settle(r, &r->list[i]);
         if (r->list[i].status == -ECANCELED) {
             r->status = -ECANCELED;
             r->ours = false;

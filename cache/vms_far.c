@@ -191,9 +191,29 @@ static bool is_ambiguous(struct vms *vms, const struct vm_spec *spec)
     return same;
 }
 
+static struct vm *insert(struct vms *vms, const struct vm_spec *spec, const struct vm *like, int shut)
+{
+    struct vm *vm = vm_new(vms, spec, like);
+
+    vm->far = vm->taken = true;
+    for (unsigned i = 0; i < VMLOG_DISKS; i++)
+        buf_unref(&vm->reserved[i]); /* they are the owner's */
+    atomic_store(&vm->shut, shut);
+    atomic_store(&vm->admitted, true); /* the owner says who may log in */
+    pthread_mutex_lock(&vms->lock);
+    TAILQ_INSERT_TAIL(&vms->far, vm, in.entry);
+    pthread_mutex_unlock(&vms->lock);
+    log_info(spec->name, "can be reached here, too: the other edge serves it");
+    return vm;
+}
+
+struct vm *vms_far_adopt(struct vms *vms, const struct vm *ours)
+{
+    return insert(vms, &ours->spec, ours, atomic_load(&ours->shut));
+}
+
 static int add(struct vms *vms, const struct forward_vm *v, struct vm_spec *spec, struct why *why)
 {
-    struct vm *vm;
     bool deleting;
     int err = vm_spec_from_json((const char *)v->text, v->len, spec, &deleting, why);
 
@@ -205,14 +225,7 @@ static int add(struct vms *vms, const struct forward_vm *v, struct vm_spec *spec
         err = why_set(why, -EEXIST, "another VM here has the name or the IQN of VM %s", spec->name);
     if (err)
         return err;
-    vm = vm_new(vms, spec, NULL);
-    vm->far = vm->taken = true;
-    atomic_store(&vm->shut, v->shut);
-    atomic_store(&vm->admitted, true); /* the owner says who may log in */
-    pthread_mutex_lock(&vms->lock);
-    TAILQ_INSERT_TAIL(&vms->far, vm, in.entry);
-    pthread_mutex_unlock(&vms->lock);
-    log_info(spec->name, "can be reached here, too: the other edge serves it");
+    insert(vms, spec, NULL, v->shut);
     return 0;
 }
 

@@ -29,6 +29,8 @@ void vms_far_request(struct vms_far *, struct link_request *);
 void vms_far_left(struct vms *, const uint8_t id[VMLOG_ID_BYTES]);
 /* None is the other edge's any more. */
 void vms_far_end(struct vms *);
+/* The other edge has it from now on: initiators reach it here, too, all the same. */
+struct vm *vms_far_adopt(struct vms *, const struct vm *ours);
 /* NULL: there is none. */
 struct vm *vms_far_find(struct vms *, const uint8_t id[VMLOG_ID_BYTES]);
 /* The VM is this edge's from now on, and in the catalog: its sessions go on with that. */

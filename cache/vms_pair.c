@@ -12,7 +12,7 @@
 
 static const char part[] = "pair";
 
-enum { DEGRADED_AGE_MS = 1000, REST_MIN_MS = 500, REST_MAX_MS = 15000 };
+enum { DEGRADED_AGE_MS = 1000, REST_MIN_MS = 500, SOON_MS = 100, REST_MAX_MS = 15000 };
 
 void vms_pair_came(struct vms_pair *p, struct vm *vm)
 {
@@ -45,7 +45,7 @@ static void admit(struct vms_pair *p)
     vms_admit(p->vms, p->refused, p->arg);
 }
 
-static void on_nothing(void *arg)
+void vms_pair_idle(void *arg)
 {
     struct vms_pair *p = arg;
 
@@ -68,6 +68,7 @@ static void on_sole(void *arg)
     p->round++;
     p->left = 0;
     p->age_ms = DEGRADED_AGE_MS;
+    vms_hand_forget(p->hand);
     vms_far_silence(p->far);
     vms_pair_send_all(p, LEAVE_IT, 0);
     admit(p);
@@ -123,7 +124,7 @@ static void purge_done(struct work *w)
                   p->purge_why.text);
     else if (!p->stopping)
         keep_reopen(p->keep);
-    on_nothing(p);
+    vms_pair_idle(p);
 }
 
 /* Whatever this edge has is the other's by now, or will be; what it kept was of a time that is over. */
@@ -180,7 +181,7 @@ static void rest_purged(struct work *w)
     vms_far_end(p->vms); /* what was not taken over is no more */
     if (!p->stopping)
         pair_inherited(p->pair);
-    on_nothing(p);
+    vms_pair_idle(p);
 }
 
 static void on_inherited(void *arg, int status, unsigned recovered, const struct why *why)
@@ -199,20 +200,26 @@ static void on_inherited(void *arg, int status, unsigned recovered, const struct
     purge(p, rest_purged);
 }
 
+static void inherit(struct vms_pair *p)
+{
+    if (vms_pair_gives(p))
+        timer_set_ms(&p->timer, SOON_MS);
+    else
+        vms_inherit(p->vms, p->fallen, on_inherited, p);
+}
+
 static void on_timer(struct timer *t)
 {
-    struct vms_pair *p = container_of(t, struct vms_pair, timer);
-
-    vms_inherit(p->vms, p->fallen, on_inherited, p);
+    inherit(container_of(t, struct vms_pair, timer));
 }
 
 static void on_kept_closed(void *arg)
 {
     struct vms_pair *p = arg;
 
-    on_nothing(p);
+    vms_pair_idle(p);
     if (!p->stopping)
-        vms_inherit(p->vms, p->fallen, on_inherited, p);
+        inherit(p);
 }
 
 static void on_inherit(void *arg, const uint8_t writer[ARBITER_WRITER_BYTES])
@@ -224,59 +231,16 @@ static void on_inherit(void *arg, const uint8_t writer[ARBITER_WRITER_BYTES])
     close_keep(p, on_kept_closed);
 }
 
-/* --- keeping --------------------------------------------------------------------------------------------*/
-
-struct room {
-    struct task task;
-    void (*done)(void *arg, int status, const struct why *);
-    void *arg;
-    int status;
-    struct why why;
-};
-
-static void on_room(struct task *t)
-{
-    struct room *r = container_of(t, struct room, task);
-
-    r->done(r->arg, r->status, &r->why);
-    free(r);
-}
-
-static void on_stale_deleted(void *arg, int status, const struct why *why)
-{
-    struct room *r = arg;
-
-    r->done(r->arg, status, why);
-    free(r);
-}
-
-static void make_room(void *arg, const uint8_t id[VMLOG_ID_BYTES],
-                      void (*done)(void *arg, int status, const struct why *), void *done_arg)
-{
-    struct vms_pair *p = arg;
-    struct room *r = xcalloc(1, sizeof *r);
-    struct vm *vm;
-
-    r->done = done;
-    r->arg = done_arg;
-    r->task.run = on_room;
-    TAILQ_FOREACH (vm, &p->vms->list, in.entry)
-        if (memcmp(vm->spec.id, id, VMLOG_ID_BYTES) == 0)
-            break;
-    if (vm && atomic_load(&vm->fenced)) {
-        log_info(vm->spec.name, "what this edge has of it goes: the other edge serves it");
-        vms_delete(p->vms, vm->spec.name, true, on_stale_deleted, r);
-        return;
-    }
-    if (vm)
-        r->status = why_set(&r->why, -EBUSY, "this edge serves VM %s itself", vm->spec.name);
-    loop_post(p->vms->conf.main, &r->task);
-}
+/* --- from the other edge --------------------------------------------------------------------------------*/
 
 void vms_pair_request(struct vms_pair *p, struct link_request *r)
 {
+    struct why no;
+
     if (p->stopping)
         link_reply(&r, -ESTALE, "this edge is stopping", NULL, 0);
+    else if (r->type == PROTO_HAND_PREPARE || r->type == PROTO_HAND_OVER)
+        vms_hand_request(p->hand, r, vms_pair_whole(p->vms, &no) ? NULL : &no);
     else if (r->type == PROTO_PAIR_PING)
         pair_request(p->pair, r);
     else if (!pair_keeps(p->pair))
@@ -340,7 +304,7 @@ struct vms_pair *vms_pair_new(struct vms *vms, const struct pair_conf *conf,
                              .main = vms->conf.main,
                              .loops = vms->conf.loops,
                              .nloops = vms->conf.nloops,
-                             .make_room = make_room,
+                             .make_room = vms_pair_make_room,
                              .arg = p};
 
     p->vms = vms;
@@ -352,6 +316,9 @@ struct vms_pair *vms_pair_new(struct vms *vms, const struct pair_conf *conf,
     timer_init(&p->timer, vms->conf.main, on_timer);
     p->keep = keep_new(&keep);
     p->far = vms_far_new(vms, conf->peer);
+    p->hand = vms_hand_new(vms, p->keep);
+    TAILQ_INIT(&p->rooms);
+    TAILQ_INIT(&p->leaving);
     mine.sole = on_sole;
     mine.both = on_both;
     mine.out = on_out;
@@ -403,9 +370,11 @@ void vms_pair_stop(struct vms_pair *p, void (*done)(void *arg), void *arg)
     p->closed = done;
     p->closed_arg = arg;
     timer_stop(&p->timer);
-    p->busy++;
-    vms_far_stop(p->far, on_nothing, p);
-    close_keep(p, on_nothing);
+    vms_pair_look_for_rooms(p);
+    p->busy += 2;
+    vms_hand_stop(p->hand, vms_pair_idle, p);
+    vms_far_stop(p->far, vms_pair_idle, p);
+    close_keep(p, vms_pair_idle);
 }
 
 void vms_pair_free(struct vms_pair **pp)
@@ -418,5 +387,6 @@ void vms_pair_free(struct vms_pair **pp)
     timer_free(&p->timer);
     keep_free(&p->keep);
     vms_far_free(&p->far);
+    vms_hand_free(&p->hand);
     free(p);
 }

@@ -29,6 +29,17 @@ void vms_pair_stop(struct vms_pair *, void (*done)(void *arg), void *arg);
 /* After vms_close(). NULL is allowed. */
 void vms_pair_free(struct vms_pair **);
 
+/* Used by the verbs. Are both edges members that may serve, so that a VM can be handed over? Else why not. */
+bool vms_pair_whole(const struct vms *, struct why *);
+struct peer *vms_pair_peer(const struct vms *);
+/* A VM that was about to be handed over stays: its log is mirrored anew, with what is written after this. */
+void vms_pair_mirror(struct vms *, struct vm *);
+/* Its commands go on. */
+void vms_pair_stays(struct vms *, struct vm *);
+/* It is the other edge's, and its sessions here are forwarded: what this edge has of it goes. Takes it out of
+ * the catalog. */
+void vms_pair_gave(struct vms *, struct vm *);
+
 /* Used by the catalog. A VM is about to be found by initiators. */
 void vms_pair_came(struct vms_pair *, struct vm *);
 /* Who may log in to it is another thing now. */

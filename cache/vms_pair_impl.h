@@ -5,6 +5,7 @@
 #include "keep.h"
 #include "vm_life.h"
 #include "vms_far.h"
+#include "vms_hand.h"
 #include "vms_pair.h"
 
 struct vms_pair {
@@ -12,6 +13,7 @@ struct vms_pair {
     struct pair *pair;
     struct keep *keep;
     struct vms_far *far;
+    struct vms_hand *hand;
     struct peer *peer; /* the other edge */
     void (*refused)(void *arg, const struct why *);
     void (*lost)(void *arg, const struct why *);
@@ -21,7 +23,9 @@ struct vms_pair {
     unsigned age_ms;      /* of a cut, now */
     unsigned round, left; /* of a preparation; what it still waits for */
     uint8_t fallen[ARBITER_WRITER_BYTES];
-    struct timer timer; /* the next try to take over */
+    TAILQ_HEAD(rooms, room) rooms; /* that wait for a VM that is being handed over */
+    TAILQ_HEAD(, leaving) leaving; /* VMs that were: what this edge has of them goes */
+    struct timer timer;            /* the next try to take over */
     unsigned rest_ms;
     struct work purge;
     int purge_status;
@@ -32,6 +36,16 @@ struct vms_pair {
     void (*closed)(void *arg);
     void *closed_arg;
 };
+
+/* vms_pair.c: one of `busy` has ended. */
+void vms_pair_idle(void *pair);
+/* vms_pair_give.c: keep_conf.make_room. */
+void vms_pair_make_room(void *pair, const uint8_t id[VMLOG_ID_BYTES],
+                        void (*done)(void *arg, int status, const struct why *), void *done_arg);
+/* Something has changed for who waits. */
+void vms_pair_look_for_rooms(struct vms_pair *);
+/* Whose a VM is that this edge was about to hand over is not known yet, or what it has of it is not gone. */
+bool vms_pair_gives(const struct vms_pair *);
 
 /* vms_pair_errand.c. To the VM's loop: cuts are of that age from now on; its log is mirrored, or is not any
  * more. With MIRROR_IT two words come back for that round: the other edge keeps the log; the store has what

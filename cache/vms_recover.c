@@ -13,12 +13,10 @@
 #include "mem.h"
 #include "recover.h"
 #include "step.h"
-#include "vm_life.h"
+#include "vm_arrive.h"
 #include "vm_place.h"
 #include "vm_spec.h"
 #include "vm_store.h"
-#include "vm_value.h"
-#include "vms_far.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -43,10 +41,10 @@ struct vms_recovery {
     uint64_t through;
     struct vm_spec *specs; /* recovered, to be opened */
     unsigned nspecs, next;
-    struct vm *vm; /* being opened */
+    struct vm_arrival arrival; /* of the next */
     struct work work;
     struct task task;
-    int status, open_status; /* the first failure */
+    int status; /* the first failure */
     unsigned seen;
     struct why why;
     void (*tell)(void *arg, const char *sentence);
@@ -300,66 +298,18 @@ static void recover_run(struct work *w)
 
 static void open_next(struct vms_recovery *r);
 
-static void on_opened(struct task *t)
+static void on_arrived(struct vm_arrival *a)
 {
-    struct vms_recovery *r = container_of(t, struct vms_recovery, task);
+    struct vms_recovery *r = container_of(a, struct vms_recovery, arrival);
+    const struct vm_spec *spec = &r->specs[r->next++];
 
-    atomic_store(&r->vm->admitted, true);
-    vms_insert(r->vm);
-    vms_far_taken(r->vms, r->vm);
-    STEP("recover.open", "the VM is served");
-    log_info(r->vm->spec.name, "recovered: %u disk(s), %s", vm_spec_disks(&r->vm->spec), r->vm->spec.iqn);
-    r->next++;
-    open_next(r);
-}
-
-static void on_vm_loop(struct task *t)
-{
-    struct vms_recovery *r = container_of(t, struct vms_recovery, task);
-    struct why why;
-
-    CHECK(vm_open_volumes(r->vm, &why) == 0); /* the tier specification was checked at start-up */
-    r->task.run = on_opened;
-    loop_post(r->vms->conf.main, &r->task);
-}
-
-/* They are as the other edge had them when it was lost: initiators have not seen this device lose its power.
- */
-static int take_reserved(void *arg, uint8_t number, const void *value, size_t n)
-{
-    struct vm *vm = arg;
-
-    if (number >= VMLOG_DISKS)
-        return 0;
-    vm->reserved[number] = buf_new(n);
-    memcpy(vm->reserved[number]->data, value, n);
-    return 0;
-}
-
-static void open_run(struct work *w)
-{
-    struct vms_recovery *r = container_of(w, struct vms_recovery, work);
-    struct journal *journal = r->vms->conf.journal;
-
-    r->open_status = vm_open_log(r->vm, &r->why);
-    if (r->open_status == 0)
-        r->open_status = vm_value_each(journal, r->vm->spec.id, take_reserved, r->vm, &r->why);
-}
-
-static void open_done(struct work *w)
-{
-    struct vms_recovery *r = container_of(w, struct vms_recovery, work);
-
-    if (r->open_status) {
-        if (!r->status)
-            r->status = r->open_status;
-        vm_free(r->vm);
-        r->next++;
-        open_next(r);
-        return;
+    if (!a->status)
+        log_info(spec->name, "recovered: %u disk(s), %s", vm_spec_disks(spec), spec->iqn);
+    if (a->status && !r->status) {
+        r->status = a->status;
+        r->why = a->why;
     }
-    r->task.run = on_vm_loop;
-    loop_post(r->vm->loop, &r->task);
+    open_next(r);
 }
 
 static void end(struct vms_recovery *r)
@@ -381,15 +331,9 @@ static void open_next(struct vms_recovery *r)
         end(r);
         return;
     }
-    r->vm = vm_new(r->vms, &r->specs[r->next], vms_far_find(r->vms, r->specs[r->next].id));
-    r->vm->taken = true;
-    if (r->vm->spec.home) {
-        r->task.run = on_opened;
-        loop_post(r->vms->conf.main, &r->task);
-        return;
-    }
-    r->work = (struct work){.run = open_run, .done = open_done};
-    loop_work(r->vms->conf.main, &r->work);
+    r->arrival.vms = r->vms;
+    r->arrival.done = on_arrived;
+    vm_arrive(&r->arrival, &r->specs[r->next]);
 }
 
 static void recover_done(struct work *w)

@@ -62,6 +62,8 @@ static const struct command {
     {"vm resume-writeback", "NAME", "w", ctl_vm_resume, "send home again what the VM writes", WAIT_HELP},
     {"vm clear-alarm", "NAME", "w", ctl_vm_clear_alarm,
      "the cloud's history counts: write-back goes on over what was changed on-prem", WAIT_HELP},
+    {"vm hand-over", "NAME", "w", ctl_vm_hand_over,
+     "give a VM to the other edge of the pair, while it runs: no initiator sees an error", WAIT_HELP},
     {"task list", NULL, "", ctl_task_list, "list the tasks, the newest first", ""},
     {"task show", "ID", "", ctl_task_show, "show one task", ""},
     {"task cancel", "ID", "", ctl_task_cancel, "call a task off: its VM is as it was before", ""},

@@ -43,6 +43,7 @@ int ctl_run_on_prem(const struct ctl *, struct why *);
 int ctl_vm_discard(const struct ctl *, struct why *);
 int ctl_vm_commit(const struct ctl *, struct why *);
 int ctl_vm_clear_alarm(const struct ctl *, struct why *);
+int ctl_vm_hand_over(const struct ctl *, struct why *);
 int ctl_vm_flush(const struct ctl *, struct why *);
 int ctl_vm_pause(const struct ctl *, struct why *);
 int ctl_vm_resume(const struct ctl *, struct why *);

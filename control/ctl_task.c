@@ -186,6 +186,11 @@ int ctl_vm_clear_alarm(const struct ctl *ctl, struct why *why)
     return verb(ctl, "clear-alarm", json_object(), why);
 }
 
+int ctl_vm_hand_over(const struct ctl *ctl, struct why *why)
+{
+    return verb(ctl, "hand-over", json_object(), why);
+}
+
 int ctl_vm_pause(const struct ctl *ctl, struct why *why)
 {
     return verb(ctl, "pause-writeback", json_object(), why);

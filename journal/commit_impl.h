@@ -66,7 +66,7 @@ struct commit {
     struct map_state next; /* what the map's state becomes with each object */
     uint64_t began_ns;
     struct pace pace;
-    uint64_t brake; /* bytes a second; 0: none */
+    uint64_t brake;           /* bytes a second; 0: none */
     uint64_t moved, moved_ns; /* bytes of journal of this cut that the store has by now, and since when */
     uint64_t rest_until_ns;   /* after a failure */
     unsigned rest_ms;         /* the next pause after one */

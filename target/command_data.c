@@ -58,10 +58,10 @@ void command_grow(struct command *cmd, uint32_t n)
 /* Its data is there. */
 static void run(struct command *cmd)
 {
-    if (cmd->conn->session->forward)
-        forward_run(cmd);
-    else if (cmd->op)
+    if (cmd->op) /* which was looked at here goes on here */
         scsi_run(cmd);
+    else if (cmd->conn->session->forward)
+        forward_run(cmd);
     else
         command_start(cmd); /* while its data came the VM has become this edge's */
 }

@@ -241,6 +241,8 @@ static int open_vms(struct edge *e, struct why *why)
                             .taken = target_vm_taken,
                             .paths = target_vm_paths,
                             .mirrored = target_vm_mirrored,
+                            .still = target_vm_still,
+                            .go_on = target_vm_go_on,
                             .gate = edge_pair_peer(e->cfg) ? &e->gate : NULL,
                             .tiers = cfg_getstr(e->cfg, "cache|tiers")};
     uint64_t interval_ns = conf_ns(e->cfg, "writeback|interval");

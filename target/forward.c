@@ -1,11 +1,9 @@
-/* target/forward.c - see forward.h: the session at the owner, task management, and from forwarding to
- * executing. On the VM's loop.
+/* target/forward.c - see forward.h: the session at the owner, and task management. On the VM's loop.
  */
 #include "forward.h"
 
 #include "check.h"
 #include "log.h"
-#include "login.h"
 #include "mem.h"
 #include "proto_forward.h"
 #include "session.h"
@@ -97,7 +95,7 @@ static void send_errands(struct forward *);
 
 void forward_pump(struct forward *fw)
 {
-    if (fw->ended || fw->taken || fw->held || !fw->number)
+    if (fw->ended || fw->taken || fw->held || fw->still || !fw->number)
         return;
     send_errands(fw);
     forward_send_parked(fw);
@@ -157,7 +155,7 @@ static void on_opened(struct far_call *f)
     }
 }
 
-static void open_there(struct forward *fw)
+void forward_open_there(struct forward *fw)
 {
     struct session *s = fw->session;
     struct forward_open o = {.group = s->conn->group};
@@ -177,7 +175,7 @@ static void revive(struct forward *fw)
 {
     fw->held = fw->pinged = false;
     forward_pump(fw);
-    open_there(fw);
+    forward_open_there(fw);
 }
 
 void forward_alive(struct session *s, uint32_t ping)
@@ -217,7 +215,7 @@ static void on_timer(struct timer *t)
     else if (fw->number)
         forward_pump(fw);
     else
-        open_there(fw);
+        forward_open_there(fw);
 }
 
 void forward_lost(struct forward *fw, int status, uint64_t number)
@@ -233,7 +231,7 @@ void forward_lost(struct forward *fw, int status, uint64_t number)
     timer_set_ms(&fw->timer, status == -EAGAIN || status == -ENOTCONN ? SOON_MS : REST_MS);
 }
 
-void forward_start(struct session *s)
+static struct forward *forward_new(struct session *s)
 {
     struct forward *fw = xcalloc(1, sizeof *fw);
 
@@ -244,10 +242,20 @@ void forward_start(struct session *s)
     TAILQ_INIT(&fw->parked);
     TAILQ_INIT(&fw->tasks);
     timer_init(&fw->timer, s->conn->shard->loop, on_timer);
-    open_there(fw);
+    return fw;
 }
 
-static void take_back_errands(struct forward *fw)
+void forward_start(struct session *s)
+{
+    forward_open_there(forward_new(s));
+}
+
+void forward_still(struct session *s)
+{
+    forward_new(s)->still = true;
+}
+
+void forward_take_back_errands(struct forward *fw)
 {
     struct errand *e, *next;
 
@@ -268,7 +276,7 @@ void forward_end(struct session *s)
 
     fw->ended = true;
     timer_stop(&fw->timer);
-    take_back_errands(fw);
+    forward_take_back_errands(fw);
     if (!fw->calling) /* else what it opens is closed then */
         close_there(fw);
     else if (s->conn->shard->stopping)
@@ -372,7 +380,7 @@ void forward_task(struct conn *c, enum tmf_function function, uint32_t itt, cons
 }
 
 /* The VM is this edge's: what the owner was asked for is done here. */
-static void do_errands(struct conn *c, struct forward *fw)
+void forward_do_errands(struct conn *c, struct forward *fw)
 {
     struct errand *e;
 
@@ -427,84 +435,4 @@ void forward_notice(struct target *t, const uint8_t *body, uint32_t len)
         l->task.run = on_logout;
         loop_post(l->shard->loop, &l->task);
     }
-}
-
-/* --- from forwarding to executing -----------------------------------------------------------------------*/
-
-/* The session goes on with the VM that is this edge's. */
-static void move(struct session *s, struct vm *vm)
-{
-    struct forward *fw = s->forward;
-
-    session_move(s, vm);
-    s->forward = NULL;
-    do_errands(s->conn, fw);
-    forward_do_parked(fw);
-    forward_free(&fw);
-    for (int i = 0; i < VM_DISKS_MAX; i++) /* what was here before does not meet it */
-        s->attention[i] |= UA_ACCESS;
-}
-
-static void drop_successor(struct device *d)
-{
-    vm_unref(d->successor);
-    d->successor = NULL;
-}
-
-/* Once nothing of any session is with the owner any more, and the VM may be served. */
-static void on_taking(struct timer *t)
-{
-    struct device *d = container_of(t, struct device, taking);
-    struct admission a = login_admission(d->shard, d->successor);
-    struct session *s, *next;
-
-    TAILQ_FOREACH (s, &d->sessions, peer)
-        if (s->forward->out)
-            return; /* forward_back() comes here again */
-    if (a.what == ADMIT_LATER) {
-        timer_set_ms(&d->taking, SOON_MS);
-        return;
-    }
-    for (s = TAILQ_FIRST(&d->sessions); s; s = next) {
-        next = TAILQ_NEXT(s, peer);
-        if (a.what == ADMIT_NO) {
-            drop_tell(s->conn);
-            conn_close(s->conn, "VM %s: %s", d->name, a.why);
-        } else {
-            move(s, d->successor);
-        }
-    }
-    log_info(d->name, "its initiators here go on: this edge serves it now");
-    drop_successor(d);
-    device_leave(d->shard, d);
-}
-
-void forward_taken(struct shard *sh, struct device *d, struct vm *vm)
-{
-    struct session *s;
-    struct conn *c;
-
-    atomic_fetch_add(&vm->refs, 1);
-    d->successor = vm;
-    d->shard = sh;
-    timer_init(&d->taking, sh->loop, on_taking);
-    TAILQ_FOREACH (c, &sh->conns, entry) /* those that have ended, too */
-        if (c->session && c->session->device == d) {
-            s = c->session;
-            s->forward->taken = true;
-            timer_stop(&s->forward->timer);
-            if (s->forward->calling)
-                far_call_cancel(&s->forward->call);
-            take_back_errands(s->forward);
-            forward_recall_all(s->forward);
-        }
-    timer_set_ms(&d->taking, 0);
-}
-
-void forward_device_free(struct device *d)
-{
-    if (d->taking.loop)
-        timer_free(&d->taking);
-    if (d->successor)
-        drop_successor(d);
 }

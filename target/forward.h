@@ -49,6 +49,10 @@ void forward_task(struct conn *, enum tmf_function, uint32_t itt, const uint8_t 
 void forward_notice(struct target *, const uint8_t *body, uint32_t len);
 /* The device's VM is this edge's now: its sessions go on with `vm` when that may be served. */
 void forward_taken(struct shard *, struct device *, struct vm *vm);
+/* From executing to forwarding: what comes from now on waits, what is under way is executed here. */
+void forward_still(struct session *);
+/* It goes on: with the VM that is here, as before (NULL), or with `far` at its owner. */
+void forward_go_on(struct session *, struct vm *far);
 /* device_free(). */
 void forward_device_free(struct device *);
 
@@ -64,6 +68,7 @@ struct forward {
     uint64_t next;     /* the next command's or function's */
     uint64_t unread;   /* bytes of answers that the owner keeps until it hears that they are here */
     bool ended, taken; /* taken: nothing is sent to the owner any more */
+    bool still;        /* there is no owner to send anything to, for now */
     /* The link was lost with commands under way: they go on when the initiator has shown that it still waits
      * for them, and has not gone to the owner with them meanwhile. */
     bool held, pinged;
@@ -87,6 +92,11 @@ int forward_back(struct forward *, struct far_call *);
 /* The owner does not know that session (any more), or cannot serve now: everything that is parked goes on by
  * and by. */
 void forward_lost(struct forward *, int status, uint64_t number);
+/* Has a session opened there, if there is none. */
+void forward_open_there(struct forward *);
+/* What the owner was asked for is done here; is taken back. */
+void forward_do_errands(struct conn *, struct forward *);
+void forward_take_back_errands(struct forward *);
 /* Sends what is parked, if there is a session at the owner. */
 void forward_pump(struct forward *);
 /* forward_command.c: what is parked. */

@@ -163,6 +163,10 @@ void forwarded_execute(struct forwarded *f, struct asked *a)
         return;
     }
     forwarded_acknowledged(f, q.below);
+    if (c->session->device->still && !find(f, q.data.number)) {
+        forwarded_refuse(&a, -EAGAIN, "the VM is being handed over");
+        return;
+    }
     e = enter(f, q.data.number, &a);
     if (!e)
         return;

@@ -151,6 +151,11 @@ static void respond(struct conn *c)
         return;
     }
     o->bhs[AT_FLAGS] = (uint8_t)(ISCSI_LOGIN_TRANSIT | flags | nsg(l));
+    if (nsg(l) == STAGE_FULL_FEATURE && l->vm && atomic_load(&l->vm->fenced)) {
+        free(o);
+        login_fail(c, LOGIN_SERVICE_UNAVAILABLE, "another edge has taken the VM over meanwhile");
+        return;
+    }
     if (nsg(l) == STAGE_FULL_FEATURE) {
         succeed(c, &o);
         return;
@@ -241,6 +246,8 @@ struct admission login_admission(struct shard *sh, struct vm *vm)
         return no(LOGIN_TARGET_REMOVED, "the VM is being deleted");
     if (atomic_load(&vm->fenced))
         return no(LOGIN_TARGET_REMOVED, "another edge has taken the VM over");
+    if (atomic_load(&vm->handing))
+        return later("the other edge, which takes the VM over");
     if (!atomic_load(&vm->admitted))
         return later("the object store");
     if (shut == VM_HOME)
@@ -254,6 +261,23 @@ struct admission login_admission(struct shard *sh, struct vm *vm)
     if (session_count(sh, vm) >= sh->target->conf.max_sessions_per_vm)
         return no(LOGIN_OUT_OF_RESOURCES, "it has as many sessions as are allowed");
     return (struct admission){ADMIT_YES, LOGIN_SUCCESS, ""};
+}
+
+/* While the login waited the VM was handed over: it goes on with what is exported here now. */
+static void follow(struct conn *c)
+{
+    struct login *l = c->login;
+    struct vm *now = atomic_load(&l->vm->fenced) ? vms_find_iqn(c->target->conf.vms, l->target) : NULL;
+    bool moved = now && now != l->vm && now->loop == l->vm->loop;
+
+    if (moved) {
+        struct vm *old = l->vm;
+
+        l->vm = now;
+        now = old;
+    }
+    if (now)
+        vm_unref(now);
 }
 
 static bool vm_admits(struct conn *c, struct vm *vm)
@@ -275,8 +299,10 @@ static void admit(struct conn *c)
     struct auth *a = &l->auth;
 
     if (l->vm) {
-        const struct vm_spec *spec = &l->vm->spec;
+        const struct vm_spec *spec;
 
+        follow(c);
+        spec = &l->vm->spec;
         if (!vm_admits(c, l->vm))
             return;
         l->waiting = false;

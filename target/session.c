@@ -72,6 +72,7 @@ void device_free(struct device **pd)
     if (d->going_timer.loop)
         timer_free(&d->going_timer);
     forward_device_free(d);
+    still_free(&d->still);
     scsi_reserve_free(d);
     metric_free(&d->m_sessions);
     for (int i = 0; i < OP_KINDS; i++)
@@ -212,6 +213,8 @@ void session_start(struct conn *c, struct vm *vm, const char *initiator, const u
     c->session = s;
     if (vm && vm->far)
         forward_start(s);
+    else if (vm && s->device->still && !c->forwarded)
+        forward_still(s); /* its login was under way */
     pthread_mutex_lock(&c->target->lock);
     TAILQ_INSERT_TAIL(&c->target->sessions, s, all);
     pthread_mutex_unlock(&c->target->lock);

@@ -11,6 +11,7 @@
 #include "fence.h"
 #include "lun_gone.h"
 #include "range.h"
+#include "still.h"
 
 /* Commands are counted by what they are. */
 enum op_kind { OP_READ, OP_WRITE, OP_FLUSH, OP_ZERO, OP_OTHER, OP_KINDS };
@@ -62,6 +63,7 @@ struct device {
     struct range_table ranges;
     struct fence_list fences;
     struct lun_gone_list gone; /* LUNs that are being removed */
+    struct still *still;       /* its commands wait (still.h); NULL: they do not */
     uint64_t aborts;           /* of commands in the volume, so far */
     struct mode mode[VM_DISKS_MAX];
     struct metric *m_sessions, *m_commands[OP_KINDS], *m_read_bytes, *m_written_bytes, *m_errors;

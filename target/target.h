@@ -73,6 +73,9 @@ void target_lun_came(struct vm *, unsigned lun);
 void target_vm_taken(struct vm *far, struct vm *by);
 void target_vm_paths(struct vm *, bool other);
 bool target_vm_mirrored(struct vm *);
+/* vms_conf.still and go_on. */
+void target_vm_still(struct vm *, void (*done)(void *arg), void *arg);
+void target_vm_go_on(struct vm *, struct vm *far);
 /* Main loop: what comes from the other edge of the pair, PROTO_FORWARD_* but for VM. */
 void target_link_request(struct target *, struct link_request *);
 void target_link_notice(struct target *, uint8_t type, const uint8_t *body, uint32_t len);

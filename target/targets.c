@@ -113,6 +113,30 @@ bool target_vm_mirrored(struct vm *vm)
     return s;
 }
 
+void target_vm_still(struct vm *vm, void (*done)(void *arg), void *arg)
+{
+    struct shard *s;
+
+    pthread_mutex_lock(&targets_lock);
+    s = shard_of(vm);
+    if (s) /* else it stops, as does who waits for this */
+        still_begin(s, device_get(s, vm), done, arg);
+    pthread_mutex_unlock(&targets_lock);
+}
+
+void target_vm_go_on(struct vm *vm, struct vm *far)
+{
+    struct device *d;
+    struct shard *s;
+
+    pthread_mutex_lock(&targets_lock);
+    s = shard_of(vm);
+    d = s ? device_find(s, vm) : NULL;
+    if (d)
+        still_end(s, d, far);
+    pthread_mutex_unlock(&targets_lock);
+}
+
 /* --- from the other edge --------------------------------------------------------------------------------*/
 
 void target_link_request(struct target *t, struct link_request *r)

@@ -33,9 +33,9 @@ static struct {
 static bool fake_disk_fails;
 static unsigned fake_puts;
 
-static const char *const fake_names[] = {"run-in-cloud",    "run-on-prem",      "discard",
-                                         "flush",           "commit",           "storage",
-                                         "pause-writeback", "resume-writeback", "clear-alarm"};
+static const char *const fake_names[] = {"run-in-cloud", "run-on-prem", "discard",         "flush",
+                                         "commit",       "storage",     "pause-writeback", "resume-writeback",
+                                         "clear-alarm",  "hand-over"};
 
 const char *vm_verb_name(enum vm_verb_kind kind)
 {

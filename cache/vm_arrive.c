@@ -1,0 +1,81 @@
+/* cache/vm_arrive.c - see vm_arrive.h.
+ *
+ *   log, map (pool) ► volumes (its loop) ► in the catalog (main)
+ */
+#include "vm_arrive.h"
+#include "check.h"
+#include "step.h"
+#include "vm_value.h"
+#include "vms_far.h"
+
+#include <string.h>
+
+static void on_opened(struct task *t)
+{
+    struct vm_arrival *a = container_of(t, struct vm_arrival, task);
+
+    atomic_store(&a->vm->admitted, true);
+    vms_insert(a->vm);
+    vms_far_taken(a->vms, a->vm);
+    STEP("recover.open", "the VM is served");
+    a->done(a);
+}
+
+static void on_vm_loop(struct task *t)
+{
+    struct vm_arrival *a = container_of(t, struct vm_arrival, task);
+
+    CHECK(vm_open_volumes(a->vm, &a->why) == 0); /* the tier specification was checked at start-up */
+    a->task.run = on_opened;
+    loop_post(a->vms->conf.main, &a->task);
+}
+
+/* They are as the other edge had them when it lost the VM: initiators have not seen this device lose its
+ * power. */
+static int take_reserved(void *arg, uint8_t number, const void *value, size_t n)
+{
+    struct vm *vm = arg;
+
+    if (number >= VMLOG_DISKS)
+        return 0;
+    buf_unref(&vm->reserved[number]);
+    vm->reserved[number] = buf_new(n);
+    memcpy(vm->reserved[number]->data, value, n);
+    return 0;
+}
+
+static void open_run(struct work *w)
+{
+    struct vm_arrival *a = container_of(w, struct vm_arrival, work);
+
+    a->status = vm_open_log(a->vm, &a->why);
+    if (a->status == 0)
+        a->status = vm_value_each(a->vms->conf.journal, a->vm->spec.id, take_reserved, a->vm, &a->why);
+}
+
+static void open_done(struct work *w)
+{
+    struct vm_arrival *a = container_of(w, struct vm_arrival, work);
+
+    if (a->status) {
+        vm_free(a->vm);
+        a->done(a);
+        return;
+    }
+    a->task.run = on_vm_loop;
+    loop_post(a->vm->loop, &a->task);
+}
+
+void vm_arrive(struct vm_arrival *a, const struct vm_spec *spec)
+{
+    a->status = 0;
+    a->vm = vm_new(a->vms, spec, vms_far_find(a->vms, spec->id));
+    a->vm->taken = true;
+    if (spec->home) {
+        a->task.run = on_opened;
+        loop_post(a->vms->conf.main, &a->task);
+        return;
+    }
+    a->work = (struct work){.run = open_run, .done = open_done};
+    loop_work(a->vms->conf.main, &a->work);
+}
