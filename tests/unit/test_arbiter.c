@@ -102,6 +102,9 @@ static void generation_rises_with_both(void **state)
     assert_int_equal(r.generation, 1);
     arbiter_alone(&r, &newer_a, change); /* edge b is */
     assert_int_equal(r.generation, 1);
+    arbiter_join(&r, &newer_a, &b, change); /* it is back as it was */
+    assert_int_equal(r.generation, 1);
+    arbiter_alone(&r, &newer_a, change);
     arbiter_join(&r, &newer_a, &newer_b, change);
     assert_int_equal(r.generation, 2);
     arbiter_alone(&r, &newer_a, change);

@@ -413,9 +413,9 @@ static void end_life(struct edge *e)
 {
     e->life->over = true;
     e->life = NULL;
-    if (version &&
-        rnd(3) == 0) /* it comes back as another program; as an older one while the record allows that */
-        e->generation = object[11] < 2 && rnd(2) ? 1 : 2;
+    /* It comes back as another program; rarely as one that is too old by now. */
+    if (version && now <= TROUBLE_S * 1000 * MS && rnd(3) == 0)
+        e->generation = rnd(2) && (object[11] < 2 || rnd(8) == 0) ? 1 : 2;
     e->stopped_until = 0;
     after(NULL, (200 + rnd(8000)) * MS, start, e);
 }
