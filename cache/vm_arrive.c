@@ -5,10 +5,7 @@
 #include "vm_arrive.h"
 #include "check.h"
 #include "step.h"
-#include "vm_value.h"
 #include "vms_far.h"
-
-#include <string.h>
 
 static void on_opened(struct task *t)
 {
@@ -30,27 +27,11 @@ static void on_vm_loop(struct task *t)
     loop_post(a->vms->conf.main, &a->task);
 }
 
-/* They are as the other edge had them when it lost the VM: initiators have not seen this device lose its
- * power. */
-static int take_reserved(void *arg, uint8_t number, const void *value, size_t n)
-{
-    struct vm *vm = arg;
-
-    if (number >= VMLOG_DISKS)
-        return 0;
-    buf_unref(&vm->reserved[number]);
-    vm->reserved[number] = buf_new(n);
-    memcpy(vm->reserved[number]->data, value, n);
-    return 0;
-}
-
 static void open_run(struct work *w)
 {
     struct vm_arrival *a = container_of(w, struct vm_arrival, work);
 
     a->status = vm_open_log(a->vm, &a->why);
-    if (a->status == 0)
-        a->status = vm_value_each(a->vms->conf.journal, a->vm->spec.id, take_reserved, a->vm, &a->why);
 }
 
 static void open_done(struct work *w)

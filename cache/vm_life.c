@@ -51,8 +51,6 @@ struct vm *vm_new(struct vms *vms, const struct vm_spec *spec, const struct vm *
     vms_begin(vms);
     vm->spec = *spec;
     vm->taken = like && like->taken;
-    for (unsigned i = 0; i < VMLOG_DISKS && vm->taken; i++)
-        vm->reserved[i] = like->reserved[i] ? buf_ref(like->reserved[i]) : NULL;
     for (unsigned lun = 0; lun < spec->ndisks; lun++)
         if (vm_has_disk(spec, lun))
             vm->in.peers[lun] = link_peer(vms->conf.link, spec->disks[lun].onprem);
@@ -100,6 +98,18 @@ static int drop_removed(struct vm *vm, struct why *why)
     return rc;
 }
 
+/* As the edge had them that had the VM, APTPL or not: initiators have not seen this device lose its power. */
+static int take_reserved(void *arg, uint8_t number, const void *value, size_t n)
+{
+    struct vm *vm = arg;
+
+    if (number >= VMLOG_DISKS)
+        return 0;
+    vm->reserved[number] = buf_new(n);
+    memcpy(vm->reserved[number]->data, value, n);
+    return 0;
+}
+
 int vm_open_log(struct vm *vm, struct why *why)
 {
     struct journal *journal = vm->in.vms->conf.journal;
@@ -111,6 +121,8 @@ int vm_open_log(struct vm *vm, struct why *why)
         rc = discard_map(vm->map, vm->spec.floor, why);
     if (rc == 0)
         rc = vm_place_load(vm, why);
+    if (rc == 0 && vm->taken)
+        rc = vm_value_each(journal, vm->spec.id, take_reserved, vm, why);
     if (rc == 0)
         cut_resume(vm->log, map_state(vm->map)->committed);
     return rc ? rc : drop_removed(vm, why);
@@ -446,7 +458,7 @@ int vm_erase(struct vms *vms, const struct vm_spec *spec, bool fenced, struct wh
         rc = map_delete(journal, spec->id, why);
     STEP("delete.map", "its map is gone");
     vm_key(spec, key);
-    if (rc == 0)
+    if (rc == 0 && !fenced) /* else they are as much the other edge's as this one's */
         rc = vm_value_erase(journal, spec->id, why);
     if (rc == 0)
         rc = vm_place_forget(journal, spec->id, why);

@@ -158,6 +158,16 @@ static int joins(uint64_t committed, uint64_t from, struct why *why)
                    committed, from + 1);
 }
 
+/* The other edge may have had the VM from this one, and have been lost before it gave anything back: then
+ * what is here of reservations is what it had. */
+static int clear(const struct vms_recovery *r, const struct vm_spec *spec, struct why *why)
+{
+    struct journal *journal = r->vms->conf.journal;
+
+    return r->inherit && !spec->home ? vmlog_delete(journal, spec->id, why)
+                                     : keep_clear(journal, spec->id, why);
+}
+
 static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm_spec *spec,
                      const struct vmobj *entry, const char *etag, struct why *why)
 {
@@ -181,7 +191,7 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
     if (!err)
         err = map_delete(vms->conf.journal, spec->id, why);
     if (!err && !kept)
-        err = keep_clear(vms->conf.journal, spec->id, why);
+        err = clear(r, spec, why);
     STEP("recover.entry", "a VM's entry was read, its rows here are gone");
     if (!err)
         err = recover_vm(&c, &result, why);

@@ -126,9 +126,11 @@ static void erase_run(struct work *w)
 {
     struct kept *k = container_of(w, struct kept, work);
 
-    k->status = keep_clear(k->keep->conf.journal, k->id, &k->why);
+    struct journal *j = k->keep->conf.journal;
+
+    k->status = k->gone ? keep_clear(j, k->id, &k->why) : vmlog_delete(j, k->id, &k->why);
     if (k->status == 0)
-        k->status = keep_forget(k->keep->conf.journal, k->id, &k->why);
+        k->status = keep_forget(j, k->id, &k->why);
 }
 
 static void erase_done(struct work *w)
@@ -250,7 +252,7 @@ static void open_run(struct work *w)
     struct kept *k = container_of(w, struct kept, work);
     struct journal *j = k->keep->conf.journal;
 
-    k->status = keep_clear(j, k->id, &k->why);
+    k->status = vmlog_delete(j, k->id, &k->why); /* of reservations the owner says all anew */
     if (k->status == 0)
         k->status = keep_note(j, k->id, k->begin.writer, k->begin.first - 1, &k->why);
     if (k->status == 0)
@@ -431,8 +433,10 @@ void keep_notice(struct keep *keep, uint8_t type, const uint8_t *body, uint32_t 
     if (type != PROTO_MIRROR_END || pair_get_mark(body, len, &m) < 0 || keep->closed)
         return;
     k = find(keep, m.vm);
-    if (k && k->begin.stream == m.stream)
-        close_kept(k, true, NULL);
+    if (!k || k->begin.stream != m.stream)
+        return;
+    k->gone = true;
+    close_kept(k, true, NULL);
 }
 
 struct keep *keep_new(const struct keep_conf *conf)

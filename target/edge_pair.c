@@ -4,7 +4,6 @@
 #include "proto_pair.h"
 #include "reserve.h"
 #include "store_conf.h"
-#include "wire.h"
 
 #include <errno.h>
 #include <string.h>
@@ -72,9 +71,7 @@ static int look_at_reservations(const struct link_request *r)
     struct pair_reserve body;
     int rc = pair_get_reserve(r->body, r->len, &body);
 
-    if (rc == 0 && (body.len < 2 || get16(body.state) < RESERVE_FORMAT_SENT))
-        rc = -EBADMSG;
-    return rc ? rc : reserve_get(reserve, body.state, body.len, 0);
+    return rc ? rc : reserve_get_sent(reserve, body.state, body.len);
 }
 
 void edge_pair_request(struct vms_pair *pair, struct target *target, struct link_request *r)

@@ -127,11 +127,12 @@ bool reserve_conflicts(const struct reserve *, enum reserve_class, const char *n
 bool reserve_conflicts_old(enum reserve_class);
 
 /* What is kept over a restart, and by the other edge of a pair; docs/reservations.md. */
-enum { RESERVE_FORMAT = 3, RESERVE_FORMAT_SENT = 3 /* the first that edges send */ };
-enum { RESERVE_SAVED_MAX = 12 + RESERVE_REGISTRANTS_MAX * (18 + ISCSI_NAME_MAX) };
+enum { RESERVE_FORMAT = 3, RESERVE_SAVED_MAX = 12 + RESERVE_REGISTRANTS_MAX * (18 + ISCSI_NAME_MAX) };
 size_t reserve_put(const struct reserve *, uint8_t out[RESERVE_SAVED_MAX]);
 /* 0, -EPROTONOSUPPORT (a newer format), -EBADMSG. only_target: the target port there was in format 1. */
 int reserve_get(struct reserve *, const uint8_t *bytes, size_t n, uint16_t only_target);
+/* The same of what the other edge of a pair sends, and what was kept of that. */
+int reserve_get_sent(struct reserve *, const uint8_t *bytes, size_t n);
 
 /* TransportIDs of iSCSI initiator ports (SPC-4 7.6.4.6). put: returns how many bytes. get: how many it took,
  * or 0: it is none, or names no single port. */

@@ -113,6 +113,13 @@ int reserve_get(struct reserve *r, const uint8_t *bytes, size_t n, uint16_t only
     return 0;
 }
 
+int reserve_get_sent(struct reserve *r, const uint8_t *bytes, size_t n)
+{
+    if (n < 2 || get16(bytes) <= FORMAT_APTPL)
+        return -EBADMSG;
+    return reserve_get(r, bytes, n, 0);
+}
+
 size_t reserve_put_port(const struct reserve_port *p, uint8_t out[RESERVE_TRANSPORT_ID_MAX])
 {
     const uint8_t *i = p->isid;

@@ -111,7 +111,7 @@ void reserve_store_save(struct reserve_save *s, struct loop *loop, struct journa
     s->in.work = (struct work){.run = save_run, .done = save_done};
     s->in.journal = journal;
     vm_value_key(vm->id, number, s->in.key);
-    if (r->aptpl && r->n) {
+    if (r) {
         s->in.bytes = xmalloc(RESERVE_SAVED_MAX);
         s->in.n = reserve_put(r, s->in.bytes);
     }

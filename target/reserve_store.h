@@ -32,6 +32,7 @@ struct reserve_save {
         size_t n;
     } in;
 };
+/* r: NULL, nothing is kept any more. */
 void reserve_store_save(struct reserve_save *, struct loop *, struct journal *, const struct vm_spec *,
                         uint8_t number, const struct reserve *);
 

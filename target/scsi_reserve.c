@@ -69,9 +69,12 @@ static bool load(const struct vm *vm, const struct shard *s, uint8_t number, str
 
     if (!vm->taken)
         return s->target->reservations && reserve_store_get(s->target->reservations, &vm->spec, number, r);
-    if (kept) /* looked at when it came (edge_pair.c), or at the start */
-        CHECK(reserve_get(r, kept->data, kept->len, 0) == 0);
-    return kept;
+    if (!kept)
+        return false;
+    if (reserve_get(r, kept->data, kept->len, 0) == 0)
+        return true;
+    log_error(vm->spec.name, "what was kept of the reservations of disk %u cannot be read", number);
+    return false;
 }
 
 void scsi_reserve_load(struct device *d, const struct shard *s)
@@ -207,9 +210,10 @@ static void notify(struct device *d, int lun, const struct reserve_notices *noti
     }
 }
 
-static bool must_keep(const struct reserve *r)
+/* In a pair both edges' journals have all: who gives a VM to the other may have to take it over again. */
+static bool must_keep(const struct target *t, const struct reserve *r)
 {
-    return r->aptpl && r->n;
+    return t->conf.journal && (t->conf.twin || (r->aptpl && r->n));
 }
 
 static void serve(struct reserved *);
@@ -255,7 +259,7 @@ static bool finish(struct reserved *l, unsigned result)
     l->result = result;
     if (result == RESERVE_GOOD) {
         l->now = l->after;
-        l->stored = must_keep(&l->now);
+        l->stored = must_keep(c->target, &l->now);
         notify(l->device, l->lun, &l->notices);
         if (l->notices.n)
             log_info(c->ctx, "reservations of LUN %d changed by %s: %u registered, type %u", l->lun,
@@ -269,26 +273,28 @@ static bool finish(struct reserved *l, unsigned result)
     return true;
 }
 
-static void give(struct vm *vm, const struct reserved *l, const struct reserve *r,
-                 void (*done)(void *arg, bool has), void *arg)
+static void give(struct vm *vm, int lun, const struct reserve *r, void (*done)(void *arg, bool has),
+                 void *arg)
 {
     CLEANUP_FREE uint8_t *bytes = xmalloc(RESERVE_SAVED_MAX);
     size_t n = reserve_put(r, bytes);
 
-    mirror_reserve(vm->mirror, volume_disk(vm->volumes[l->lun]), bytes, (uint32_t)n, done, arg);
+    mirror_reserve(vm->mirror, volume_disk(vm->volumes[lun]), bytes, (uint32_t)n, done, arg);
 }
 
+/* Of disks without any, too: the other edge may have some from an earlier time. */
 void scsi_reserve_mirror(struct shard *s, struct vm *vm)
 {
+    static const struct reserve none = {.holder = RESERVE_NOBODY};
     struct device *d = device_find(s, vm);
 
     if (!d) {
         d = device_get(s, vm);
         d->vm = NULL; /* until somebody logs in */
     }
-    for (unsigned lun = 0; lun < VM_DISKS_MAX; lun++)
-        if (d->reserved[lun] && vm->volumes[lun])
-            give(vm, d->reserved[lun], &d->reserved[lun]->now, NULL, NULL);
+    for (int lun = 0; lun < VM_DISKS_MAX; lun++)
+        if (vm->volumes[lun])
+            give(vm, lun, d->reserved[lun] ? &d->reserved[lun]->now : &none, NULL, NULL);
 }
 
 static void on_mirrored(void *arg, bool has);
@@ -300,7 +306,7 @@ static bool mirror_first(struct reserved *l)
     struct vm *vm = TAILQ_FIRST(&l->changes)->cmd->conn->session->vm;
 
     if (vm->mirror)
-        give(vm, l, &l->after, on_mirrored, l);
+        give(vm, l->lun, &l->after, on_mirrored, l);
     return vm->mirror;
 }
 
@@ -336,14 +342,16 @@ static void serve(struct reserved *l)
     while ((ch = TAILQ_FIRST(&l->changes))) {
         const struct conn *c = ch->cmd->conn;
         enum reserve_result result = RESERVE_CONFLICT;
+        bool keep;
 
         l->after = l->now;
         if (!ch->cmd->aborted)
             result = reserve_out(&l->after, &ch->request, &l->notices);
-        if (result == RESERVE_GOOD && (l->stored || must_keep(&l->after))) {
+        keep = must_keep(c->target, &l->after);
+        if (result == RESERVE_GOOD && (l->stored || keep)) {
             l->save.done = on_saved;
             reserve_store_save(&l->save, c->shard->loop, c->target->conf.journal, &c->session->vm->spec,
-                               volume_disk(scsi_volume(ch->cmd)), &l->after);
+                               volume_disk(scsi_volume(ch->cmd)), keep ? &l->after : NULL);
             return;
         }
         if (result == RESERVE_GOOD && mirror_first(l))

@@ -90,6 +90,7 @@ static void nobody_as_bytes(void **state)
     assert_int_equal(back.n, 0);
     assert_int_equal(back.holder, RESERVE_NOBODY);
     assert_int_equal(back.generation, 7);
+    assert_int_equal(reserve_get_sent(&back, bytes, 12), 0);
     bytes[2] = 7; /* all hold it, and there is nobody */
     assert_int_equal(reserve_get(&back, bytes, 12, 1), -EBADMSG);
 }
@@ -107,6 +108,8 @@ static void the_second_format(void **state)
     assert_int_equal(back.holder, 0);
     assert_int_equal(back.registrants[0].nexus.target, 0x8001);
     assert_int_equal(reserve_get(&back, (const uint8_t[8]){0, 2}, 8, 42), -EBADMSG);
+    assert_int_equal(reserve_get_sent(&back, bytes, sizeof bytes), -EBADMSG); /* no edge sends it */
+    assert_int_equal(reserve_get_sent(&back, bytes, 1), -EBADMSG);
 }
 
 /* From before there were several target ports: all are at the one there was. */
