@@ -133,16 +133,17 @@ cache_dir=${ISTHMUS_CACHE:-${XDG_CACHE_HOME:-/var/cache}/isthmus}
 declare -A image_packages=(
     [vm]=""
     [tools]="multipath-tools,sg3-utils,fio,sqlite3"
+    [two-paths]="multipath-tools-boot,fio,sqlite3"
 )
 
-# image_path [vm|tools] -> where the image of this version of the script is, or will be
+# image_path [vm|tools|two-paths] -> where the image of this version of the script is, or will be
 image_path() {
     local name=${1:-vm} hash
     hash=$({ cat "$root/deploy/image/make-image" && echo "${image_packages[$name]}"; } | sha256sum | cut -c1-16)
     printf '%s/%s-%s.img\n' "$cache_dir" "$name" "$hash"
 }
 
-# image_ensure [vm|tools]: builds it if it is not there yet; only one process does, the others wait.
+# image_ensure [vm|tools|two-paths]: builds it if it is not there yet; only one process does, the others wait.
 image_ensure() {
     local name=${1:-vm} image lock
     image=$(image_path "$name")

@@ -103,10 +103,11 @@ tgt_url() { printf 'iscsi://%s%s/iqn.2026-11.org.isthmus.test:ds/1\n' "${1:-}" "
 # --- a guest, under QEMU, in the edge's namespace ---
 
 # vm_boot NAME TASK chain URL | target IP PORT IQN LUN: its console is in NAME/serial.log.
+# It goes before what else runs on the machine: a guest that gets no processor for half a minute calls that a lockup.
 vm_boot() {
     local name=$1 task=$2
     shift 2
-    TASK=isthmus-$task start_in "$edge_ns" "$name" "$root/deploy/image/boot-vm" "$stage/$name" "$@"
+    TASK=isthmus-$task start_in "$edge_ns" "$name" nice -n -5 "$root/deploy/image/boot-vm" "$stage/$name" "$@"
 }
 serial_has() { grep -aqE -- "$2" "$stage/$1/serial.log" 2>/dev/null; }
 # wait_serial NAME REGEX SECONDS
@@ -117,7 +118,7 @@ serial_or_end() {
     return 1
 }
 
-# image_copy FILE [vm|tools]: a disk to boot from, of this story alone (sparse).
+# image_copy FILE [vm|tools|two-paths]: a disk to boot from, of this story alone (sparse).
 image_copy() {
     local name=${2:-vm} image
     image=$(image_path "$name")
