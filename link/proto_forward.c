@@ -119,7 +119,8 @@ struct buf *forward_put_open(const struct forward_open *o)
     memcpy(p, o->vm, FORWARD_ID_BYTES);
     put16(p + 16, o->group);
     memcpy(p + 18, o->isid, 6);
-    p = put_text(p + 24, o->initiator);
+    p[24] = o->moved;
+    p = put_text(p + 25, o->initiator);
     p = put_text(p, o->address);
     trim(b, put_text(p, o->portal));
     return b;
@@ -128,14 +129,17 @@ struct buf *forward_put_open(const struct forward_open *o)
 int forward_get_open(const uint8_t *p, uint32_t n, struct forward_open *o)
 {
     struct reader r = reader_of(p, n);
+    uint8_t moved;
 
     read_into(&r, o->vm, FORWARD_ID_BYTES);
     o->group = read16(&r);
     read_into(&r, o->isid, 6);
+    moved = read8(&r);
+    o->moved = moved;
     read_line(&r, o->initiator, sizeof o->initiator);
     read_line(&r, o->address, sizeof o->address);
     read_line(&r, o->portal, sizeof o->portal);
-    if (o->group == 0 || !*o->initiator)
+    if (o->group == 0 || moved > 1 || !*o->initiator)
         r.bad = true;
     return finish(&r);
 }

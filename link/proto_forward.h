@@ -42,6 +42,7 @@ struct forward_open {
     uint8_t vm[FORWARD_ID_BYTES];
     uint16_t group;
     uint8_t isid[6];
+    bool moved; /* it was logged in before, when the asker was the owner */
     char initiator[FORWARD_NAME_MAX + 1];
     char address[FORWARD_ADDRESS_MAX + 1], portal[FORWARD_ADDRESS_MAX + 1]; /* for people */
 };

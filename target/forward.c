@@ -132,8 +132,10 @@ static void on_opened(struct far_call *f)
         bad = forward_get_mark(f->call.reply->data, f->call.reply->len, &mark);
     fw->calling = false;
     forward_back(fw, f);
-    if (status == 0 && !bad)
+    if (status == 0 && !bad) {
         fw->number = mark.session;
+        fw->moved = false;
+    }
     if (fw->ended)
         close_there(fw);
     if (fw->ended || fw->taken)
@@ -158,7 +160,7 @@ static void on_opened(struct far_call *f)
 void forward_open_there(struct forward *fw)
 {
     struct session *s = fw->session;
-    struct forward_open o = {.group = s->conn->group};
+    struct forward_open o = {.group = s->conn->group, .moved = fw->moved};
 
     if (fw->calling || fw->number || fw->ended || fw->taken)
         return;

@@ -69,6 +69,7 @@ struct forward {
     uint64_t unread;   /* bytes of answers that the owner keeps until it hears that they are here */
     bool ended, taken; /* taken: nothing is sent to the owner any more */
     bool still;        /* there is no owner to send anything to, for now */
+    bool moved;        /* this edge was the owner when it logged in; until the new one knows it */
     /* The link was lost with commands under way: they go on when the initiator has shown that it still waits
      * for them, and has not gone to the owner with them meanwhile. */
     bool held, pinged;

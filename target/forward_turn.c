@@ -31,6 +31,7 @@ void forward_go_on(struct session *s, struct vm *far)
     }
     session_move(s, far);
     s->forward->still = false;
+    s->forward->moved = true;
     forward_open_there(s->forward);
 }
 

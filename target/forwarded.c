@@ -156,8 +156,7 @@ static void on_open(struct shard *sh, struct asked *a)
     f->conn = conn_forwarded(sh, f, o.address, o.portal, o.group);
     LIST_INSERT_HEAD(&sh->forwarded, f, entry);
     session_start(f->conn, a->vm, o.initiator, o.isid, 0, 0, 0);
-    for (int i = 0; a->vm->taken && i < VM_DISKS_MAX;
-         i++) /* it may have been there when that was the owner */
+    for (int i = 0; o.moved && i < VM_DISKS_MAX; i++)
         f->conn->session->attention[i] |= UA_ACCESS;
     log_peer(f->conn->ctx, "login of %s to %s from %s by the other edge", o.initiator, a->vm->spec.name,
              o.address);

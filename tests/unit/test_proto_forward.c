@@ -117,13 +117,18 @@ static void portals(void **state)
 
 static void an_open(void **state)
 {
-    struct forward_open o = {.group = 3, .initiator = "iqn.x", .address = "a\033[2J", .portal = "b"}, got;
+    struct forward_open o = {
+        .group = 3, .moved = true, .initiator = "iqn.x", .address = "a\033[2J", .portal = "b"};
+    struct forward_open got;
     struct buf *b = forward_put_open(&o);
 
     (void)state;
     assert_int_equal(forward_get_open(b->data, b->len, &got), 0);
     assert_string_equal(got.initiator, "iqn.x");
     assert_string_equal(got.address, "a?[2J");
+    assert_true(got.moved);
+    b->data[24] = 2;
+    assert_int_equal(forward_get_open(b->data, b->len, &got), -EBADMSG);
     buf_unref(&b);
     o.group = 0;
     b = forward_put_open(&o);
