@@ -2,7 +2,7 @@
  *
  * After ping_seconds of silence a NOP-In asks for an answer. Only an initiator that has shown that it speaks
  * NOP (it answered one, or sent one) is closed for silence: boot firmware such as iPXE ignores pings and
- * idles while the guest thinks. A host that is gone is TCP's to find, within a minute (portal.c); what is
+ * idles while the guest thinks. A host that is gone is TCP's to find, in about a minute (portal.c); what is
  * left for the ping is a peer whose TCP lives on, and most of those are paused or starved, not dead. So its
  * timeout is long: a guest that is closed early in its boot has nobody yet who would log in again.
  */
