@@ -83,6 +83,13 @@ static void ask_hold(struct lun *l)
         iscsi_session_ask_hold(l->sessions[i]);
 }
 
+static void unsettle(struct lun *l)
+{
+    l->held = false;
+    for (unsigned i = 0; i < l->nsessions; i++)
+        iscsi_session_hold_lost(l->sessions[i]);
+}
+
 static void taken(struct lun *l, const struct iscsi_hold *h)
 {
     struct why why;
@@ -95,9 +102,7 @@ static void taken(struct lun *l, const struct iscsi_hold *h)
         "disk %s: LUN %d of %s is reserved %s: somebody else uses it; nothing is written to it until that "
         "reservation is released there",
         l->b.name, l->target.lun, l->target.iqn, owner);
-    l->held = false;
-    for (unsigned i = 0; i < l->nsessions; i++)
-        iscsi_session_hold_lost(l->sessions[i]);
+    unsettle(l);
     if (!l->taken || l->doubted)
         ds_taken(&l->b, &why);
     l->taken = true;
@@ -132,7 +137,7 @@ static void on_hold(void *arg, struct iscsi_session *s, const struct iscsi_hold 
     (void)s;
     if (h->outcome == HOLD_RELEASED) {
         log_info(l->b.name, "LUN %d of %s is not reserved any more", l->target.lun, l->target.iqn);
-        l->held = false;
+        unsettle(l);
         if (l->target.release == h->key)
             l->target.release = 0;
         ask_hold(l);

@@ -14,19 +14,25 @@ enum { ANSWER_MAX = 24, ROUNDS_MAX = 3, INVALID_OPCODE = 0x2000 };
 
 void iscsi_hold_forget(struct iscsi_hold *h)
 {
-    h->registered = h->settled = false;
+    h->registered = h->settled = h->lost = false;
 }
 
 void iscsi_hold_doubt(struct iscsi_hold *h)
 {
     h->registered = false;
+    h->lost |= h->settled;
+}
+
+void iscsi_hold_unsettle(struct iscsi_hold *h)
+{
+    h->settled = h->lost = false;
 }
 
 void iscsi_hold_begin(struct iscsi_hold *h, uint64_t key, uint64_t release)
 {
     h->releasing = release != 0;
     h->key = release ? release : key;
-    h->fresh = h->lost = false;
+    h->fresh = false;
     h->rounds = 0;
     h->step = h->registered && !h->releasing ? READ : REGISTER;
 }
@@ -79,6 +85,7 @@ static enum iscsi_hold_result done(struct iscsi_hold *h, enum iscsi_hold_outcome
 {
     if (outcome == HOLD_HELD && h->lost)
         outcome = HOLD_REGAINED;
+    h->lost = false;
     h->settled = outcome == HOLD_HELD || outcome == HOLD_REGAINED;
     if (outcome == HOLD_RELEASED)
         h->registered = false;

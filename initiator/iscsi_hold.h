@@ -35,17 +35,21 @@ struct iscsi_hold {
     uint64_t key;  /* that this was about */
     bool no_aptpl; /* the target cannot keep it over its own restart */
     /* private */
-    bool releasing, fresh, lost;
+    bool releasing, fresh;
     bool registered; /* in this session's life */
     bool settled;    /* and it has seen that we hold it */
+    bool lost;       /* since then somebody has changed it */
     int step;
     unsigned rounds;
 };
 
 /* A new login: nothing is known about registration. */
 void iscsi_hold_forget(struct iscsi_hold *);
-/* Somebody may have changed it: registers again. */
+/* Somebody has changed it, the target says (2A/03 to 2A/05, RESERVATION CONFLICT): registers again. Who held
+ * it has lost it for a while, even if another session of ours has it again before we look. */
 void iscsi_hold_doubt(struct iscsi_hold *);
+/* It is known not to be ours now: to have it again is no news. */
+void iscsi_hold_unsettle(struct iscsi_hold *);
 /* Takes or checks the reservation under key; with `release` gives up the one under that key. */
 void iscsi_hold_begin(struct iscsi_hold *, uint64_t key, uint64_t release);
 /* The next command; the caller's to free. */

@@ -333,7 +333,7 @@ void iscsi_session_ask_hold(struct iscsi_session *s)
 
 void iscsi_session_hold_lost(struct iscsi_session *s)
 {
-    s->hold.settled = false;
+    iscsi_hold_unsettle(&s->hold);
 }
 
 void iscsi_session_drop(struct iscsi_session *s, bool refused, const struct why *why)

@@ -68,7 +68,7 @@ void iscsi_session_issue(struct iscsi_session *, struct datastore_io *, const st
 void iscsi_session_ask(struct iscsi_session *);
 /* Take, check or give up the reservation soon, as the target's keys say: hold() follows. */
 void iscsi_session_ask_hold(struct iscsi_session *);
-/* Another session has found that the reservation was taken: once it is ours again, that is no news. */
+/* Another session has found that it was taken, or has given it up: once it is ours again, that is no news. */
 void iscsi_session_hold_lost(struct iscsi_session *);
 /* Give this session up and log in again. */
 void iscsi_session_drop(struct iscsi_session *, bool refused, const struct why *);
