@@ -21,7 +21,7 @@ boot_from=(chain http://10.0.2.2:7262/boot/vm1.ipxe)
 guest_boot() {
     local name=$1
     shift
-    { printf '%s\n' "$@" && cat "$root/tests/boot/guest_database.sh"; } >"$stage/$name.sh"
+    guest_script "$name" guest_database.sh "$@"
     show_whole=("$stage/$name/serial.log")
     SCRIPT=$stage/$name.sh vm_boot "$name" script "${boot_from[@]}"
 }
@@ -40,8 +40,8 @@ watch() {
 # judge LOADED CHECKED SECONDS: what the second guest found of what the first had told, and that no more than that is lost.
 judge() {
     local found at chain last_row last_at lost
-    wait_serial "$2" 'CHECKED FAILURES [0-9]+ END' 900
-    expect "nothing to be wrong: $(grep -a '^FAILED' "$2/serial.log")" serial_has "$2" 'CHECKED FAILURES 0 END'
+    wait_serial "$2" 'CHECKED [0-9]+ FAILURES [0-9]+ END' 900
+    expect "nothing to be wrong: $(grep -a '^FAILED' "$2/serial.log")" serial_has "$2" 'CHECKED [0-9]+ FAILURES 0 END'
     read -r found at chain < <(told "$2" FOUND) || failed "$2 has found no row"
     read -r last_row last_at _ < <(told "$1" ROW | tail -n 1)
     [ "$found" -le $((last_row + 1)) ] || failed "row $found is there, the last one committed was $last_row"

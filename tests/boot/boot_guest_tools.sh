@@ -20,8 +20,8 @@ vm_create vm1 root
 vm_create data data1 --disk dc1:data2 --chap-user guest --chap-secret-file "$stage/secret" \
     --mutual-user edge --mutual-secret-file "$stage/mutual"
 
-script=$root/tests/boot/guest_tools.sh
-SCRIPT=$script vm_boot guest script chain http://10.201.0.3:7262/boot/vm1.ipxe
+guest_script guest guest_tools.sh
+SCRIPT=$stage/guest.sh vm_boot guest script chain http://10.201.0.3:7262/boot/vm1.ipxe
 # From here until its own iscsid runs nobody in the guest would log in again.
 wait_serial guest 'systemd\[1\]' 300
 act "the kernel is up, its iscsid is not: the guest is paused for 40 s"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs in the guest of boot_database.sh, its output on the serial console. The host writes before this text:
+# Runs in the guest of boot_database.sh, after guest.sh. The host writes before both:
 #   check=1     look at what the round before has left: file systems, the database, fio's files; told="NUMBER TIME
 #               ..." says when it had fsynced which
 #   load=1      then load both disks until the machine dies: an SQLite database on the data disk, fio's files on the root
@@ -10,26 +10,10 @@
 #   FIO number time      fio's file of that number is written and fsynced
 #   FOUND id time chain  the newest row that the check has found (0 if there are none)
 # Times are the guest's clock, seconds.
-set -uo pipefail
-# A login prompt that starts later hangs the console up for all who write to it.
-systemctl mask --runtime --now serial-getty@ttyS0.service >/dev/null 2>&1
-exec >/dev/ttyS0 2>&1
 dmesg --console-level 1
 
 check=${check:-} load=${load:-} told=${told:-} number=${number:-1} journal=${journal:-wal}
 disk=/dev/disk/by-label/data folder=/var/lib/load accounts=1000
-failures=0
-
-fail() {
-    failures=$((failures + 1))
-    echo "FAILED $*"
-}
-# checks "what" command...
-checks() {
-    local what=$1
-    shift
-    "$@" || fail "$what"
-}
 
 # fio_file NUMBER [options]: a file that its number alone describes.
 fio_file() {
@@ -85,7 +69,7 @@ check_all() {
     checks "the database" database_whole
     ask "SELECT printf('FOUND %d %.3f %s END', max(id), at, chain) FROM row"
     checks "fio's files" files_whole
-    echo "CHECKED FAILURES $failures END"
+    all_told
 }
 
 # --- the load ---
@@ -121,11 +105,10 @@ load_sqlite() {
 }
 
 if [ -n "$check" ]; then
-    check_all
+    check_all || exit 1
 else
     mount "$disk" /mnt
 fi
-[ "$failures" = 0 ] || exit 1
 if [ -n "$load" ]; then
     # What is deleted is trimmed.
     mount -o remount,discard / && mount -o remount,discard /mnt

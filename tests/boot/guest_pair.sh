@@ -1,32 +1,15 @@
 #!/usr/bin/env bash
-# Runs in the guest of boot_pair.sh, its output on the serial console. Its root is a multipath map of both edges. The host
-# writes before this text:
+# Runs in the guest of boot_pair.sh, after guest.sh. Its root is a multipath map of both edges. The host writes before both:
 #   rows=N     so many rows of the database were committed before this boot: they are there
 #   load=1     SQLite with synchronous=FULL and fio, which verifies what it wrote, work on the root until the host listens
 #              at port 9 (of 10.0.2.2)
 # What is told, always to END: ROW n (SQLite has committed so many), PASS n (fio has verified that file),
-# PATHS n (so many work), CHECKED FAILURES n.
-set -uo pipefail
-# A login prompt that starts later hangs the console up for all who write to it.
-systemctl mask --runtime --now serial-getty@ttyS0.service >/dev/null 2>&1
-exec >/dev/ttyS0 2>&1
+# PATHS n (so many work), CHECKED n FAILURES n.
 dmesg --console-level 1
 
 rows=${rows:-0} load=${load:-}
 folder=/var/lib/load database=/var/lib/load/db
-failures=0
 
-fail() {
-    failures=$((failures + 1))
-    echo "FAILED $*"
-}
-# checks "what" command...
-checks() {
-    local what=$1
-    shift
-    "$@" || fail "$what"
-}
-refuse() { ! "$@"; }
 ask() { sqlite3 "$database" "$1"; }
 
 root_is_multipath() { [[ $(dmsetup ls --target multipath | wc -l) = 1 && $(findmnt -no SOURCE /) = /dev/mapper/* ]]; }
@@ -98,5 +81,4 @@ if [ -n "$load" ]; then
 fi
 checks "the database" test "$(ask 'PRAGMA integrity_check')" = ok
 checks "a kernel without complaints" refuse kernel_complains
-echo "CHECKED FAILURES $failures END"
-[ "$failures" = 0 ]
+all_told

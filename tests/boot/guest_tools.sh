@@ -1,31 +1,15 @@
 #!/usr/bin/env bash
-# Runs in the guest of boot_guest_tools.sh, its output on the serial console: logs in to the data VM by two
-# portals, of two target port groups, has dm-multipath make one disk of them, loses one path and both while fio
-# verifies, and asks every question sg3_utils knows. What is answered is printed and checked; the exit status tells
-# whether all was as it should be.
-set -uo pipefail
-# A login prompt that starts later hangs the console up for all who write to it.
-systemctl mask --runtime --now serial-getty@ttyS0.service >/dev/null 2>&1
-exec >/dev/ttyS0 2>&1
+# Runs in the guest of boot_guest_tools.sh, after guest.sh: logs in to the data VM by two portals, of two target port groups,
+# has dm-multipath make one disk of them, loses one path and both while fio verifies, and asks every question sg3_utils
+# knows. What is answered is printed and checked; the exit status tells whether all was as it should be.
 
 target=iqn.2026-11.org.isthmus:data
 one=10.201.0.1:3260 two=10.201.0.2:3260 # of portal groups 1 and 2
 answer=/run/answer
-checked=0 failures=0
 cd /run || exit 1
 
 # --- what is expected ---
 
-fail() {
-    failures=$((failures + 1))
-    echo "FAILED $*"
-}
-checks() {
-    local what=$1
-    shift
-    checked=$((checked + 1))
-    "$@" || fail "$what"
-}
 # What tools say of an answer that they find wrong.
 complaints='malformed|truncated|too short|too long|invalid|unexpected|unable|warning|residual|[^a-z]bad |reserved value'
 # ask STATUS command...: its answer is printed and kept; its status must be STATUS. An answer with status 0
@@ -39,7 +23,6 @@ ask() {
     checks "$1: status $status, not $want" test "$status" = "$want"
     [ "$want" != 0 ] || checks "$1 complains" refuse grep -qiE "$complaints" $answer
 }
-refuse() { ! "$@"; }
 # has REGEX...: each is in the last answer.
 has() {
     local regex
@@ -365,5 +348,4 @@ systemctl stop multipathd
 multipath -F
 ask 0 iscsiadm -m node -T "$target" --logout
 has "portal: ${one%:*},3260\] successful" "portal: ${two%:*},3260\] successful"
-echo "CHECKED $checked FAILURES $failures"
-[ "$failures" = 0 ]
+all_told

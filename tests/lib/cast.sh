@@ -109,6 +109,12 @@ vm_boot() {
     shift 2
     TASK=isthmus-$task start_in "$edge_ns" "$name" nice -n -5 "$root/deploy/image/boot-vm" "$stage/$name" "$@"
 }
+# guest_script NAME FILE [ASSIGNMENT...]: writes NAME.sh, for a guest to run (SCRIPT): FILE of tests/boot, after guest.sh there.
+guest_script() {
+    local name=$1 file=$2
+    shift 2
+    { printf '%s\n' "$@" && cat "$root/tests/boot/guest.sh" "$root/tests/boot/$file"; } >"$stage/$name.sh"
+}
 serial_has() { grep -aqE -- "$2" "$stage/$1/serial.log" 2>/dev/null; }
 # wait_serial NAME REGEX SECONDS
 wait_serial() { wait_for "$3" "'$2' on $1's console" serial_or_end "$1" "$2"; }
