@@ -48,8 +48,9 @@ struct vm_spec {
     enum wb_policy storage;             /* write-back or cloud-persist */
     bool paused;                        /* write-back is */
     bool home;                          /* it runs on-prem: nobody may log in here, nothing is held there */
-    uint64_t floor; /* what was written up to this SEQ and is not on-prem was thrown away */
-    uint64_t task;  /* vm_verb.h: the last that changed this; 0: none did */
+    uint64_t floor;                   /* what was written up to this SEQ and is not on-prem was thrown away */
+    uint64_t task;                    /* vm_verb.h: the last that changed this; 0: none did */
+    char prefers[PROTO_NAME_MAX + 1]; /* which edge of the pair it is to be at; empty: whichever has it */
 };
 
 /* Who may log in. */
@@ -150,6 +151,7 @@ struct vms_conf {
     unsigned writeback_interval_ms;
     uint64_t writeback_bytes;
     const char *iqn_prefix; /* "iqn.2026-11.org.isthmus" : IQN of a VM is prefix:name */
+    const char *edge; /* this edge's name, which VMs prefer that are made here; NULL: they prefer none */
     /* On vm->loop: log its sessions out (target). May be NULL. */
     void (*going)(struct vm *, enum vm_going);
     /* On vm->loop, a disk is being removed: this LUN is out of vm->volumes, its volume still there. Ends what
@@ -227,6 +229,8 @@ struct vm *vms_find(struct vms *, const char *name);
 /* Main loop: it may be far. */
 struct vm *vms_find_exported(struct vms *, const char *name);
 void vms_each(struct vms *, void (*each)(void *arg, struct vm *), void *arg);
+/* Main loop: those of the other edge. */
+void vms_each_far(struct vms *, void (*each)(void *arg, struct vm *), void *arg);
 
 /* Any thread: a reference, or NULL. By its IQN it may be far. */
 struct vm *vms_find_iqn(struct vms *, const char *iqn);

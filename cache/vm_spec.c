@@ -69,6 +69,8 @@ int vm_spec_check(const struct vm_spec *s, struct why *why)
     for (unsigned i = 0; i < s->ndisks; i++)
         if (vm_has_disk(s, i) && (!proto_name_ok(s->disks[i].onprem) || !proto_name_ok(s->disks[i].disk)))
             return why_set(why, -EINVAL, "disk %u is not of the form ONPREM:DISK", i);
+    if (*s->prefers && !proto_name_ok(s->prefers))
+        return why_set(why, -EINVAL, "'%s' is no name of an edge", s->prefers);
     return vm_chap_check(s, why);
 }
 
@@ -106,13 +108,13 @@ char *vm_spec_to_json(const struct vm_spec *s, bool deleting)
                                                          "sectors", (json_int_t)d->sectors, "block_bytes",
                                                          (int)d->block_bytes)) == 0);
     }
-    o = json_pack("{si si ss ss ss ss ss ss ss sb sI sI sI sI si sb sb so}", "format",
+    o = json_pack("{si si ss ss ss ss ss ss ss sb sI sI sI sI si sb sb ss so}", "format",
                   (int)generation_format(FORMAT), "next_number", (int)s->next_number, "name", s->name, "iqn",
                   s->iqn, "id", id, "chap_user", s->chap_user, "chap_secret", s->chap_secret, "mutual_user",
                   s->mutual_user, "mutual_secret", s->mutual_secret, "deleting", deleting, "epoch",
                   (json_int_t)s->epoch, "since", (json_int_t)s->since, "floor", (json_int_t)s->floor, "task",
                   (json_int_t)s->task, "storage", (int)s->storage, "paused", s->paused, "home", s->home,
-                  "disks", disks);
+                  "prefers", s->prefers, "disks", disks);
     CHECK(o);
     text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS);
     CHECK(text);
@@ -186,7 +188,7 @@ static int take_disks(json_t *disks, int next_number, struct vm_spec *s)
 
 int vm_spec_from_json(const char *text, size_t n, struct vm_spec *s, bool *deleting, struct why *why)
 {
-    const char *name = "?", *iqn, *id, *cu, *cs, *mu, *ms;
+    const char *name = "?", *iqn, *id, *cu, *cs, *mu, *ms, *prefers = "";
     json_t *o = json_loadb(text, n, 0, NULL), *disks;
     int newest = FORMAT + (int)generation_newest() - 1, format = 0, next_number = -1, gone, storage, paused,
         home, rc = -EBADMSG;
@@ -196,18 +198,19 @@ int vm_spec_from_json(const char *text, size_t n, struct vm_spec *s, bool *delet
     if (json_unpack(o, "{si ss}", "format", &format, "name", &name) == 0 && format > newest)
         rc = why_set(why, -EBADMSG, "VM %s is described in format %d, this isthmus-edge knows up to %d", name,
                      format, newest);
-    else if (json_unpack(o, "{s?i ss ss ss ss ss ss ss sb sI sI s?I s?I si sb sb so}", "next_number",
+    else if (json_unpack(o, "{s?i ss ss ss ss ss ss ss sb sI sI s?I s?I si sb sb s?s so}", "next_number",
                          &next_number, "name", &name, "iqn", &iqn, "id", &id, "chap_user", &cu, "chap_secret",
                          &cs, "mutual_user", &mu, "mutual_secret", &ms, "deleting", &gone, "epoch", &epoch,
                          "since", &since, "floor", &floor, "task", &task, "storage", &storage, "paused",
-                         &paused, "home", &home, "disks", &disks) < 0 ||
+                         &paused, "home", &home, "prefers", &prefers, "disks", &disks) < 0 ||
              (storage != WB_WRITE_BACK && storage != WB_CLOUD_PERSIST) || epoch < 0 || since < 0 ||
              floor < 0 || take_id(id, s->id) < 0 || take_disks(disks, next_number, s) < 0 ||
              !take(s->name, sizeof s->name, name) || !take(s->iqn, sizeof s->iqn, iqn) ||
              !take(s->chap_user, sizeof s->chap_user, cu) ||
              !take(s->chap_secret, sizeof s->chap_secret, cs) ||
              !take(s->mutual_user, sizeof s->mutual_user, mu) ||
-             !take(s->mutual_secret, sizeof s->mutual_secret, ms))
+             !take(s->mutual_secret, sizeof s->mutual_secret, ms) ||
+             !take(s->prefers, sizeof s->prefers, prefers) || (*prefers && !proto_name_ok(prefers)))
         rc = why_set(why, -EBADMSG, "the catalog entry of VM %s cannot be understood", name);
     else {
         *deleting = gone;

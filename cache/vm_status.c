@@ -16,6 +16,7 @@ void vm_status_look(struct vm *vm)
     s.pending_bytes = cut_pending_bytes(vm->log);
     s.store_lag_ns = commit_lag_ns(vm->commit);
     commit_failing(vm->commit, &s.store_why);
+    s.mirrored = vm->mirror != NULL;
     s.has_wb = vm->writeback != NULL;
     if (vm->writeback)
         writeback_status(vm->writeback, &s.wb);

@@ -19,6 +19,7 @@ struct vm_status {
     uint64_t pending_bytes; /* of journal, that the store lacks */
     uint64_t store_lag_ns;  /* age of the oldest write that the store lacks */
     struct why store_why;   /* why putting fails now, or empty */
+    bool mirrored;          /* it goes to the other edge of the pair, too */
     bool has_wb;            /* its disks are at one on-prem daemon: they can be written back */
     struct writeback_status wb;
 };

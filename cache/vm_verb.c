@@ -28,6 +28,7 @@ static const char *const names[VERB_KINDS] = {
     [VERB_RESUME] = "resume-writeback",
     [VERB_CLEAR_ALARM] = "clear-alarm",
     [VERB_HAND_OVER] = "hand-over",
+    [VERB_PREFER] = "prefer",
 };
 
 const char *vm_verb_name(enum vm_verb_kind kind)
@@ -120,6 +121,8 @@ int vm_verb_check(struct vms *vms, const struct vm_verb_ask *ask, struct why *wh
         return why_set(why, -EBUSY, "VM %s is being changed: try again in a moment", ask->vm);
     if (atomic_load(&vm->fenced))
         return why_set(why, -EINVAL, "another edge has taken VM %s over", ask->vm);
+    if (ask->kind == VERB_PREFER)
+        return vms_pair_is_edge(vms, ask->prefers, why) ? 0 : -EINVAL;
     if (vm->spec.home && (ask->kind != VERB_RUN_IN_CLOUD || ask->storage != WB_WRITE_BACK))
         return check_home(vm, ask, why);
     if (ask->kind == VERB_HAND_OVER)

@@ -20,6 +20,7 @@ enum vm_verb_kind {
     VERB_RESUME,
     VERB_CLEAR_ALARM,
     VERB_HAND_OVER,
+    VERB_PREFER,
     VERB_KINDS
 };
 
@@ -31,6 +32,7 @@ struct vm_verb_ask {
     bool force;             /* RUN_ON_PREM, DISCARD: initiators that do not log out are dropped */
     bool commit;            /* RUN_ON_PREM of a cloud-persist VM: what it wrote goes home with it, */
     bool discard;           /* or is thrown away */
+    char prefers[PROTO_NAME_MAX + 1]; /* PREFER: an edge */
 };
 
 /* As in the REST API: "run-in-cloud". */

@@ -103,6 +103,7 @@ void verb_stay_run(struct vm_verb *);  /* it is home as before */
 void verb_sizes_run(struct vm_verb *); /* on-prem is asked for the disks' sizes */
 void verb_sizes_interrupt(struct vm_verb *);
 void verb_save_run(struct vm_verb *);  /* the catalog, here and in the store */
+void verb_told_run(struct vm_verb *);  /* the other edge of the pair knows what it is now */
 void verb_wipe_run(struct vm_verb *);  /* what was discarded leaves the journal */
 void verb_sweep_run(struct vm_verb *); /* and the store */
 void verb_flush_run(struct vm_verb *); /* everything is in the store */

@@ -196,6 +196,17 @@ static const struct verb_plan hand_over = {
               {"hands it over", verb_over_run, verb_over_poll, verb_over_interrupt}},
 };
 
+static void prefer_another(struct vm_verb *v, struct vm_spec *spec)
+{
+    memcpy(spec->prefers, v->ask.prefers, sizeof spec->prefers);
+}
+
+static const struct verb_plan prefer = {
+    .change = prefer_another,
+    .final = 0,
+    .steps = {SAVE, {"tells the other edge", verb_told_run, NULL, NULL}},
+};
+
 /* Its final step was done before a crash. What was written since is not its business. */
 static bool done_before(const struct vm *vm, const struct vm_verb_ask *ask)
 {
@@ -221,6 +232,8 @@ const struct verb_plan *vm_verb_plan(const struct vm *vm, const struct vm_verb_a
         return &clear_alarm;
     case VERB_HAND_OVER:
         return &hand_over;
+    case VERB_PREFER:
+        return &prefer;
     case VERB_STORAGE:
     case VERB_PAUSE:
     case VERB_RESUME:

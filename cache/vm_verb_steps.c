@@ -7,6 +7,7 @@
 #include "vm_spec.h"
 #include "vm_swap.h"
 #include "vm_verb_impl.h"
+#include "vms_pair.h"
 
 #include <errno.h>
 #include <string.h>
@@ -230,6 +231,13 @@ void verb_store_interrupt(struct vm_verb *v)
 {
     if (vm_verb_stopping(v))
         atomic_store(&v->stop, true);
+}
+
+void verb_told_run(struct vm_verb *v)
+{
+    if (v->vms->pair)
+        vms_pair_changed(v->vms->pair, v->vm);
+    vm_verb_next(v, 0);
 }
 
 static void work_done(struct work *w)

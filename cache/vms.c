@@ -49,6 +49,14 @@ void vms_each(struct vms *vms, void (*each)(void *arg, struct vm *), void *arg)
         each(arg, vm);
 }
 
+void vms_each_far(struct vms *vms, void (*each)(void *arg, struct vm *), void *arg)
+{
+    struct vm *vm;
+
+    TAILQ_FOREACH (vm, &vms->far, in.entry)
+        each(arg, vm);
+}
+
 struct vm *vms_find_iqn(struct vms *vms, const char *iqn)
 {
     struct vm *vm;

@@ -303,7 +303,12 @@ void vms_create(struct vms *vms, const struct vm_spec *spec,
         c->spec.storage = WB_CLOUD_PERSIST;
     if (!*c->spec.iqn)
         snprintf(c->spec.iqn, sizeof c->spec.iqn, "%s:%s", vms->conf.iqn_prefix, c->spec.name);
-    c->status = vm_spec_check(&c->spec, &c->why);
+    if (!*c->spec.prefers && vms->conf.edge)
+        snprintf(c->spec.prefers, sizeof c->spec.prefers, "%s", vms->conf.edge);
+    else if (*c->spec.prefers && !vms_pair_is_edge(vms, c->spec.prefers, &c->why))
+        c->status = -EINVAL;
+    if (c->status == 0)
+        c->status = vm_spec_check(&c->spec, &c->why);
     if (c->status == 0 && c->spec.storage == WB_WRITE_BACK && !vm_at_one_place(&c->spec))
         c->status =
             why_set(&c->why, -EINVAL,

@@ -229,6 +229,19 @@ static int add(struct vms *vms, const struct forward_vm *v, struct vm_spec *spec
     return 0;
 }
 
+/* It was told before. */
+static int change(struct vm *vm, const struct forward_vm *v, struct vm_spec *spec, struct why *why)
+{
+    bool deleting;
+    int err = vm_spec_from_json((const char *)v->text, v->len, spec, &deleting, why);
+
+    if (err)
+        return err;
+    atomic_store(&vm->shut, v->shut);
+    memcpy(vm->spec.prefers, spec->prefers, sizeof vm->spec.prefers);
+    return 0;
+}
+
 void vms_far_request(struct vms_far *f, struct link_request *r)
 {
     struct vm_spec *spec = xcalloc(1, sizeof *spec);
@@ -240,7 +253,7 @@ void vms_far_request(struct vms_far *f, struct link_request *r)
     if (forward_get_vm(r->body, r->len, &v))
         err = why_set(&why, -EBADMSG, "this is no VM's entry");
     else if ((vm = vms_far_find(f->vms, v.vm)))
-        atomic_store(&vm->shut, v.shut);
+        err = change(vm, &v, spec, &why);
     else if (ours(f, v.vm))
         err = why_set(&why, -EBUSY, "this edge has that VM itself, for now");
     else

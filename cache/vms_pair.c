@@ -344,6 +344,33 @@ bool vms_pair_status(const struct vms *vms, struct pair_status *s)
     return true;
 }
 
+bool vms_pair_is_edge(const struct vms *vms, const char *name, struct why *why)
+{
+    struct pair_status s;
+
+    if (!vms_pair_status(vms, &s)) {
+        why_set(why, 0, "this edge is in no pair");
+        return false;
+    }
+    if (strcmp(name, s.self) == 0 || strcmp(name, s.other) == 0)
+        return true;
+    why_set(why, 0, "%.63s is no edge of this pair: they are %s and %s", name, s.self, s.other);
+    return false;
+}
+
+bool vms_pair_mirrors(const struct vms *vms, struct vm *vm)
+{
+    struct pair_status s;
+    struct vm_status seen;
+
+    if (!vms_pair_status(vms, &s) || s.role != PAIR_BOTH || s.preparing)
+        return false;
+    if (vm->far)
+        return keep_has(vms->pair->keep, vm->spec.name);
+    vm_status(vm, &seen);
+    return seen.mirrored && !atomic_load(&vm->fenced);
+}
+
 bool vms_pair_has(const struct vms_pair *p, const char *name)
 {
     return keep_has(p->keep, name);

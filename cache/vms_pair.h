@@ -21,6 +21,13 @@ struct vms_pair *vms_pair_new(struct vms *, const struct pair_conf *,
                               void (*refused)(void *arg, const struct why *), void *arg);
 /* false: this edge is in no pair, or is stopping. */
 bool vms_pair_status(const struct vms *, struct pair_status *);
+/* Is it the name of one of the two edges? Else why not. */
+bool vms_pair_is_edge(const struct vms *, const char *name, struct why *);
+/* Of a VM of either edge: is what it is told is written in both journals? */
+bool vms_pair_mirrors(const struct vms *, struct vm *);
+/* Both edges are members that may serve, and this one takes nothing over: VMs may be moved without anybody
+ * having asked for it. Else what is waited for. */
+bool vms_pair_calm(const struct vms *, struct why *);
 /* From the other edge: PAIR_PING, MIRROR_*, FORWARD_VM. */
 void vms_pair_request(struct vms_pair *, struct link_request *);
 void vms_pair_notice(struct vms_pair *, uint8_t type, const uint8_t *body, uint32_t len);

@@ -133,6 +133,19 @@ bool vms_pair_whole(const struct vms *vms, struct why *why)
     return false;
 }
 
+bool vms_pair_calm(const struct vms *vms, struct why *why)
+{
+    if (!vms_pair_whole(vms, why))
+        return false;
+    if (vms->recovering)
+        why_set(why, 0, "a VM is being taken over here");
+    else if (journal_failed(vms->conf.journal))
+        why_set(why, 0, "the journal's disk refuses writes");
+    else
+        return true;
+    return false;
+}
+
 struct peer *vms_pair_peer(const struct vms *vms)
 {
     return vms->pair->peer;

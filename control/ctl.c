@@ -19,14 +19,15 @@ static const struct command {
     int (*run)(const struct ctl *, struct why *);
     const char *summary, *help;
 } commands[] = {
-    {"vm create", "NAME", "dabcmBo", ctl_vm_create, "make a VM from disks that stay on-prem",
+    {"vm create", "NAME", "dabcmBoe", ctl_vm_create, "make a VM from disks that stay on-prem",
      "  --disk ONPREM:DISK        a disk of the on-prem daemon ONPREM; the first is LUN 0; may be repeated\n"
      "  --chap-user USER          the initiator must log in as USER\n"
      "  --chap-secret-file FILE   ... with the secret (12 to 255 bytes) in FILE, of mode 0600\n"
      "  --mutual-user USER        the target proves itself as USER (mutual CHAP)\n"
      "  --mutual-secret-file FILE\n"
      "  --block-bytes 512|4096    logical blocks of the disks (default: as their sources have them)\n"
-     "  --storage write-back|cloud-persist   whether what it writes goes home (default: cloud-persist)\n"},
+     "  --storage write-back|cloud-persist   whether what it writes goes home (default: cloud-persist)\n"
+     "  --prefer EDGE             which edge of the pair it is to be at (default: the one that is asked)\n"},
     {"vm list", NULL, "", ctl_vm_list, "list the VMs of the edge", ""},
     {"vm show", "NAME", "", ctl_vm_show, "show one VM: disks, sessions, hits by tier", ""},
     {"vm delete", "NAME", "f", ctl_vm_delete,
@@ -64,13 +65,15 @@ static const struct command {
      "the cloud's history counts: write-back goes on over what was changed on-prem", WAIT_HELP},
     {"vm hand-over", "NAME", "w", ctl_vm_hand_over,
      "give a VM to the other edge of the pair, while it runs: no initiator sees an error", WAIT_HELP},
+    {"vm prefer", "NAME EDGE", "w", ctl_vm_prefer,
+     "say which edge of the pair a VM is to be at: it is handed to that one when all is calm", WAIT_HELP},
     {"task list", NULL, "", ctl_task_list, "list the tasks, the newest first", ""},
     {"task show", "ID", "", ctl_task_show, "show one task", ""},
     {"task cancel", "ID", "", ctl_task_cancel, "call a task off: its VM is as it was before", ""},
     {"task wait", "ID", "", ctl_task_wait, "wait for the end of a task", ""},
     {"status", NULL, "", ctl_status, "show the edge: VMs, on-prem daemons, journal, memory", ""},
-    {"pair status", NULL, "", ctl_pair_status, "show what the edge is in its pair, and whether it may serve",
-     ""},
+    {"pair status", NULL, "", ctl_pair_status,
+     "show what the edge is in its pair, whether it may serve, and where the VMs are", ""},
     {"store list", "[VM]", "g", ctl_store_list, "what the object store has of the VMs; no edge is asked",
      "  --config FILE             the edge's, for its store and key (default: /etc/isthmus/edge.conf)\n"},
     {"store verify", "[VM]", "g", ctl_store_verify,
@@ -245,6 +248,7 @@ static const struct option_row {
     {"days", 'D', TAKEN(take_days)},
     {"config", 'g', TEXT(config)},
     {"base", 'x', TEXT(base)},
+    {"prefer", 'e', TEXT(prefers)},
 };
 #undef FLAG
 #undef TEXT

@@ -25,8 +25,9 @@ struct ctl {
     const char *cut, *lun; /* digits */
     const char *storage;   /* write-back or cloud-persist */
     const char *config, *base;
+    const char *prefers;  /* an edge */
     const char *argument; /* the word after the command's own, if it takes one */
-    const char *file;     /* and the second, a file or a LUN */
+    const char *file;     /* and the second: a file, a LUN, an edge */
 };
 
 /* Asks the edge; body may be NULL (borrowed). *answer is the caller's to drop. */
@@ -43,6 +44,7 @@ int ctl_run_on_prem(const struct ctl *, struct why *);
 int ctl_vm_discard(const struct ctl *, struct why *);
 int ctl_vm_commit(const struct ctl *, struct why *);
 int ctl_vm_clear_alarm(const struct ctl *, struct why *);
+int ctl_vm_prefer(const struct ctl *, struct why *);
 int ctl_vm_hand_over(const struct ctl *, struct why *);
 int ctl_vm_flush(const struct ctl *, struct why *);
 int ctl_vm_pause(const struct ctl *, struct why *);

@@ -3,10 +3,30 @@
 #include "ctl_print.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static bool is_true(json_t *answer, const char *key)
 {
     return json_is_true(json_object_get(answer, key));
+}
+
+/* Who is not where it prefers to be has a star, and the reason behind it. */
+static void print_vms(json_t *vms)
+{
+    json_t *vm;
+    size_t i;
+
+    if (json_array_size(vms))
+        printf("\n%-20s %-16s %-8s %-17s\n", "VM", "OWNER", "MIRRORED", "PREFERS");
+    json_array_foreach(vms, i, vm)
+    {
+        const char *why = ctl_text(vm, "why"), *prefers = ctl_text(vm, "prefers");
+        bool astray = *prefers && strcmp(prefers, ctl_text(vm, "owner")) != 0;
+
+        printf("%-20s %-16s %-8s %s%s%s%s\n", ctl_text(vm, "name"), ctl_text(vm, "owner"),
+               is_true(vm, "mirrored") ? "yes" : "no", *prefers ? prefers : "-", astray ? " *" : "",
+               *why ? "  " : "", why);
+    }
 }
 
 int ctl_pair_status(const struct ctl *ctl, struct why *why)
@@ -18,8 +38,8 @@ int ctl_pair_status(const struct ctl *ctl, struct why *why)
         return err;
     if (ctl->json)
         return ctl_dump(answer);
-    printf("pair %s, epoch %lld: this edge is %s%s\n", ctl_text(answer, "pair"),
-           (long long)ctl_int(answer, "epoch"), ctl_text(answer, "role"),
+    printf("pair %s, epoch %lld: this edge, %s, is %s%s\n", ctl_text(answer, "pair"),
+           (long long)ctl_int(answer, "epoch"), ctl_text(answer, "edge"), ctl_text(answer, "role"),
            is_true(answer, "degraded") ? ": DEGRADED, nothing is mirrored" : "");
     printf("%s %s\n", ctl_text(answer, "other"),
            is_true(answer, "other_answers") ? "answers" : "DOES NOT ANSWER");
@@ -36,6 +56,7 @@ int ctl_pair_status(const struct ctl *ctl, struct why *why)
         printf("its VMs are being taken over\n");
     if (*ctl_text(answer, "waits_for"))
         printf("waits for: %s\n", ctl_text(answer, "waits_for"));
+    print_vms(json_object_get(answer, "vms"));
     json_decref(answer);
     return 0;
 }

@@ -191,6 +191,13 @@ int ctl_vm_hand_over(const struct ctl *ctl, struct why *why)
     return verb(ctl, "hand-over", json_object(), why);
 }
 
+int ctl_vm_prefer(const struct ctl *ctl, struct why *why)
+{
+    json_t *body = json_pack("{ss}", "edge", ctl->file);
+
+    return body ? verb(ctl, "prefer", body, why) : why_set(why, -EINVAL, "the edge's name is not UTF-8");
+}
+
 int ctl_vm_pause(const struct ctl *ctl, struct why *why)
 {
     return verb(ctl, "pause-writeback", json_object(), why);

@@ -95,6 +95,8 @@ int ctl_vm_create(const struct ctl *ctl, struct why *why)
         json_object_set_new(body, "storage", json_string(ctl->storage));
     if (ctl->block_bytes)
         json_object_set_new(body, "block_bytes", json_integer(ctl->block_bytes));
+    if (ctl->prefers)
+        json_object_set_new(body, "prefers", json_string(ctl->prefers));
     err = add_secret(body, "chap", ctl->chap_user, ctl->chap_secret_file, why);
     if (!err)
         err = add_secret(body, "mutual", ctl->mutual_user, ctl->mutual_secret_file, why);
@@ -202,6 +204,8 @@ static void print_vm(json_t *vm)
                                          ? "another edge has taken it over"
                                          : "the object store is waited for");
     print_log(vm);
+    if (*ctl_text(vm, "prefers"))
+        printf("  prefers   %s\n", ctl_text(vm, "prefers"));
     if (*ctl_text(vm, "chap_user"))
         printf("  CHAP      user %s%s%s\n", ctl_text(vm, "chap_user"),
                *ctl_text(vm, "mutual_user") ? ", mutual user " : "", ctl_text(vm, "mutual_user"));

@@ -7,6 +7,7 @@
 #ifndef ISTHMUS_REST_H
 #define ISTHMUS_REST_H
 
+#include "failback.h"
 #include "http.h"
 #include "ram.h"
 #include "target.h"
@@ -17,6 +18,7 @@ struct rest;
 struct rest_conf { /* strings are copied */
     struct vms *vms;
     struct tasks *tasks;
+    struct failback *failback; /* NULL: in no pair */
     struct link *link;
     struct journal *journal;
     struct target *target;

@@ -1,20 +1,73 @@
-/* control/rest_pair.c - GET /v1/pair: what this edge is in its pair. docs/pair.md has the words. */
+/* control/rest_pair.c - GET /v1/pair: what this edge is in its pair, and where the VMs of both edges are.
+ * docs/pair.md has the words.
+ */
 #include "rest_impl.h"
+
+#include <string.h>
+
 #include "vms_pair.h"
+
+struct vm_list {
+    struct rest *rest;
+    const struct pair_status *pair;
+    json_t *list;
+};
+
+static void add_vm(void *arg, struct vm *vm)
+{
+    struct vm_list *l = arg;
+    struct why why = {""};
+    bool theirs = vm->far || atomic_load(&vm->fenced);
+
+    if (l->rest->conf.failback)
+        failback_why(l->rest->conf.failback, vm, &why);
+    json_array_append_new(l->list, json_pack("{ss ss sb ss ss}", "name", vm->spec.name, "owner",
+                                             theirs ? l->pair->other : l->pair->self, "mirrored",
+                                             (int)vms_pair_mirrors(l->rest->conf.vms, vm), "prefers",
+                                             vm->spec.prefers, "why", why.text));
+}
+
+/* One that was just handed over may be in both lists. */
+static bool is_in(json_t *list, const char *name)
+{
+    json_t *vm;
+    size_t i;
+
+    json_array_foreach(list, i, vm)
+    {
+        if (strcmp(json_string_value(json_object_get(vm, "name")), name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void add_ours(void *arg, struct vm *vm)
+{
+    struct vm_list *l = arg;
+
+    if (!is_in(l->list, vm->spec.name))
+        add_vm(arg, vm);
+}
 
 void rest_pair(struct rest *rest, struct http_request *r)
 {
+    struct vm_list all = {.rest = rest};
     struct pair_status s;
 
     if (!vms_pair_status(rest->conf.vms, &s)) {
         http_reply_error(r, 404, "this edge is in no pair");
         return;
     }
+    all.pair = &s;
+    all.list = json_array();
+    vms_each_far(rest->conf.vms, add_vm, &all);
+    vms_each(rest->conf.vms, add_ours, &all);
     rest_reply(r, 200,
-               json_pack("{ss ss ss sI si si si sb sb sb sb sb ss}", "pair", s.name, "other", s.other, "role",
-                         pair_role_name(s.role), "epoch", (json_int_t)s.epoch, "generation",
-                         (int)s.generation, "own_generation", (int)s.own_generation, "other_generation",
-                         (int)s.other_generation, "other_answers", (int)s.other_answers, "degraded",
-                         (int)(s.role == PAIR_SOLE), "blocked", (int)s.blocked, "taking_in", (int)s.preparing,
-                         "taking_over", (int)s.inheriting, "waits_for", s.why.text));
+               json_pack("{ss ss ss ss sI si si si sb sb sb sb sb ss so}", "pair", s.name, "edge", s.self,
+                         "other", s.other, "role", pair_role_name(s.role), "epoch", (json_int_t)s.epoch,
+                         "generation", (int)s.generation, "own_generation", (int)s.own_generation,
+                         "other_generation", (int)s.other_generation, "other_answers", (int)s.other_answers,
+                         "degraded", (int)(s.role == PAIR_SOLE), "blocked", (int)s.blocked, "taking_in",
+                         (int)s.preparing, "taking_over", (int)s.inheriting, "waits_for", s.why.text, "vms",
+                         all.list));
 }

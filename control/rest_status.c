@@ -132,13 +132,13 @@ json_t *rest_vm_json(struct rest *rest, struct vm *vm)
             json_array_append_new(disks, disk_json(vm, i));
     if (rest->conf.target)
         target_each_session(rest->conf.target, add_session, &sessions);
-    json =
-        json_pack("{ss ss ss so so ss ss ss sb so sI sf sf}", "name", spec->name, "iqn", spec->iqn,
-                  "ownership", ownership(vm), "disks", disks, "sessions", sessions.list, "chap_user",
-                  spec->chap_user, "mutual_user", spec->mutual_user, "loop", vm->loop ? vm->loop->name : "",
-                  "deleting", (int)atomic_load(&vm->deleting), "tiers", tiers_json(spec->name), "wan_bytes",
-                  (json_int_t)sum_of("isthmus_onprem_reply_bytes_total", "vm", spec->name), "read_p50_us",
-                  read_us(spec->name, 0.5), "read_p99_us", read_us(spec->name, 0.99));
+    json = json_pack("{ss ss ss ss so so ss ss ss sb so sI sf sf}", "name", spec->name, "iqn", spec->iqn,
+                     "ownership", ownership(vm), "prefers", spec->prefers, "disks", disks, "sessions",
+                     sessions.list, "chap_user", spec->chap_user, "mutual_user", spec->mutual_user, "loop",
+                     vm->loop ? vm->loop->name : "", "deleting", (int)atomic_load(&vm->deleting), "tiers",
+                     tiers_json(spec->name), "wan_bytes",
+                     (json_int_t)sum_of("isthmus_onprem_reply_bytes_total", "vm", spec->name), "read_p50_us",
+                     read_us(spec->name, 0.5), "read_p99_us", read_us(spec->name, 0.99));
     add_state(json, vm);
     return json;
 }

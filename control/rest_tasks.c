@@ -78,24 +78,29 @@ static int take_body(struct http_request *r, struct vm_verb_ask *ask, struct why
     json_t *json = r->body_len
                        ? json_loadb((const char *)r->body, r->body_len, JSON_REJECT_DUPLICATES, &error)
                        : json_object();
-    const char *storage = NULL;
+    const char *storage = NULL, *edge = NULL;
     int force = 0, commit = 0, discard = 0, sure = 0, err = 0;
 
-    if (!json || json_unpack_ex(json, &error, JSON_STRICT, "{s?s s?b s?b s?b s?b}", "storage", &storage,
-                                "force", &force, "commit", &commit, "discard", &discard, "sure", &sure) < 0)
-        err =
-            why_set(why, -EINVAL,
-                    "this is not {\"storage\": POLICY, \"force\": BOOL, \"commit\": BOOL, \"discard\": BOOL, "
-                    "\"sure\": BOOL}, all optional: %.100s",
-                    error.text);
+    if (!json ||
+        json_unpack_ex(json, &error, JSON_STRICT, "{s?s s?s s?b s?b s?b s?b}", "storage", &storage, "edge",
+                       &edge, "force", &force, "commit", &commit, "discard", &discard, "sure", &sure) < 0)
+        err = why_set(why, -EINVAL,
+                      "this is not {\"storage\": POLICY, \"edge\": NAME, \"force\": BOOL, \"commit\": BOOL, "
+                      "\"discard\": BOOL, "
+                      "\"sure\": BOOL}, all optional: %.100s",
+                      error.text);
     else if (storage && !rest_storage_of(storage, &ask->storage))
         err = why_set(why, -EINVAL, "\"storage\" is \"write-back\" or \"cloud-persist\"");
     else if (ask->kind == VERB_STORAGE && !storage)
         err = why_set(why, -EINVAL, "\"storage\" says what it shall be: \"write-back\" or \"cloud-persist\"");
+    else if ((edge || ask->kind == VERB_PREFER) && (!edge || !conf_name_ok(edge)))
+        err = why_set(why, -EINVAL, "\"edge\" says which edge the VM is to be at");
     else if ((ask->kind == VERB_DISCARD || discard) && !sure)
         err = why_set(why, -EINVAL,
                       "what VM %s wrote in the cloud and is not on-prem would be lost: say \"sure\": true",
                       ask->vm);
+    if (!err && edge)
+        strcpy(ask->prefers, edge);
     ask->force = force;
     ask->commit = commit;
     ask->discard = discard;
@@ -143,7 +148,10 @@ void rest_vm_verb(struct rest *rest, struct http_request *r)
         return;
     }
     if (!vms_find(rest->conf.vms, ask.vm)) {
-        http_reply_error(r, 404, "there is no VM %.80s", ask.vm);
+        if (vms_find_exported(rest->conf.vms, ask.vm))
+            http_reply_error(r, 409, "the other edge of the pair has VM %.80s: ask that one", ask.vm);
+        else
+            http_reply_error(r, 404, "there is no VM %.80s", ask.vm);
         return;
     }
     if (take_body(r, &ask, &why)) {

@@ -68,9 +68,15 @@ static int take_chap(char *user, char *secret, const char *given_user, const cha
 
 static int take_spec(struct vm_spec *spec, json_t *json, struct why *why)
 {
-    static const char *const known[] = {"name",        "disks",         "chap_user", "chap_secret",
-                                        "mutual_user", "mutual_secret", "storage",   "block_bytes"};
-    enum { KNOWN = sizeof known / sizeof *known, DISKS = 1, STORAGE = 6, BLOCK_BYTES_KEY = KNOWN - 1 };
+    static const char *const known[] = {"name",          "disks",   "chap_user", "chap_secret", "mutual_user",
+                                        "mutual_secret", "storage", "prefers",   "block_bytes"};
+    enum {
+        KNOWN = sizeof known / sizeof *known,
+        DISKS = 1,
+        STORAGE = 6,
+        PREFERS = 7,
+        BLOCK_BYTES_KEY = KNOWN - 1
+    };
     const char *text[KNOWN] = {NULL}, *key;
     json_int_t block_bytes = 0;
     json_t *value, *disks = NULL;
@@ -100,6 +106,10 @@ static int take_spec(struct vm_spec *spec, json_t *json, struct why *why)
         return why_set(why, -EINVAL, "\"block_bytes\" is 512 or 4096");
     if (text[STORAGE] && !rest_storage_of(text[STORAGE], &spec->storage))
         return why_set(why, -EINVAL, "\"storage\" is \"write-back\" or \"cloud-persist\"");
+    if (text[PREFERS] && !conf_name_ok(text[PREFERS]))
+        return why_set(why, -EINVAL, "\"prefers\" is the name of an edge");
+    if (text[PREFERS])
+        strcpy(spec->prefers, text[PREFERS]);
     if (!json_is_array(disks) || json_array_size(disks) < 1 || json_array_size(disks) > VM_DISKS_MAX)
         return why_set(why, -EINVAL, "\"disks\" is a list of 1 to %d disks", VM_DISKS_MAX);
     json_array_foreach(disks, i, value)

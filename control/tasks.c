@@ -302,7 +302,7 @@ static struct entry *at_work(const struct tasks *ts, const char *vm)
 static bool is_again(const struct vm_verb_ask *old, const struct vm_verb_ask *now)
 {
     return old->kind == now->kind && old->storage == now->storage && old->commit == now->commit &&
-           old->discard == now->discard;
+           old->discard == now->discard && strcmp(old->prefers, now->prefers) == 0;
 }
 
 static void add_force(struct entry *e)

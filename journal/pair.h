@@ -72,7 +72,7 @@ void pair_request(struct pair *, struct link_request *);
 bool pair_keeps(const struct pair *);
 
 struct pair_status {
-    const char *name, *other; /* borrowed, for the pair's life */
+    const char *name, *self, *other; /* borrowed, for the pair's life */
     enum pair_role role;
     uint64_t epoch;
     unsigned generation;       /* as which the record lets its members write; 0: not read yet */

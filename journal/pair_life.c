@@ -12,6 +12,7 @@ void pair_status(const struct pair *p, struct pair_status *s)
     uint64_t now = pair_now(p);
 
     *s = (struct pair_status){.name = p->name,
+                              .self = p->self,
                               .other = p->other,
                               .role = p->role,
                               .epoch = p->record.epoch,

@@ -7,9 +7,11 @@
  */
 #include "edge.h"
 #include "check.h"
+#include "edge_failback.h"
 #include "edge_generation.h"
 #include "edge_iscsi.h"
 #include "edge_pair.h"
+#include "edge_writer.h"
 #include "http.h"
 #include "link.h"
 #include "log.h"
@@ -62,6 +64,7 @@ struct edge {
     struct vms_pair *pair;  /* NULL: in no pair */
     struct store *pair_store;
     struct tasks *tasks;
+    struct failback *failback; /* NULL: in no pair */
     struct target *target;
     struct http *http, *control;
     struct rest *rest;
@@ -76,28 +79,6 @@ static unsigned cores(void)
     int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 
     return n < LOOPS_MAX ? (unsigned)n : LOOPS_MAX;
-}
-
-static int on_writer(void *arg, const char *key, const void *value, size_t n)
-{
-    struct edge *e = arg;
-
-    (void)key;
-    if (n != sizeof e->writer)
-        return -EBADMSG;
-    memcpy(e->writer, value, n);
-    return 1;
-}
-
-/* Who we are in the store's objects: made with the data directory. */
-static int know_writer(struct edge *e, struct why *why)
-{
-    int rc = journal_meta_each(e->journal, "writer", on_writer, e, why);
-
-    if (rc)
-        return rc > 0 ? 0 : rc;
-    loop_random(e->main, e->writer, sizeof e->writer);
-    return journal_meta_put(e->journal, "writer", e->writer, sizeof e->writer, why);
 }
 
 static int open_journal(struct edge *e, struct why *why)
@@ -117,7 +98,7 @@ static int open_journal(struct edge *e, struct why *why)
     e->master = conf.key;
     explicit_bzero(&conf.key, sizeof conf.key);
     free(path);
-    return rc ? rc : know_writer(e, why);
+    return rc ? rc : edge_writer(e->journal, e->main, e->writer, why);
 }
 
 static int make_loops(struct edge *e, struct why *why)
@@ -235,6 +216,7 @@ static int open_vms(struct edge *e, struct why *why)
                             .commit_bytes = conf_bytes(e->cfg, "store|commit_bytes"),
                             .writeback_bytes = conf_bytes(e->cfg, "writeback|bytes"),
                             .iqn_prefix = cfg_getstr(e->cfg, "iscsi|iqn_prefix"),
+                            .edge = link_name(e->link),
                             .going = target_vm_going,
                             .lun_going = target_lun_going,
                             .lun_came = target_lun_came,
@@ -266,8 +248,11 @@ static int open_vms(struct edge *e, struct why *why)
 static int open_tasks(struct edge *e, struct why *why)
 {
     struct tasks_conf conf = {.vms = e->vms, .journal = e->journal, .main = e->main};
+    int rc = tasks_open(&e->tasks, &conf, why);
 
-    return tasks_open(&e->tasks, &conf, why);
+    if (rc == 0)
+        e->failback = edge_failback(e->cfg, &conf, e->tasks);
+    return rc;
 }
 
 static int start_target(struct edge *e, struct why *why)
@@ -298,6 +283,7 @@ static int start_http(struct edge *e, struct why *why)
 {
     struct rest_conf conf = {.vms = e->vms,
                              .tasks = e->tasks,
+                             .failback = e->failback,
                              .link = e->link,
                              .journal = e->journal,
                              .target = e->target,
@@ -419,6 +405,7 @@ static void on_tasks_closed(void *arg)
 {
     struct edge *e = arg;
 
+    failback_free(&e->failback);
     e->vms_gone = true;
     end_loops(e);
 }
@@ -478,6 +465,7 @@ void edge_stop(struct edge *e)
     timer_set_ms(&e->deadline, STOP_MS);
     log_info(NULL, "stopping");
     rest_stop(&e->rest);
+    failback_stop(e->failback);
     target_stop(e->target, on_target_quiet, on_target_gone, e);
 }
 

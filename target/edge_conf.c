@@ -51,6 +51,8 @@ int edge_conf_load(cfg_t **cfg, const char *path, struct why *why)
         CFG_STR("peer", "", CFGF_NONE),
         CONF_ADDRESS("address", ""),
         CONF_DURATION("lease", "3s"),
+        CFG_BOOL("failback", cfg_true, CFGF_NONE),
+        CONF_DURATION("failback_after", "5m"),
         CFG_END(),
     };
     cfg_opt_t control[] = {

@@ -10,6 +10,8 @@
 
 #define LEASE_MIN_NS UINT64_C(1000000000)
 #define LEASE_MAX_NS (60 * LEASE_MIN_NS)
+#define AFTER_MIN_NS UINT64_C(1000000000)
+#define AFTER_MAX_NS (24 * 3600 * AFTER_MIN_NS)
 
 const char *edge_pair_peer(cfg_t *cfg)
 {
@@ -20,7 +22,7 @@ int edge_pair_check(cfg_t *cfg, struct why *why)
 {
     cfg_t *section = cfg_getsec(cfg, "pair");
     const char *name = cfg_getstr(section, "name");
-    uint64_t lease = conf_ns(section, "lease");
+    uint64_t lease = conf_ns(section, "lease"), after = conf_ns(section, "failback_after");
 
     if (!*name)
         return 0;
@@ -33,6 +35,8 @@ int edge_pair_check(cfg_t *cfg, struct why *why)
         return conf_refuse(section, why, "pair address: where the other edge's link listens is needed");
     if (lease < LEASE_MIN_NS || lease > LEASE_MAX_NS)
         return conf_refuse(section, why, "pair lease must be 1s to 60s");
+    if (after < AFTER_MIN_NS || after > AFTER_MAX_NS)
+        return conf_refuse(section, why, "pair failback_after must be 1s to 24h");
     if (!*cfg_getstr(cfg, "store|url"))
         return conf_refuse(section, why, "a pair needs an object store that both edges use: store url");
     return 0;

@@ -52,6 +52,8 @@ pair {
     peer = "edge-$other"
     address = "${cable_address[$other]}:7260"
     lease = "$pair_lease"
+    failback = ${pair_failback:-no}
+    failback_after = "${pair_failback_after:-5m}"
 }
 control {
     listen = "127.0.0.1:7261"

@@ -35,7 +35,7 @@ static unsigned fake_puts;
 
 static const char *const fake_names[] = {"run-in-cloud", "run-on-prem", "discard",         "flush",
                                          "commit",       "storage",     "pause-writeback", "resume-writeback",
-                                         "clear-alarm",  "hand-over"};
+                                         "clear-alarm",  "hand-over",   "prefer"};
 
 const char *vm_verb_name(enum vm_verb_kind kind)
 {

@@ -167,7 +167,26 @@ void vm_status(struct vm *vm, struct vm_status *s)
     *s = (struct vm_status){.open = true, .written = 7, .committed = 5, .store_why = {"the bucket is gone"}};
 }
 
+void vms_each_far(struct vms *vms, void (*each)(void *, struct vm *), void *arg)
+{
+    for (unsigned i = 0; i < vms->n; i++)
+        if (!vms_find(vms, vms->vm[i]->spec.name))
+            each(arg, vms->vm[i]);
+}
+
 static struct pair_status pair;
+
+bool vms_pair_mirrors(const struct vms *vms, struct vm *vm)
+{
+    (void)vms;
+    return strcmp(vm->spec.name, "unmirrored") != 0;
+}
+
+void failback_why(const struct failback *f, const struct vm *vm, struct why *why)
+{
+    (void)f;
+    why_set(why, 0, "%s", strcmp(vm->spec.name, "astray") == 0 ? "failback is off here" : "");
+}
 
 bool vms_pair_status(const struct vms *vms, struct pair_status *s)
 {
@@ -635,13 +654,70 @@ static void test_pair(void **state)
 {
     (void)state;
     assert_int_equal(api("GET", "/v1/pair", ""), 404);
-    pair = (struct pair_status){
-        .name = "p1", .other = "edge-b", .role = PAIR_SOLE, .epoch = 7, .why = {"the store is away"}};
+    pair = (struct pair_status){.name = "p1",
+                                .self = "edge-a",
+                                .other = "edge-b",
+                                .role = PAIR_SOLE,
+                                .epoch = 7,
+                                .why = {"the store is away"}};
     assert_int_equal(api("GET", "/v1/pair", ""), 200);
     assert_non_null(strstr(answer_text, "\"role\": \"sole\""));
     assert_non_null(strstr(answer_text, "\"degraded\": true"));
     assert_non_null(strstr(answer_text, "\"epoch\": 7"));
     assert_non_null(strstr(answer_text, "\"waits_for\": \"the store is away\""));
+    pair = (struct pair_status){0};
+}
+
+/* What the last answer says of a VM. */
+static void assert_pair_vm(const char *name, const char *owner, bool mirrored, const char *why)
+{
+    json_t *json = json_loads(answer_text, 0, NULL), *vm, *found = NULL;
+    json_t *wanted = json_pack("{ss ss sb ss ss}", "name", name, "owner", owner, "mirrored", (int)mirrored,
+                               "prefers", "edge-b", "why", why);
+    size_t i;
+
+    json_array_foreach(json_object_get(json, "vms"), i, vm)
+    {
+        if (strcmp(json_string_value(json_object_get(vm, "name")), name) == 0) {
+            assert_null(found);
+            found = vm;
+        }
+    }
+    assert_true(json_equal(found, wanted));
+    json_decref(wanted);
+    json_decref(json);
+}
+
+static void test_vms_of_a_pair(void **state)
+{
+    static const char *const names[] = {"unmirrored", "astray", "far2"};
+    char body[128];
+
+    (void)state;
+    pair = (struct pair_status){.name = "p1", .self = "edge-a", .other = "edge-b", .role = PAIR_BOTH};
+    for (int i = 0; i < 3; i++) {
+        snprintf(body, sizeof body, "{\"name\":\"%s\",\"disks\":[\"dc1:d\"],\"prefers\":\"edge-b\"}",
+                 names[i]);
+        assert_int_equal(api("POST", "/v1/vms", body), 201);
+        assert_string_equal(last_spec.prefers, "edge-b");
+    }
+    catalog.vm[catalog.n - 1]->far = true;
+    assert_int_equal(api("GET", "/v1/pair", ""), 200);
+    assert_pair_vm("unmirrored", "edge-a", false, "");
+    assert_pair_vm("astray", "edge-a", true, "failback is off here");
+    assert_pair_vm("far2", "edge-b", true, "");
+    assert_int_equal(api("POST", "/v1/vms/far2/hand-over", ""), 409);
+    assert_says("ask that one");
+    assert_int_equal(api("POST", "/v1/vms", "{\"name\":\"x\",\"disks\":[\"dc1:d\"],\"prefers\":\"a b\"}"),
+                     400);
+    assert_int_equal(api("POST", "/v1/vms/astray/prefer", ""), 400);
+    assert_int_equal(api("POST", "/v1/vms/astray/prefer", "{\"edge\":\"-\"}"), 400);
+    assert_int_equal(api("POST", "/v1/vms/astray/prefer", "{\"edge\":\"edge-a\"}"), 202);
+    assert_string_equal(fake_verbs[(fake_begun - 1) % FAKE_VERBS].ask.prefers, "edge-a");
+    on_loop(end_done);
+    assert_int_equal(api("DELETE", "/v1/vms/astray", ""), 200);
+    assert_int_equal(api("DELETE", "/v1/vms/unmirrored", ""), 200);
+    free(catalog.vm[--catalog.n]);
     pair = (struct pair_status){0};
 }
 
@@ -738,6 +814,7 @@ static void start(void)
     conf.target = (struct target *)&conf;
     CHECK(tasks_open(&tasks, &with, &why) == 0);
     conf.tasks = tasks;
+    conf.failback = (struct failback *)&conf;
     CHECK(http_start(&control, loop, "127.0.0.1:0", &why) == 0);
     CHECK(http_start(&open_http, loop, "127.0.0.1:0", &why) == 0);
     CHECK(rest_start(&rest, control, open_http, &conf, &why) == 0);
@@ -806,6 +883,7 @@ int main(void)
         cmocka_unit_test(test_malformed_vms_are_refused),
         cmocka_unit_test(test_status),
         cmocka_unit_test(test_pair),
+        cmocka_unit_test(test_vms_of_a_pair),
         cmocka_unit_test(test_boot_scripts),
         cmocka_unit_test(test_boot_scripts_name_both_edges),
         cmocka_unit_test(test_after_the_end_and_with_bad_token_files),

@@ -309,7 +309,12 @@ static void records_are_checked(void **state)
         "\"kind\":\"flush\",\"started\":1,\"state\":\"odd\",\"storage\":0,\"text\":\"\",\"vm\":\"a\"}",
         "{\"format\":2,\"id\":1}",
     };
-    struct tasks_info t = {.id = 7, .ask = {.kind = VERB_STORAGE, .vm = "a", .storage = WB_CLOUD_PERSIST}}, u;
+    struct tasks_info t = {.id = 7,
+                           .ask = {.kind = VERB_STORAGE,
+                                   .vm = "a",
+                                   .storage = WB_CLOUD_PERSIST,
+                                   .prefers = "edge-b"}},
+                      u;
     struct why why;
     char *json = tasks_to_json(&t);
 
@@ -320,6 +325,7 @@ static void records_are_checked(void **state)
     assert_int_equal(tasks_from_json(json, strlen(json), &u, &why), 0);
     assert_int_equal(u.id, 7);
     assert_int_equal(u.ask.storage, WB_CLOUD_PERSIST);
+    assert_string_equal(u.ask.prefers, "edge-b");
     free(json);
 }
 

@@ -19,6 +19,7 @@ static struct vm_spec good(void)
                         .storage = WB_WRITE_BACK,
                         .home = true,
                         .floor = 77,
+                        .prefers = "edge-b",
                         .task = 3};
 
     for (int i = 0; i < VMLOG_ID_BYTES; i++)
@@ -62,6 +63,7 @@ static void a_spec_comes_back_from_json(void **state)
     assert_true(back.home);
     assert_int_equal(back.floor, 77);
     assert_int_equal(back.task, 3);
+    assert_string_equal(back.prefers, "edge-b");
     assert_false(back.paused);
     assert_string_equal(back.disks[1].disk, "web-1-1");
     assert_int_equal(back.disks[1].sectors, (5ull << 40) + 1);
@@ -113,6 +115,7 @@ static void an_older_entry_is_read(void **state)
     assert_int_equal(s.next_number, 2);
     assert_int_equal(s.disks[1].number, 1);
     assert_string_equal(s.disks[1].disk, "b");
+    assert_string_equal(s.prefers, "");
 }
 
 static void a_newer_or_damaged_entry_is_refused(void **state)
@@ -151,6 +154,25 @@ static void a_text_too_long_is_refused_not_cut(void **state)
     }
 }
 
+/* An edge's name, or none. */
+static void who_is_preferred_is_a_name(void **state)
+{
+    static const char *const bad[] = {"a b", "-", "../x"};
+    struct vm_spec s = good(), back;
+    struct why why;
+    bool deleting;
+    char *json;
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        snprintf(s.prefers, sizeof s.prefers, "%s", bad[i]);
+        assert_int_equal(vm_spec_check(&s, &why), -EINVAL);
+        json = vm_spec_to_json(&s, false);
+        assert_int_equal(vm_spec_from_json(json, strlen(json), &back, &deleting, &why), -EBADMSG);
+        free(json);
+    }
+}
+
 static void what_cannot_work_is_refused_with_a_sentence(void **state)
 {
     struct vm_spec s = good();
@@ -185,6 +207,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_spec_comes_back_from_json),
+        cmocka_unit_test(who_is_preferred_is_a_name),
         cmocka_unit_test(gaps_and_numbers_are_kept),
         cmocka_unit_test(an_older_entry_is_read),
         cmocka_unit_test(a_newer_or_damaged_entry_is_refused),
