@@ -74,6 +74,10 @@ static const struct command {
     {"status", NULL, "", ctl_status, "show the edge: VMs, on-prem daemons, journal, memory", ""},
     {"pair status", NULL, "", ctl_pair_status,
      "show what the edge is in its pair, whether it may serve, and where the VMs are", ""},
+    {"pair fail-over", NULL, "Kw", ctl_pair_fail_over,
+     "give all VMs of the edge to the other, while they run, so that it can be stopped",
+     "  --cancel                  give no more; those that are gone stay there for now\n"
+     "  --no-wait                 do not wait until none is left\n"},
     {"store list", "[VM]", "g", ctl_store_list, "what the object store has of the VMs; no edge is asked",
      "  --config FILE             the edge's, for its store and key (default: /etc/isthmus/edge.conf)\n"},
     {"store verify", "[VM]", "g", ctl_store_verify,
@@ -241,6 +245,7 @@ static const struct option_row {
     {"on-prem", 'p', FLAG(onprem)},
     {"yes", 'y', FLAG(yes)},
     {"no-wait", 'w', FLAG(no_wait)},
+    {"cancel", 'K', FLAG(cancel)},
     {"lun", 'l', TAKEN(take_lun)},
     {"name", 'n', TEXT(name)},
     {"role", 'r', TEXT(role)},

@@ -11,5 +11,6 @@ const char *ctl_size(json_int_t bytes, char text[16]); /* "1.5G" */
 int ctl_dump(json_t *);                                /* as JSON, to stdout; takes it. 0 */
 /* "/v1/vms/NAME" and more; the caller frees. */
 char *ctl_vm_path(const char *name, const char *more);
+void ctl_pause_ms(unsigned);
 
 #endif

@@ -14,7 +14,7 @@
 
 enum { FIRST_MS = 50, LOOK_MS = 500, PATIENCE_S = 60 };
 
-static void pause_ms(unsigned ms)
+void ctl_pause_ms(unsigned ms)
 {
     struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};
 
@@ -109,7 +109,7 @@ static int wait_for(const struct ctl *ctl, json_t *task, struct why *why)
         if (terminal || (!ctl->json && strcmp(said, ctl_text(task, "text")) != 0))
             print_progress(task, terminal);
         snprintf(said, sizeof said, "%s", ctl_text(task, "text"));
-        pause_ms(ms);
+        ctl_pause_ms(ms);
         ms = ms * 2 < LOOK_MS ? ms * 2 : LOOK_MS;
         err = look(ctl, path, &lost, &now, why);
         if (err) {

@@ -17,6 +17,9 @@ static const char part[] = "failback";
 
 enum { TICK_MS = 500 };
 #define REST_MAX_NS (3600 * UINT64_C(1000000000))
+/* Somebody waits for it. */
+#define ALL_REST_MIN_NS (5 * UINT64_C(1000000000))
+#define ALL_REST_MAX_NS (60 * UINT64_C(1000000000))
 
 static const char by_command[] = "it was handed over by command, and stays until an edge is taken in again";
 
@@ -43,6 +46,8 @@ struct failback {
     uint64_t task;                 /* under way; 0: none */
     uint8_t moves[VMLOG_ID_BYTES]; /* asking, or task: of this VM */
     char vm[VM_NAME_MAX + 1];
+    bool all;      /* every VM of this edge goes */
+    unsigned left; /* all: VMs that have not gone */
     unsigned away; /* VMs of this edge that prefer the other */
     struct metric *m_away, *m_done, *m_refused;
 };
@@ -64,11 +69,16 @@ static uint64_t now_ns(const struct failback *f)
 
 /* --- what is so now -------------------------------------------------------------------------------------*/
 
+static uint64_t first_rest(const struct failback *f)
+{
+    return f->all ? ALL_REST_MIN_NS : f->conf.after_ns;
+}
+
 static void make_due(struct failback *f, struct turn *t)
 {
     t->due = true;
     t->next_ns = 0;
-    t->rest_ns = f->conf.after_ns;
+    t->rest_ns = first_rest(f);
     t->why.text[0] = '\0';
 }
 
@@ -93,6 +103,8 @@ static void look_at_vm(void *arg, struct vm *vm)
         make_due(f, t);
     }
     t->seen = true;
+    if (!vm->spec.home && !atomic_load(&vm->fenced))
+        f->left++;
     if (vms_pair_status(f->conf.vms, &s) && strcmp(vm->spec.prefers, s.other) == 0 &&
         !atomic_load(&vm->fenced))
         f->away++;
@@ -104,7 +116,7 @@ static void look_at_vms(struct failback *f)
 
     TAILQ_FOREACH (t, &f->turns, entry)
         t->seen = false;
-    f->away = 0;
+    f->away = f->left = 0;
     vms_each(f->conf.vms, look_at_vm, f);
     for (t = TAILQ_FIRST(&f->turns); t; t = next) {
         next = TAILQ_NEXT(t, entry);
@@ -116,6 +128,17 @@ static void look_at_vms(struct failback *f)
     metric_set(f->m_away, f->away);
 }
 
+/* Without the other edge this one goes on with all that it has. */
+static void look_at_all(struct failback *f)
+{
+    struct pair_status s;
+
+    if (!f->all || (vms_pair_status(f->conf.vms, &s) && s.role == PAIR_BOTH))
+        return;
+    f->all = false;
+    log_warn(NULL, "the fail-over is called off, with %u VM(s) here: %s", f->left, f->stir.text);
+}
+
 /* An edge has been taken in: whatever is here that prefers the other edge goes there. */
 static void look_at_pair(struct failback *f)
 {
@@ -124,6 +147,7 @@ static void look_at_pair(struct failback *f)
 
     if (!vms_pair_calm(f->conf.vms, &f->stir)) {
         f->calm_ns = 0;
+        look_at_all(f);
         return;
     }
     if (!f->calm_ns)
@@ -141,6 +165,7 @@ static void look_at_pair(struct failback *f)
 static void refused(struct failback *f, const char *sentence)
 {
     struct turn *t = turn_of(f, f->moves);
+    uint64_t most = f->all ? ALL_REST_MAX_NS : REST_MAX_NS;
 
     metric_add(f->m_refused, 1);
     if (!t)
@@ -148,7 +173,7 @@ static void refused(struct failback *f, const char *sentence)
     t->next_ns = now_ns(f) + t->rest_ns;
     log_warn(f->vm, "it stays here for now, and is handed over again in %" PRIu64 " s: %s",
              t->rest_ns / 1000000000, sentence);
-    t->rest_ns = t->rest_ns * 2 < REST_MAX_NS ? t->rest_ns * 2 : REST_MAX_NS;
+    t->rest_ns = t->rest_ns * 2 < most ? t->rest_ns * 2 : most;
     why_set(&t->why, 0, "%s", sentence);
 }
 
@@ -167,6 +192,8 @@ static void look_at_task(struct failback *f)
         refused(f, info.text.text);
     else if (info.state != TASK_CANCELLED)
         return;
+    else if (f->all)
+        refused(f, "its task was cancelled");
     else if (t) {
         t->due = false;
         why_set(&t->why, 0, "task %" PRIu64 " was cancelled: it stays until an edge is taken in again",
@@ -192,7 +219,10 @@ static void give(struct failback *f, const struct vm *vm)
     memcpy(f->moves, vm->spec.id, sizeof f->moves);
     memcpy(f->vm, vm->spec.name, sizeof f->vm);
     memcpy(ask.vm, vm->spec.name, sizeof ask.vm);
-    log_info(f->vm, "it is handed to %s, which it prefers", vm->spec.prefers);
+    if (f->all)
+        log_info(f->vm, "it is handed over, as are all");
+    else
+        log_info(f->vm, "it is handed to %s, which it prefers", vm->spec.prefers);
     f->asking = true;
     tasks_start(f->conf.tasks, &ask, on_asked, f);
 }
@@ -215,8 +245,9 @@ static void is_next(void *arg, struct vm *vm)
     struct search *s = arg;
     const struct turn *t = turn_of(s->f, vm->spec.id);
 
-    if (!s->found && t && t->due && t->next_ns <= now_ns(s->f) && !vm->spec.home &&
-        !atomic_load(&vm->fenced) && strcmp(vm->spec.prefers, s->other) == 0)
+    if (s->found || !t || t->next_ns > now_ns(s->f) || vm->spec.home || atomic_load(&vm->fenced))
+        return;
+    if (s->f->all || (t->due && strcmp(vm->spec.prefers, s->other) == 0))
         s->found = vm;
 }
 
@@ -226,8 +257,9 @@ static void look_for_next(struct failback *f)
     struct pair_status s;
     bool busy = false;
 
-    if (!f->conf.on || !f->away || f->asking || f->task || !f->calm_ns ||
-        now_ns(f) - f->calm_ns < f->conf.after_ns || !vms_pair_status(f->conf.vms, &s))
+    if (f->asking || f->task || !f->calm_ns || !vms_pair_status(f->conf.vms, &s))
+        return;
+    if (!f->all && (!f->conf.on || !f->away || now_ns(f) - f->calm_ns < f->conf.after_ns))
         return;
     tasks_each(f->conf.tasks, is_hand_over, &busy);
     if (busy)
@@ -249,7 +281,42 @@ static void on_timer(struct timer *timer)
     look_for_next(f);
 }
 
+/* --- all go ---------------------------------------------------------------------------------------------*/
+
+int failback_give_all(struct failback *f, bool all, struct why *why)
+{
+    struct turn *t;
+
+    if (all && !vms_pair_whole(f->conf.vms, why))
+        return -EAGAIN;
+    if (all == f->all)
+        return 0;
+    f->all = all;
+    look_at_vms(f);
+    TAILQ_FOREACH (t, &f->turns, entry) {
+        t->next_ns = 0;
+        t->rest_ns = first_rest(f);
+    }
+    log_info(NULL,
+             all ? "fail-over: the %u VM(s) that are here go to the other edge"
+                 : "the fail-over is called off, with %u VM(s) here",
+             f->left);
+    return 0;
+}
+
+bool failback_gives_all(const struct failback *f, unsigned *left)
+{
+    *left = f->left;
+    return f->all;
+}
+
 /* --- why ------------------------------------------------------------------------------------------------*/
+
+static void why_tried(const struct turn *t, uint64_t now, struct why *why)
+{
+    why_set(why, 0, "it is tried again in %" PRIu64 " s: %.300s", (t->next_ns - now) / 1000000000 + 1,
+            t->why.text);
+}
 
 static void why_here(const struct failback *f, const struct vm *vm, struct why *why)
 {
@@ -260,6 +327,10 @@ static void why_here(const struct failback *f, const struct vm *vm, struct why *
         why_set(why, 0, "it runs on-prem");
     else if (f->task && memcmp(f->moves, vm->spec.id, sizeof f->moves) == 0)
         why_set(why, 0, "it is being handed over: task %" PRIu64, f->task);
+    else if (f->all && t && t->next_ns > now)
+        why_tried(t, now, why);
+    else if (f->all)
+        why_set(why, 0, "it waits for its turn: all VMs of this edge are handed over");
     else if (!f->conf.on)
         why_set(why, 0, "failback is off here");
     else if (!calm)
@@ -270,8 +341,7 @@ static void why_here(const struct failback *f, const struct vm *vm, struct why *
         why_set(why, 0, "it goes there when all has been calm for %" PRIu64 " s more",
                 (calm - now) / 1000000000 + 1);
     else if (t && t->next_ns > now)
-        why_set(why, 0, "it is tried again in %" PRIu64 " s: %.300s", (t->next_ns - now) / 1000000000 + 1,
-                t->why.text);
+        why_tried(t, now, why);
     else
         why_set(why, 0, "it waits for its turn");
 }
@@ -283,7 +353,13 @@ void failback_why(const struct failback *f, const struct vm *vm, struct why *why
     bool here = !vm->far && !atomic_load(&vm->fenced);
 
     why->text[0] = '\0';
-    if (!*prefers || !vms_pair_status(f->conf.vms, &s) || strcmp(prefers, here ? s.self : s.other) == 0)
+    if (!vms_pair_status(f->conf.vms, &s))
+        return;
+    if (here && f->all) {
+        why_here(f, vm, why);
+        return;
+    }
+    if (!*prefers || strcmp(prefers, here ? s.self : s.other) == 0)
         return;
     if (strcmp(prefers, s.self) != 0 && strcmp(prefers, s.other) != 0)
         why_set(why, 0, "%s is no edge of this pair", prefers);

@@ -32,6 +32,7 @@ static struct {
     {HTTP_DELETE, "/v1/tasks/*", rest_task_cancel},
     {HTTP_POST, "/v1/recover", rest_recover},
     {HTTP_GET, "/v1/pair", rest_pair},
+    {HTTP_POST | HTTP_DELETE, "/v1/pair/fail-over", rest_pair_fail_over},
 };
 
 enum { CONTROL_ROUTES = sizeof(control_routes) / sizeof(control_routes[0]) };

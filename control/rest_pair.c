@@ -5,7 +5,10 @@
 
 #include <string.h>
 
+#include "log.h"
 #include "vms_pair.h"
+
+static const char part[] = "rest";
 
 struct vm_list {
     struct rest *rest;
@@ -17,14 +20,15 @@ static void add_vm(void *arg, struct vm *vm)
 {
     struct vm_list *l = arg;
     struct why why = {""};
-    bool theirs = vm->far || atomic_load(&vm->fenced);
+    const char *owner = vm->far || atomic_load(&vm->fenced) ? l->pair->other : l->pair->self;
 
-    if (l->rest->conf.failback)
+    if (l->pair->role == PAIR_UNKNOWN) /* what is here may be out of date */
+        owner = "";
+    else if (l->rest->conf.failback)
         failback_why(l->rest->conf.failback, vm, &why);
-    json_array_append_new(l->list, json_pack("{ss ss sb ss ss}", "name", vm->spec.name, "owner",
-                                             theirs ? l->pair->other : l->pair->self, "mirrored",
-                                             (int)vms_pair_mirrors(l->rest->conf.vms, vm), "prefers",
-                                             vm->spec.prefers, "why", why.text));
+    json_array_append_new(l->list, json_pack("{ss ss sb ss ss}", "name", vm->spec.name, "owner", owner,
+                                             "mirrored", (int)vms_pair_mirrors(l->rest->conf.vms, vm),
+                                             "prefers", vm->spec.prefers, "why", why.text));
 }
 
 /* One that was just handed over may be in both lists. */
@@ -49,10 +53,28 @@ static void add_ours(void *arg, struct vm *vm)
         add_vm(arg, vm);
 }
 
+/* Begun, or called off. */
+void rest_pair_fail_over(struct rest *rest, struct http_request *r)
+{
+    bool all = r->method == HTTP_POST;
+    struct why why = {""};
+
+    if (!rest->conf.failback) {
+        http_reply_error(r, 404, "this edge is in no pair");
+    } else if (failback_give_all(rest->conf.failback, all, &why)) {
+        http_reply_error(r, 422, "%s", why.text);
+    } else {
+        log_info(r->id, "a fail-over is %s for %s", all ? "begun" : "called off", r->peer);
+        rest_pair(rest, r);
+    }
+}
+
 void rest_pair(struct rest *rest, struct http_request *r)
 {
     struct vm_list all = {.rest = rest};
     struct pair_status s;
+    unsigned left = 0;
+    bool giving = rest->conf.failback && failback_gives_all(rest->conf.failback, &left);
 
     if (!vms_pair_status(rest->conf.vms, &s)) {
         http_reply_error(r, 404, "this edge is in no pair");
@@ -63,11 +85,12 @@ void rest_pair(struct rest *rest, struct http_request *r)
     vms_each_far(rest->conf.vms, add_vm, &all);
     vms_each(rest->conf.vms, add_ours, &all);
     rest_reply(r, 200,
-               json_pack("{ss ss ss ss sI si si si sb sb sb sb sb ss so}", "pair", s.name, "edge", s.self,
-                         "other", s.other, "role", pair_role_name(s.role), "epoch", (json_int_t)s.epoch,
-                         "generation", (int)s.generation, "own_generation", (int)s.own_generation,
-                         "other_generation", (int)s.other_generation, "other_answers", (int)s.other_answers,
-                         "degraded", (int)(s.role == PAIR_SOLE), "blocked", (int)s.blocked, "taking_in",
-                         (int)s.preparing, "taking_over", (int)s.inheriting, "waits_for", s.why.text, "vms",
+               json_pack("{ss ss ss ss sI si si si sb sb sb sb sb sb si ss so}", "pair", s.name, "edge",
+                         s.self, "other", s.other, "role", pair_role_name(s.role), "epoch",
+                         (json_int_t)s.epoch, "generation", (int)s.generation, "own_generation",
+                         (int)s.own_generation, "other_generation", (int)s.other_generation, "other_answers",
+                         (int)s.other_answers, "degraded", (int)(s.role == PAIR_SOLE), "blocked",
+                         (int)s.blocked, "taking_in", (int)s.preparing, "taking_over", (int)s.inheriting,
+                         "failing_over", (int)giving, "vms_here", (int)left, "waits_for", s.why.text, "vms",
                          all.list));
 }

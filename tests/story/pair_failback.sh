@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A VM goes to the edge that it prefers, by itself: when it is made elsewhere, and when that edge was killed under load and has
-# come back. Its initiator sees no error, and nothing is lost. Who hands it over by command is not overruled. pair status tells.
+# come back. Its initiator sees no error, and nothing is lost. Who hands it over by command is not overruled. All VMs of an edge go
+# to the other on command, and when it has been stopped and is back, those that prefer it come again. pair status tells.
 . "$(dirname "$0")/../lib/story.sh"
 # shellcheck source=../lib/pair.sh
 . "$root/tests/lib/pair.sh"
@@ -8,6 +9,7 @@ needs jq
 
 pair_failback=yes
 pair_failback_after=2s
+pair_lease=$((3 * ${SLOWNESS:-1}))s # calm is what it is about
 sectors=16384
 verify-load prepare one.img "$sectors"
 disk_make two.img 8
@@ -60,7 +62,7 @@ wait_for 10 "it to be counted" test "$(done_at b)" = 1
 expect "vm2 to have stayed" is_at a vm2 "edge-b edge-b true"
 
 act "what is handed over by command stays there"
-ctl_at a vm hand-over vm1
+wait_for 60 "edge a to hand vm1 over" ctl_at a vm hand-over vm1
 wait_for 10 "edge b to say so" says_at b vm1 "by command"
 expect "it to be edge b's" is_at b vm1 "edge-b edge-a true"
 refuse "edge a to be told what a VM of edge b's prefers" ctl_at a vm prefer vm1 edge-a
@@ -73,6 +75,25 @@ act "until it shall be at edge a again"
 ctl_at b vm prefer vm1 edge-a
 wait_for 60 "edge a to own it" owns a vm1
 unharmed
+
+act "edge a gives all that it has, and is stopped"
+ctl_at a pair fail-over
+expect "edge b to own vm1" owns b vm1
+expect "edge a to say that all go" test "$(ctl_at a --json pair status | jq -r '"\(.failing_over) \(.vms_here)"')" = "true 0"
+unharmed
+stop edge-a
+refuse "VMs to be given to nobody" ctl_at b pair fail-over
+wait_role b sole
+unharmed
+rm -f edge-a.log
+edge_up a
+whole
+wait_for 60 "edge a to own vm1, which prefers it" owns a vm1
+unharmed
+ctl_at b pair fail-over
+expect "edge a to own both (not: $(vm_at a vm2))" owns a vm2
+ctl_at b pair fail-over --cancel
+expect "vm2 to stay there for now (not: $(vm_at b vm2))" is_at b vm2 "edge-a edge-b true"
 crash load
 verified() { verify-load check "$(url_at "$1" vm1)" "$stage/state" "$sectors"; }
 expect "nothing lost, by edge a" verified a

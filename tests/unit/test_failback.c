@@ -39,6 +39,14 @@ bool vms_pair_status(const struct vms *none, struct pair_status *s)
     return true;
 }
 
+bool vms_pair_whole(const struct vms *none, struct why *why)
+{
+    (void)none;
+    if (pair.role != PAIR_BOTH)
+        why_set(why, 0, "the pair is not whole");
+    return pair.role == PAIR_BOTH;
+}
+
 bool vms_pair_calm(const struct vms *none, struct why *why)
 {
     (void)none;
@@ -316,6 +324,86 @@ static void it_can_be_off(void **state)
     assert_why(vms[0], "off");
 }
 
+static void assert_left(bool all, unsigned n)
+{
+    unsigned left;
+
+    assert_int_equal(failback_gives_all(failback, &left), all);
+    assert_int_equal(left, n);
+}
+
+static void all_can_be_given(void **state)
+{
+    struct why why = {""};
+
+    (void)state;
+    failback_stop(failback);
+    failback_free(&failback);
+    start(false);
+    make(0, "first", "edge-a", 1);
+    make(1, "second", "", 1);
+    make(2, "home", "edge-a", 1)->spec.home = true;
+    make(3, "gone", "edge-a", 1);
+    atomic_store(&vms[3]->fenced, true);
+    pass(1);
+    assert_int_equal(failback_give_all(failback, true, &why), 0);
+    assert_left(true, 2);
+    pass(1);
+    assert_int_equal(asked, 1);
+    assert_string_equal(task.ask.vm, "first");
+    assert_why(vms[0], "task 1");
+    assert_why(vms[1], "all VMs of this edge");
+    end(TASK_FAILED, "its commands do not end");
+    pass(1);
+    assert_int_equal(asked, 2);
+    assert_why(vms[0], "do not end");
+    end(TASK_DONE, "");
+    drop(1);
+    pass(6);
+    assert_left(true, 1);
+    assert_int_equal(asked, 3);
+    end(TASK_CANCELLED, "");
+    pass(1);
+    assert_why(vms[0], "cancelled");
+    pass(11);
+    assert_int_equal(asked, 4);
+    end(TASK_DONE, "");
+    drop(0);
+    pass(1);
+    assert_left(true, 0);
+    make(0, "comes", "edge-a", 7);
+    pass(1);
+    assert_int_equal(asked, 5);
+    end(TASK_FAILED, "");
+    pass(1);
+    assert_int_equal(failback_give_all(failback, false, &why), 0);
+    pass(10 * AFTER_S);
+    assert_int_equal(asked, 5);
+    assert_left(false, 1);
+    assert_why(vms[0], "");
+}
+
+/* Then this edge is the one that has to go on. */
+static void not_without_the_other_edge(void **state)
+{
+    struct why why = {""};
+
+    (void)state;
+    make(0, "vm", "edge-a", 1);
+    pair.role = PAIR_SOLE;
+    calm = false;
+    assert_int_equal(failback_give_all(failback, true, &why), -EAGAIN);
+    assert_string_equal(why.text, "the pair is not whole");
+    pair.role = PAIR_BOTH;
+    assert_int_equal(failback_give_all(failback, true, &why), 0);
+    pass(5); /* something is being taken here: it waits for that */
+    assert_left(true, 1);
+    pair.role = PAIR_SOLE;
+    pass(1);
+    assert_left(false, 1);
+    assert_int_equal(asked, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -325,6 +413,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_was_done_by_command_counts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_cannot_go_says_why, set_up, tear_down),
         cmocka_unit_test_setup_teardown(it_can_be_off, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(all_can_be_given, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(not_without_the_other_edge, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

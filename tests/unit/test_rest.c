@@ -195,6 +195,22 @@ bool vms_pair_status(const struct vms *vms, struct pair_status *s)
     return pair.name != NULL;
 }
 
+static bool giving;
+
+int failback_give_all(struct failback *f, bool all, struct why *why)
+{
+    (void)f;
+    giving = all && pair.role == PAIR_BOTH;
+    return all && !giving ? why_set(why, -EAGAIN, "the pair is not whole") : 0;
+}
+
+bool failback_gives_all(const struct failback *f, unsigned *left)
+{
+    (void)f;
+    *left = 5;
+    return giving;
+}
+
 struct lun_change {
     struct task task;
     char name[64];
@@ -706,6 +722,10 @@ static void test_vms_of_a_pair(void **state)
     assert_pair_vm("unmirrored", "edge-a", false, "");
     assert_pair_vm("astray", "edge-a", true, "failback is off here");
     assert_pair_vm("far2", "edge-b", true, "");
+    pair.role = PAIR_UNKNOWN;
+    assert_int_equal(api("GET", "/v1/pair", ""), 200);
+    assert_pair_vm("astray", "", true, "");
+    pair.role = PAIR_BOTH;
     assert_int_equal(api("POST", "/v1/vms/far2/hand-over", ""), 409);
     assert_says("ask that one");
     assert_int_equal(api("POST", "/v1/vms", "{\"name\":\"x\",\"disks\":[\"dc1:d\"],\"prefers\":\"a b\"}"),
@@ -715,6 +735,13 @@ static void test_vms_of_a_pair(void **state)
     assert_int_equal(api("POST", "/v1/vms/astray/prefer", "{\"edge\":\"edge-a\"}"), 202);
     assert_string_equal(fake_verbs[(fake_begun - 1) % FAKE_VERBS].ask.prefers, "edge-a");
     on_loop(end_done);
+    assert_int_equal(api("POST", "/v1/pair/fail-over", ""), 200);
+    assert_says("\"failing_over\": true");
+    assert_says("\"vms_here\": 5");
+    assert_int_equal(api("DELETE", "/v1/pair/fail-over", ""), 200);
+    assert_says("\"failing_over\": false");
+    pair.role = PAIR_SOLE;
+    assert_int_equal(api("POST", "/v1/pair/fail-over", ""), 422);
     assert_int_equal(api("DELETE", "/v1/vms/astray", ""), 200);
     assert_int_equal(api("DELETE", "/v1/vms/unmirrored", ""), 200);
     free(catalog.vm[--catalog.n]);
