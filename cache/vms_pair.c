@@ -202,7 +202,7 @@ static void on_inherited(void *arg, int status, unsigned recovered, const struct
 
 static void inherit(struct vms_pair *p)
 {
-    if (vms_pair_gives(p))
+    if (vms_pair_gives(p) || vms_pair_clears(p))
         timer_set_ms(&p->timer, SOON_MS);
     else
         vms_inherit(p->vms, p->fallen, on_inherited, p);

@@ -176,20 +176,25 @@ static void on_gave(void *arg, int status, const struct why *why)
     vms_pair_idle(p);
 }
 
-void vms_pair_gave(struct vms *vms, struct vm *vm)
+static void let_go(struct vms_pair *p, struct vm *vm)
 {
-    struct vms_pair *p = vms->pair;
-    struct leaving *l;
+    struct leaving *l = xcalloc(1, sizeof *l);
 
-    if (p->stopping) /* the next start finds it as the other edge's */
-        return;
-    l = xcalloc(1, sizeof *l);
     l->pair = p;
     memcpy(l->id, vm->spec.id, sizeof l->id);
     TAILQ_INSERT_TAIL(&p->leaving, l, entry);
-    atomic_store(&vm->handing, false);
     p->busy++;
-    vms_delete(vms, vm->spec.name, true, on_gave, l);
+    vms_delete(p->vms, vm->spec.name, true, on_gave, l);
+}
+
+void vms_pair_gave(struct vms *vms, struct vm *vm)
+{
+    struct vms_pair *p = vms->pair;
+
+    if (p->stopping) /* the next start finds it as the other edge's */
+        return;
+    atomic_store(&vm->handing, false);
+    let_go(p, vm);
 }
 
 /* Whose a VM is that this edge was about to hand over is not known yet, or what it has of it is not gone. */
@@ -201,4 +206,20 @@ bool vms_pair_gives(const struct vms_pair *p)
         if (atomic_load(&vm->handing))
             return true;
     return !TAILQ_EMPTY(&p->leaving);
+}
+
+bool vms_pair_clears(struct vms_pair *p)
+{
+    struct vm *vm;
+
+    TAILQ_FOREACH (vm, &p->vms->list, in.entry) {
+        if (atomic_load(&vm->fenced)) {
+            log_info(vm->spec.name, "what this edge has of it goes: by its entry it is not its own");
+            let_go(p, vm);
+            return true;
+        }
+        if (!atomic_load(&vm->admitted))
+            return true;
+    }
+    return false;
 }

@@ -46,6 +46,10 @@ void vms_pair_make_room(void *pair, const uint8_t id[VMLOG_ID_BYTES],
 void vms_pair_look_for_rooms(struct vms_pair *);
 /* Whose a VM is that this edge was about to hand over is not known yet, or what it has of it is not gone. */
 bool vms_pair_gives(const struct vms_pair *);
+/* Before VMs are taken over: what is here of one that is the other's by its entry goes, for its log ends
+ * where it was handed over, or taken. true: that is to be waited for, or that whose a VM is is not known yet.
+ */
+bool vms_pair_clears(struct vms_pair *);
 
 /* vms_pair_errand.c. To the VM's loop: cuts are of that age from now on; its log is mirrored, or is not any
  * more. With MIRROR_IT two words come back for that round: the other edge keeps the log; the store has what
