@@ -13,6 +13,7 @@
 #include "log.h"
 #include "mem.h"
 #include "mirror.h"
+#include "step.h"
 #include "vm_value.h"
 #include "vm_verb_impl.h"
 #include "vms_far.h"
@@ -214,6 +215,7 @@ static void note(struct work *w)
         v->result = vm_store_get(&store, v->ask_id, &v->spec, &entry, v->hand.etag, &v->why);
     if (!v->result && memcmp(entry.writer, store.writer, sizeof entry.writer) != 0)
         v->result = why_set(&v->why, -EAGAIN, "another edge has taken VM %s over", v->ask.vm);
+    STEP("hand.note", "the journal says that a VM is being handed over, its entry was read");
 }
 
 static void noted(struct work *w)
@@ -343,6 +345,7 @@ static void on_rest(struct commit_wait *w)
         mirror_stop(vm->mirror, false, on_mirror_left, NULL);
         vm->mirror = NULL;
     }
+    STEP("hand.rest", "the store has all of a VM whose commands wait, its stream has ended");
     verb_back(v);
 }
 

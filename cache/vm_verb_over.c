@@ -3,6 +3,7 @@
  */
 #include "check.h"
 #include "log.h"
+#include "step.h"
 #include "vm_verb_impl.h"
 #include "vms_far.h"
 #include "vms_pair.h"
@@ -49,6 +50,7 @@ static void on_left(struct task *t)
 
     log_info(v->ask.vm, "handed to the other edge at record %" PRIu64 ": commands waited for %" PRIu64 " ms",
              v->hand.seq, (loop_now_ns(v->vms->conf.main) - v->hand.since_ns) / 1000000);
+    STEP("hand.gone", "commands of a VM that is the other edge's go there");
     vm_unref(v->hand.far);
     vms_pair_gave(v->vms, v->hand.vm);
     vm_verb_next(v, 0);
@@ -77,6 +79,7 @@ static void fence(struct work *w)
 
     store.stop = &v->stop;
     v->result = vm_store_fence(&store, &v->spec, &v->hand.why);
+    STEP("hand.ask", "the store has said whose a VM is that was to be handed over");
 }
 
 static void fenced(struct work *w)
@@ -130,6 +133,7 @@ void verb_over_run(struct vm_verb *v)
     v->hand.sent = true;
     verb_hand_allow(v, OVER_MS);
     verb_hand_call(v, PROTO_HAND_OVER, &h, on_over);
+    STEP("hand.over", "the other edge is asked to take a VM");
 }
 
 void verb_over_interrupt(struct vm_verb *v)
@@ -161,6 +165,7 @@ static void forget(struct work *w)
     struct vm_verb *v = container_of(w, struct vm_verb, work);
 
     v->result = vm_hand_forget(v->vms->conf.journal, v->ask_id, &v->hand.why);
+    STEP("hand.forget", "a VM that stays is noted no more");
 }
 
 /* A note that stays is asked for at the next start, for nothing. */

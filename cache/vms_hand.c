@@ -131,6 +131,7 @@ static void prepare_run(struct work *w)
     h->status = read_entry(h, &s, &entry, etag, &h->why);
     if (!h->status)
         h->status = load(h, &s, &entry, &h->why);
+    STEP("hand.map", "the map of a VM that the other edge has is here");
 }
 
 /* Nobody but who has asked for this has swapped the entry. */
@@ -185,6 +186,7 @@ static int swap(struct vms_hand *h, const struct vm_store *s, struct why *why)
     h->spec->since = h->ask.seq + 1;
     c = conf_of(h, s, &entry);
     next = recover_entry(&c, &h->result);
+    STEP("hand.rest_map", "the rest of the map is here, what was kept of the log is closed");
     h->sent = true;
     err = vm_store_take(s, h->spec, &next, h->ask.etag, why);
     if (err == -ESTALE) /* or it was ours before, and that was not heard */
@@ -202,8 +204,10 @@ static int settle(struct vms_hand *h, const struct vm_store *s, struct why *why)
         err = discard_objects(s->store, h->spec->id, h->spec->floor, s->stop, why);
     if (!err)
         err = vmlog_delete(h->vms->conf.journal, h->spec->id, why); /* what was kept; its reservations stay */
+    STEP("hand.clear", "nothing is left of what was kept of a VM that is this edge's by now");
     if (!err)
         err = vm_save(h->vms, h->spec, false, why);
+    STEP("hand.catalog", "it is in the catalog");
     return err ? err : keep_forget(h->vms->conf.journal, h->spec->id, why);
 }
 

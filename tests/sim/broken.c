@@ -46,9 +46,14 @@ static const struct {
     [BROKEN_TAKES_EARLY] = {"VMs are taken over before the lease is over", 300},
     [BROKEN_FENCE_SKIPPED] = {"a VM is taken over without a word in its entry", 30},
     [BROKEN_NOT_JOINED] = {"a VM is taken over without what was kept", 30},
-    [BROKEN_TAKEN_IN_EARLY] = {"the other is taken in before the store has the rest", 150},
+    [BROKEN_TAKEN_IN_EARLY] = {"the other is taken in before the store has the rest", 300},
     [BROKEN_GATE] = {"reads do not look at the lease", 200},
     [BROKEN_SWAP] = {"the record is changed without comparing", 30},
+    [BROKEN_ANY_ETAG] = {"a VM handed over is taken whatever its entry is by now", 400},
+    [BROKEN_NOT_ASKED] = {"an edge that does not know whose the VM is goes on with it", 200},
+    [BROKEN_STREAM_LATE] = {"a stream begins when its VM is in use", 300},
+    [BROKEN_REST] = {"a VM is handed over before the store has the rest", 100},
+    [BROKEN_KEPT_BESIDE] = {"a log is kept beside what is there of the VM", 300},
 };
 
 const char *broken_name(enum broken b)

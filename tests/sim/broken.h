@@ -38,6 +38,12 @@ enum broken {
     BROKEN_TAKEN_IN_EARLY,     /* the other is taken in before the store has the rest */
     BROKEN_GATE,               /* reads do not look at the lease */
     BROKEN_SWAP,               /* the record is changed without comparing */
+    /* of handing over */
+    BROKEN_ANY_ETAG,    /* the entry is swapped whatever it is by now */
+    BROKEN_NOT_ASKED,   /* who does not know whose the VM is goes on with it */
+    BROKEN_STREAM_LATE, /* a stream begins when its VM is in use */
+    BROKEN_REST,        /* the rest is not committed */
+    BROKEN_KEPT_BESIDE, /* a log is kept beside what is here of the VM */
     BROKEN_VARIANTS
 };
 extern enum broken broken;
@@ -51,5 +57,10 @@ bool broken_is_of_pair(enum broken);
 /* The link has an answer to a call. */
 struct link_call;
 void broken_answer(struct link_call *);
+
+/* What is the entry's etag now, if that one was asked for with HAND_OVER? */
+struct vm_store;
+struct vm_spec;
+bool broken_etag(const struct vm_store *, const struct vm_spec *, const char *asked, char *now);
 
 #endif

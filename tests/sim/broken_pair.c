@@ -88,6 +88,10 @@ int __wrap_vm_store_take(const struct vm_store *, const struct vm_spec *, const 
 int __wrap_vm_store_take(const struct vm_store *s, const struct vm_spec *spec, const struct vmobj *entry,
                          const char *etag, struct why *why)
 {
+    char now[ENTRY_ETAG];
+
+    if (broken == BROKEN_ANY_ETAG && broken_etag(s, spec, etag, now))
+        etag = now;
     return broken == BROKEN_FENCE_SKIPPED ? 0 : __real_vm_store_take(s, spec, entry, etag, why);
 }
 

@@ -208,14 +208,39 @@ static void on_done(struct io *io)
     guest_plan(g, 0);
 }
 
+static void on_answer(struct io *io)
+{
+    struct op *op = container_of(io, struct op, io);
+
+    guest_seat_end(op->vm);
+    op->done(io);
+}
+
 static void on_submit(struct task *t)
 {
     struct op *op = container_of(t, struct op, task);
+    struct loop *here = op->loop;
 
-    if (!op->guest)
+    op->loop = NULL;
+    if (!op->guest) {
         guest_op_free(op);
-    else if (volume_submit(op->vm->volumes[op->disk], &op->io))
-        op->io.done(&op->io);
+    } else if (!op->vm || guest_waits_at(op->vm)) {
+        op->waits = true;
+    } else if (op->vm->loop != here) { /* it was handed over meanwhile */
+        guest_post(op);
+    } else {
+        guest_seat_begin(op->vm);
+        if (volume_submit(op->vm->volumes[op->disk], &op->io))
+            op->io.done(&op->io);
+    }
+}
+
+void guest_post(struct op *op)
+{
+    op->waits = false;
+    op->loop = op->vm->loop;
+    op->task.run = on_submit;
+    loop_post(op->loop, &op->task);
 }
 
 void guest_send(struct guest *g, struct path *path, struct op *op)
@@ -223,11 +248,12 @@ void guest_send(struct guest *g, struct path *path, struct op *op)
     op->guest = g;
     op->vm = path->vm;
     op->history = g->history;
+    op->done = op->io.done;
+    op->io.done = on_answer;
     op->io.lba = op->lba;
     op->io.nsectors = op->nsectors;
-    op->task.run = on_submit;
     TAILQ_INSERT_TAIL(&path->ops, op, entry);
-    loop_post(op->vm->loop, &op->task);
+    guest_post(op);
 }
 
 void guest_submit(struct guest *g, struct op *op)

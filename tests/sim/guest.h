@@ -8,7 +8,8 @@
  * Where two edges are a pair it has a way to each, as an initiator with two paths: it uses one, tries the
  * other when that one has not answered for a while, and goes there if a read is answered. The old way, as
  * long as its edge does not know that it is over, gets a read or a write now and then: what it answers must
- * be true, too.
+ * be true, too. When its VM is handed over (guest_still.c) it goes to the other edge with all that it has
+ * sent: for the guest nothing has happened.
  */
 #ifndef ISTHMUS_SIM_GUEST_H
 #define ISTHMUS_SIM_GUEST_H
@@ -47,6 +48,12 @@ void guest_prepare(const struct guest *, unsigned disk, uint8_t *bytes);
 /* From now on its target is there; or at one of the two (other: NULL). */
 void guest_target(struct guest *, struct sim_edge *, struct sim_edge *other);
 void guest_going(struct guest *, struct vm *);
+/* On the VM's loop. Nothing is begun at it any more; quiet() when all that was under way is answered. */
+void guest_still(struct vm *, void (*quiet)(void *arg), void *arg);
+bool guest_is_quiet_at(const struct vm *); /* nobody is answered there */
+/* It goes on: each guest there, or (far) at the other edge; quiet() will not be called any more. */
+void guest_stillness_ends(struct vm *);
+void guest_go_on(struct guest *, struct vm *, bool far);
 /* The edge is gone, and everything under way with it. */
 void guest_lost(struct guest *, const struct sim_edge *);
 void guest_more(struct guest *, unsigned nops);

@@ -31,7 +31,10 @@ struct op {
     struct task task;
     struct guest *guest; /* NULL: nobody waits for it any more */
     struct vm *vm;
-    unsigned history; /* in which it began */
+    void (*done)(struct io *);
+    struct loop *loop; /* NULL: it is not on its way to this one */
+    bool waits;        /* for the VM, which is being handed over, or (vm NULL) for where it will be */
+    unsigned history;  /* in which it began */
     uint8_t disk;
     uint32_t lba, nsectors, number;
     uint32_t *floors; /* of a read: of each sector, when it began */
@@ -63,6 +66,7 @@ struct guest {
     bool flushing;
     bool unnumbered; /* there are writes whose seq is not known */
     bool lost;       /* its edge died: all is to be looked at first */
+    bool moves;      /* its VM was handed to the other edge: what is under way waits to be begun there */
     enum guest_must must;
     uint64_t lost_before_us; /* GUEST_LOST_DISKS: what was acknowledged before must be there */
     bool auditing;
@@ -83,9 +87,19 @@ void guest_audit_step(struct guest *);
 void guest_judge_read(struct guest *, struct op *); /* and drops what it holds */
 /* Begins the op on that path. */
 void guest_send(struct guest *, struct path *, struct op *);
+void guest_post(struct op *); /* to its VM's loop */
 /* It is answered, or never was begun, and nobody waits for it: in no list any more. */
 void guest_op_drop(struct op *);
 void guest_op_free(struct op *);
+
+/* guest_still.c. An I/O of a VM is begun, and answered; */
+void guest_seat_begin(struct vm *);
+void guest_seat_end(struct vm *);
+bool guest_waits_at(const struct vm *); /* none is begun now */
+void guest_take_along(struct guest *);  /* its path has a VM again: it goes on there with what waits */
+/* What was on its way to where the VM was. */
+void guest_sent_in_vain(struct guest *, const struct sim_edge *);
+void guest_seats_lost(const struct sim_edge *);
 
 /* guest_path.c */
 void guest_look(struct guest *,

@@ -25,7 +25,7 @@ struct look {
 static bool admits(struct vm *vm)
 {
     return vm->log && !atomic_load(&vm->deleting) && !atomic_load(&vm->fenced) &&
-           atomic_load(&vm->admitted) && atomic_load(&vm->shut) == VM_OPEN &&
+           atomic_load(&vm->admitted) && !atomic_load(&vm->handing) && atomic_load(&vm->shut) == VM_OPEN &&
            atomic_load(&vm->place) != WRITEBACK_OTHER && atomic_load(&vm->place) != WRITEBACK_UNKNOWN;
 }
 
@@ -39,6 +39,8 @@ static void forget_ops(struct path *p)
     while ((op = TAILQ_FIRST(&p->ops))) {
         TAILQ_REMOVE(&p->ops, op, entry);
         op->guest = NULL;
+        if (op->waits)
+            guest_op_drop(op);
     }
 }
 
@@ -65,10 +67,14 @@ static void path_died(struct path *p)
 
 void guest_lost(struct guest *g, const struct sim_edge *e)
 {
+    guest_seats_lost(e);
     if (g->old.edge == e)
         path_died(&g->old);
-    if (g->path.edge != e)
+    if (g->path.edge != e) {
+        guest_sent_in_vain(g, e);
         return;
+    }
+    g->moves = false;
     g->looked_ns = 0;
     g->look++;
     path_died(&g->path);
@@ -112,7 +118,9 @@ static void take(struct guest *g, struct sim_edge *e, struct vm *vm)
     g->heard_ns = sim_now;
     atomic_fetch_add(&vm->sessions, 1);
     sim_say(&e->node, "the guest of %s is logged in", g->conf.vm);
-    if (g->lost)
+    if (g->moves)
+        guest_take_along(g);
+    else if (g->lost)
         guest_audit_begin(g);
     guest_plan(g, 0);
 }
@@ -126,6 +134,7 @@ static void on_checked(struct io *io)
 {
     struct look *l = container_of(io, struct look, io);
 
+    guest_seat_end(l->vm);
     if (io->status == 0)
         io_release(io);
     if (io->status == 0 && counts(l) && admits(l->vm))
@@ -144,6 +153,7 @@ static void on_look(struct task *t)
     l->vm = counts(l) && l->edge->vms ? vms_find_iqn(l->edge->vms, iqn) : NULL;
     if (l->vm && admits(l->vm) && l->check) {
         l->io = (struct io){.op = IO_READ, .nsectors = 8, .done = on_checked};
+        guest_seat_begin(l->vm);
         if (volume_submit(l->vm->volumes[0], &l->io))
             on_checked(&l->io);
         return;

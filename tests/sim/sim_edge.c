@@ -83,14 +83,36 @@ static void on_peer_state(void *arg, struct peer *peer, bool up)
         vms_peer_up(e->vms, peer);
 }
 
-static void on_going(struct vm *vm, enum vm_going going)
+static struct sim_edge *edge_of(const struct vm *vm)
 {
     struct sim_node *node = sim_loop_node(vm->loop);
-    struct sim_edge *e = container_of(node, struct sim_edge, node);
 
-    sim_say(node, "initiators of %s are to go (%d)", vm->spec.name, (int)going);
+    return container_of(node, struct sim_edge, node);
+}
+
+static void on_going(struct vm *vm, enum vm_going going)
+{
+    struct sim_edge *e = edge_of(vm);
+
+    sim_say(&e->node, "initiators of %s are to go (%d)", vm->spec.name, (int)going);
     if (e->going)
         e->going(e, vm, going);
+}
+
+static void on_still(struct vm *vm, void (*quiet)(void *arg), void *arg)
+{
+    struct sim_edge *e = edge_of(vm);
+
+    sim_say(&e->node, "commands of %s wait", vm->spec.name);
+    e->still(e, vm, quiet, arg);
+}
+
+static void on_go_on(struct vm *vm, struct vm *far)
+{
+    struct sim_edge *e = edge_of(vm);
+
+    sim_say(&e->node, "commands of %s go on%s", vm->spec.name, far ? " at the other edge" : "");
+    e->go_on(e, vm, far);
 }
 
 static void on_refused(void *arg, const struct why *why)
@@ -120,6 +142,8 @@ static int open_vms(struct sim_edge *e, struct why *why)
                             .writeback_bytes = e->conf.writeback_bytes,
                             .iqn_prefix = "iqn.sim",
                             .going = on_going,
+                            .still = on_still,
+                            .go_on = on_go_on,
                             .gate = e->conf.twin ? &e->gate : NULL,
                             .tiers = ""};
 

@@ -41,6 +41,9 @@ struct sim_edge {
     void (*lost)(struct sim_edge *);
     /* Initiators are to go. */
     void (*going)(struct sim_edge *, struct vm *, enum vm_going);
+    /* vms_conf.still and go_on; NULL: it hands nothing over. */
+    void (*still)(struct sim_edge *, struct vm *, void (*quiet)(void *arg), void *arg);
+    void (*go_on)(struct sim_edge *, struct vm *, struct vm *far);
 };
 void sim_edge_init(struct sim_edge *, const char *name, struct sim_bucket *);
 void sim_edge_start(struct sim_edge *);

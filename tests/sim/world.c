@@ -112,6 +112,7 @@ static void look_after(void *arg)
     for (unsigned i = 0; i < world.nvms; i++)
         look_after_vm(&world.vms[i]);
     world_operator_mends();
+    world_hand_mends();
     sim_after(NULL, 200 * SIM_MS, look_after, NULL);
 }
 
@@ -120,6 +121,20 @@ static void on_going(struct sim_edge *e, struct vm *vm, enum vm_going going)
     (void)e, (void)going;
     for (unsigned i = 0; i < world.nvms; i++)
         guest_going(world.vms[i].guest, vm);
+}
+
+static void on_still(struct sim_edge *e, struct vm *vm, void (*quiet)(void *arg), void *arg)
+{
+    guest_still(vm, quiet, arg);
+    world_hand_hurt(e);
+}
+
+static void on_go_on(struct sim_edge *e, struct vm *vm, struct vm *far)
+{
+    (void)e;
+    guest_stillness_ends(vm);
+    for (unsigned i = 0; i < world.nvms; i++)
+        guest_go_on(world.vms[i].guest, vm, far);
 }
 
 static enum guest_must on_must(void *arg, const struct sim_edge *e, uint64_t *before_us)
@@ -181,6 +196,8 @@ void world_edge_init(unsigned i)
 
     sim_edge_init(e, edges[i], world.bucket);
     e->going = on_going;
+    e->still = on_still;
+    e->go_on = on_go_on;
     e->conf.commit_age_ms = (unsigned)sim_between(1000, 4000);
     e->conf.writeback_interval_ms = (unsigned)sim_between(3000, 12000);
     e->conf.object_bytes = UINT32_C(4096) << sim_below(6);
@@ -243,7 +260,7 @@ static bool all_quiet(void *arg)
     for (unsigned i = 0; i < world.nvms; i++)
         if (!is_quiet(&world.vms[i]))
             return false;
-    return world_judge_done() && (!world.pair || world_pair_whole());
+    return world_judge_done() && (!world.pair || world_pair_whole()) && world_hand_done();
 }
 
 static bool judged(void *arg)
@@ -256,6 +273,8 @@ static void say_why_not(const char *phase)
 {
     if (world.pair && !world_pair_whole())
         sim_violation("%s: the edges are not both members", phase);
+    if (!world_hand_done())
+        sim_violation("%s: a VM is not handed over", phase);
     for (unsigned i = 0; i < world.nvms; i++) {
         const struct world_vm *v = &world.vms[i];
         struct vm *vm = guest_vm(v->guest);
@@ -314,6 +333,7 @@ void world_run(uint64_t seed, const struct world_conf *conf)
     if (conf->faults)
         world_storm_end();
     sim_say(NULL, "calm from here on");
+    world_hand_want();
     for (unsigned i = 0; i < world.nvms; i++)
         guest_more(world.vms[i].guest, 20);
     if (sim_run(sim_now + 400 * SIM_S, all_quiet, NULL) != SIM_STOPPED) {

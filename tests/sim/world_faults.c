@@ -62,6 +62,7 @@ void world_edge_dies(struct sim_edge *e, enum guest_must must)
     for (unsigned i = 0; i < world.nvms; i++)
         note_loss(&world.vms[i], e, must);
     world_operator_lost(e);
+    world_hand_lost(e);
     sim_after(NULL, sim_between(10, sim_chance(300000) ? 20000 : 5000) * SIM_MS, start_edge, e);
     if (must == GUEST_LOST_DISKS) {
         sim_table_wipe(e->disk.table);
@@ -84,7 +85,7 @@ static void restart_volumes(void)
         sim_volume_restart(&world.volumes[i]);
 }
 
-static void at_step(void *arg, struct sim_node *node, const char *name)
+void world_at_step(void *arg, struct sim_node *node, const char *name)
 {
     bool machine = sim_chance(300000);
 
@@ -211,15 +212,48 @@ static void kill_onprem(void)
     world_onprem_dies(sim_chance(400000));
 }
 
+static bool is_of(size_t step, const char *prefix)
+{
+    return strncmp(sim_step_name(step), prefix, strlen(prefix)) == 0;
+}
+
+/* One edge alone hands nothing over. */
+static bool may_be_reached(size_t step)
+{
+    return world.pair || !is_of(step, "hand.");
+}
+
+static size_t some_step(void)
+{
+    size_t n = 0, at, step;
+
+    for (step = 0; step < sim_steps(); step++)
+        n += may_be_reached(step);
+    at = sim_below(n);
+    for (step = 0; !may_be_reached(step) || at-- > 0;)
+        step++;
+    return step;
+}
+
 static void arm_step(void)
 {
     bool onprem = sim_chance(400000);
     size_t step;
 
     do
+        step = some_step();
+    while (is_of(step, "onprem.") != onprem);
+    sim_step_arm(step, (unsigned)sim_between(1, 4), world_at_step, NULL);
+}
+
+void world_arm_step(const char *prefix, void (*at)(void *arg, struct sim_node *, const char *name))
+{
+    size_t step;
+
+    do
         step = sim_below(sim_steps());
-    while ((strncmp(sim_step_name(step), "onprem.", 7) == 0) != onprem);
-    sim_step_arm(step, (unsigned)sim_between(1, 4), at_step, NULL);
+    while (!is_of(step, prefix));
+    sim_step_arm(step, 1, at, NULL);
 }
 
 static void stop_store(void)
@@ -359,7 +393,7 @@ static const struct {
               {judge_a_copy, 8, ANY},      {world_operator, 10, ANY},  {take_over, 12, LONE},
               {lose_edges_disks, 8, PAIR}, {kill_onprem, 3, PAIR},     {cut_cables, 14, PAIR},
               {pause_somebody, 12, PAIR},  {trouble_volume, 3, PAIR},  {cut_from_store, 8, PAIR},
-              {kill_both, 10, PAIR},       {isolate_edge, 14, PAIR}};
+              {kill_both, 10, PAIR},       {isolate_edge, 14, PAIR},   {world_hand_over, 20, PAIR}};
 enum { FAULTS = sizeof faults / sizeof *faults };
 
 static bool may_happen(unsigned i)

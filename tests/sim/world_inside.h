@@ -59,6 +59,9 @@ void world_storm_end(void);
 void world_edge_dies(struct sim_edge *, enum guest_must);
 void world_onprem_dies(bool machine);
 void world_mend_cables(void *);
+void world_at_step(void *arg, struct sim_node *, const char *name); /* who gets there dies */
+/* At one of these, when it is reached next. */
+void world_arm_step(const char *prefix, void (*at)(void *arg, struct sim_node *, const char *name));
 
 /* world_pair.c */
 void world_pair_begin(void);
@@ -72,6 +75,14 @@ void world_operator(void); /* asks for something */
 void world_operator_mends(void);
 void world_operator_lost(const struct sim_edge *);
 bool world_operator_busy(void);
+
+/* world_hand.c */
+void world_hand_over(void);              /* asks for it */
+void world_hand_hurt(struct sim_edge *); /* that edge's commands wait: something may happen now */
+void world_hand_lost(const struct sim_edge *);
+void world_hand_want(void); /* the last one, in calm, perhaps */
+void world_hand_mends(void);
+bool world_hand_done(void);
 
 /* world_judge.c: from copies of what is there now a whole other world is started, in which a VM must come to
  * a cut.

@@ -161,7 +161,7 @@ static bool serves(const struct sim_edge *e, const struct world_vm *v)
     const struct vm *vm = e->node.alive && e->vms ? vms_find(e->vms, v->name) : NULL;
 
     return vm && atomic_load(&vm->admitted) && !atomic_load(&vm->fenced) && !atomic_load(&vm->deleting) &&
-           lease_gate_open(&e->gate, sim_node_clock(&e->node));
+           lease_gate_open(&e->gate, sim_node_clock(&e->node)) && !guest_is_quiet_at(vm);
 }
 
 static void look(void *arg)
