@@ -184,7 +184,7 @@ static bool is_due(const struct writeback *wb)
         return false;
     map_sums(wb->conf.map, &live, &objects, &n);
     return wb->overdue || live >= wb->conf.bytes ||
-           wb_unapplied_ns(wb) >= wb_begin_age_ns(wb->conf.interval_ms, wb->took_ns);
+           wb_unapplied_ns(wb) >= wb_begin_age_ns(wb->conf.interval_ms, wb->takes_ns);
 }
 
 /* When something changed, and once in a while: it may have an alarm. */

@@ -150,8 +150,8 @@ struct writeback {
     bool holding; /* upkeep is held, */
     bool slotted; /* and a slot taken */
     uint64_t target, instant_ms, began_ns;
-    uint64_t planned; /* the cut that the plan is of: by the turn, `target` once that is over */
-    uint64_t took_ns; /* the last one, until on-prem had all of it */
+    uint64_t planned;  /* the cut that the plan is of: by the turn, `target` once that is over */
+    uint64_t takes_ns; /* one is taken to last so long, until on-prem has all of it */
     unsigned tries;
     struct wb_plan plan;
     struct wb_sender sender;
@@ -218,11 +218,22 @@ void wb_metrics_show(struct writeback *);
 uint64_t wb_unapplied_bytes(const struct writeback *);
 uint64_t wb_unapplied_ns(const struct writeback *);
 
-/* The age of the oldest write at which a write-back begins, so that on-prem has all of it before the interval
- * is over: by as much earlier as the last one took, and a half of that. */
-static inline uint64_t wb_begin_age_ns(unsigned interval_ms, uint64_t took_ns)
+/* How long a write-back is taken to last, once one has lasted so long: the longest of late counts, ever less.
+ */
+static inline uint64_t wb_takes_ns(uint64_t before_ns, uint64_t last_ns)
 {
-    uint64_t interval_ns = interval_ms * UINT64_C(1000000), early_ns = took_ns + took_ns / 2;
+    uint64_t faded_ns = before_ns - before_ns / 4;
+
+    return last_ns > faded_ns ? last_ns : faded_ns;
+}
+
+/* The age of the oldest write at which a write-back begins, so that on-prem has all of it before the interval
+ * is over: by half as much again as it is taken to last earlier, and by an eighth of the interval; at half of
+ * it, at the earliest. */
+static inline uint64_t wb_begin_age_ns(unsigned interval_ms, uint64_t takes_ns)
+{
+    uint64_t interval_ns = interval_ms * UINT64_C(1000000),
+             early_ns = takes_ns + takes_ns / 2 + interval_ns / 8;
 
     return interval_ns - (early_ns < interval_ns / 2 ? early_ns : interval_ns / 2);
 }

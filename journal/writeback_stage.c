@@ -93,7 +93,7 @@ static void on_ended(struct writeback *wb)
         return;
     }
     STEP("wb.staged", "the on-prem daemon has a stage whole and stable");
-    wb->took_ns = loop_now_ns(wb->conf.loop) - wb->began_ns;
+    wb->takes_ns = wb_takes_ns(wb->takes_ns, loop_now_ns(wb->conf.loop) - wb->began_ns);
     wb_send_end(wb);
     wb_plan_close(&wb->plan);
     give_slot(wb);

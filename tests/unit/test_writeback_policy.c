@@ -37,9 +37,12 @@ static void early_enough(void **state)
     const uint64_t second = 1000000000;
 
     (void)state;
-    assert_int_equal(wb_begin_age_ns(300000, 0), 300 * second);
-    assert_int_equal(wb_begin_age_ns(300000, 20 * second), 270 * second);
-    assert_int_equal(wb_begin_age_ns(300000, 3000 * second), 150 * second);
+    assert_int_equal(wb_begin_age_ns(320000, 0), 280 * second);
+    assert_int_equal(wb_begin_age_ns(320000, 20 * second), 250 * second);
+    assert_int_equal(wb_begin_age_ns(320000, 3000 * second), 160 * second);
+    assert_int_equal(wb_takes_ns(0, 8 * second), 8 * second);
+    assert_int_equal(wb_takes_ns(8 * second, 2 * second), 6 * second); /* one that was short by chance */
+    assert_int_equal(wb_takes_ns(8 * second, 9 * second), 9 * second);
 }
 
 static void when_it_is_time(void **state)
