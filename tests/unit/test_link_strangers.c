@@ -60,6 +60,7 @@ struct raw {
     size_t n;
     atomic_bool over;
     bool shook_hands;
+    struct frame_in in;
     char bye[FRAME_BYE_MAX + 1];
 };
 
@@ -68,6 +69,7 @@ static int raw_frame(void *arg, unsigned lane, const struct frame *f, struct buf
     struct raw *r = arg;
 
     (void)lane, (void)why;
+    r->in.greeted |= f->kind == FRAME_HELLO; /* more may come with it, at once */
     if (f->kind == FRAME_BYE && *body)
         memcpy(r->bye, (*body)->data, (*body)->len);
     return 0;
@@ -80,7 +82,6 @@ static void *raw_main(void *arg)
                       *key = xasprintf("%s/%s.key", dir, r->files);
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
     SSL *ssl;
-    struct frame_in in = {0};
     uint8_t bytes[4096];
     struct why why;
     int n, fd = tcp_socket(r->port, false);
@@ -94,11 +95,10 @@ static void *raw_main(void *arg)
     r->shook_hands = SSL_connect(ssl) == 1;
     if (r->shook_hands && r->n)
         SSL_write(ssl, r->bytes, (int)r->n);
-    while (r->shook_hands && (n = SSL_read(ssl, bytes, sizeof(bytes))) > 0) {
-        frame_in_feed(&in, bytes, (size_t)n, raw_frame, r, &why);
-        in.greeted = true;
-    }
-    frame_in_clear(&in);
+    while (r->shook_hands && (n = SSL_read(ssl, bytes, sizeof(bytes))) > 0)
+        if (frame_in_feed(&r->in, bytes, (size_t)n, raw_frame, r, &why) < 0)
+            snprintf(r->bye, sizeof r->bye, "not understood: %.200s", why.text);
+    frame_in_clear(&r->in);
     SSL_free(ssl);
     SSL_CTX_free(ctx);
     close(fd);
