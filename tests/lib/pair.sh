@@ -128,6 +128,15 @@ ctl_at() {
 # url_at a|b VM
 url_at() { printf 'iscsi://%s:3260/%s:%s/0\n' "${edge_address[$1]}" "$iqn" "$2"; }
 
+# load_dies: the load is killed; what it had under way is there, or never will be.
+load_dies() {
+    crash load
+    rm load.log
+    wait_for 10 "its connection to be gone" no_connection b
+    wait_for 10 "its connection to be gone" no_connection a
+}
+no_connection() { ! curl -fsS --max-time 5 "http://${edge_address[$1]}:7262/metrics" | grep -E '^isthmus_iscsi_(connections|sessions).* [1-9]'; }
+
 # owns a|b VM: it is that edge's, and not only forwarded there.
 owns() { ctl_at "$1" --json vm list | jq -e --arg vm "$2" 'any(.vms[]; .name == $vm)' >/dev/null; }
 

@@ -47,8 +47,7 @@ for round in 1 2; do
     edge_up "$at"
     wait_role "$at" both
     wait_role "$other" both
-    crash load
-    rm -f load.log
+    load_dies
     expect "nothing lost" served_by "$other"
     refuse "edge $at to be the owner, too" owns "$at" vm1
     expect "the same by edge $at, which forwards" served_by "$at"

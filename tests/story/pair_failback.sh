@@ -94,7 +94,7 @@ ctl_at b pair fail-over
 expect "edge a to own both (not: $(vm_at a vm2))" owns a vm2
 ctl_at b pair fail-over --cancel
 expect "vm2 to stay there for now (not: $(vm_at b vm2))" is_at b vm2 "edge-a edge-b true"
-crash load
+load_dies
 verified() { verify-load check "$(url_at "$1" vm1)" "$stage/state" "$sectors"; }
 expect "nothing lost, by edge a" verified a
 expect "nor by edge b" verified b
