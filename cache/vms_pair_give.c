@@ -11,6 +11,8 @@
 
 static const char part[] = "pair";
 
+enum { STUCK_S = 5 }; /* what could not be deleted is tried again after so long */
+
 /* --- keeping --------------------------------------------------------------------------------------------*/
 
 /* Who waits until nothing of a VM is here that is not the other edge's. */
@@ -168,8 +170,9 @@ static void on_gave(void *arg, int status, const struct why *why)
     struct leaving *l = arg;
     struct vms_pair *p = l->pair;
 
-    (void)status; /* said in the log; the next start goes on */
-    (void)why;
+    (void)why; /* said in the log; the next start goes on */
+    if (status)
+        p->stuck_ns = loop_now_ns(p->vms->conf.main);
     TAILQ_REMOVE(&p->leaving, l, entry);
     free(l);
     vms_pair_look_for_rooms(p);
@@ -212,6 +215,8 @@ bool vms_pair_clears(struct vms_pair *p)
 {
     struct vm *vm;
 
+    if (p->stuck_ns && loop_now_ns(p->vms->conf.main) - p->stuck_ns < STUCK_S * UINT64_C(1000000000))
+        return true;
     TAILQ_FOREACH (vm, &p->vms->list, in.entry) {
         if (atomic_load(&vm->fenced)) {
             log_info(vm->spec.name, "what this edge has of it goes: by its entry it is not its own");

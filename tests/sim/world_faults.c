@@ -281,17 +281,21 @@ static void cut_cables(void)
     sim_after(NULL, sim_between(1, 20000) * SIM_MS, world_mend_cables, NULL);
 }
 
-static void cut_from_store(void)
+void world_cut_from_store(struct sim_edge *e, uint64_t which, uint64_t from_ms, uint64_t to_ms)
 {
-    uint64_t which = sim_between(1, 3);
-    const struct sim_edge *e = some_edge();
-
     sim_say(&e->node, "is cut off from the store: %s",
             which == 1   ? "requests"
             : which == 2 ? "answers"
                          : "both ways");
     sim_bucket_cut(world.bucket, &e->node, which & 1, which & 2);
-    sim_after(NULL, sim_between(1, 20000) * SIM_MS, world_mend_cables, NULL);
+    sim_after(NULL, sim_between(from_ms, to_ms) * SIM_MS, world_mend_cables, NULL);
+}
+
+static void cut_from_store(void)
+{
+    uint64_t which = sim_between(1, 3);
+
+    world_cut_from_store(some_edge(), which, 1, 20000);
 }
 
 /* An edge's network: the other edge and the store, each way or not. */

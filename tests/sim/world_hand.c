@@ -72,14 +72,7 @@ static void cut(struct sim_edge *giver, struct sim_edge *taker)
 
 static void cut_from_store(struct sim_edge *e)
 {
-    uint64_t which = sim_between(1, 3);
-
-    sim_say(&e->node, "is cut off from the store: %s",
-            which == 1   ? "requests"
-            : which == 2 ? "answers"
-                         : "both ways");
-    sim_bucket_cut(world.bucket, &e->node, which & 1, which & 2);
-    sim_after(NULL, sim_between(100, 9000) * SIM_MS, world_mend_cables, NULL);
+    world_cut_from_store(e, sim_between(1, 3), 100, 9000);
 }
 
 static void pause_edge(struct sim_edge *e)

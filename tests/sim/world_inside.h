@@ -59,6 +59,8 @@ void world_storm_end(void);
 void world_edge_dies(struct sim_edge *, enum guest_must);
 void world_onprem_dies(bool machine);
 void world_mend_cables(void *);
+/* Requests to the store are cut off (1), its answers (2), or both (3), for so long. */
+void world_cut_from_store(struct sim_edge *, uint64_t which, uint64_t from_ms, uint64_t to_ms);
 void world_at_step(void *arg, struct sim_node *, const char *name); /* who gets there dies */
 /* At one of these, when it is reached next. */
 void world_arm_step(const char *prefix, void (*at)(void *arg, struct sim_node *, const char *name));
