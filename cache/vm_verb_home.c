@@ -18,6 +18,8 @@ static void on_home(struct writeback_wait *w)
     v->result = w->status;
     if (w->status)
         v->why = w->why;
+    else if (v->vm->commit)
+        vm_status_look(v->vm); /* who has waited for the verb sees what it did */
     verb_back(v);
 }
 
