@@ -18,8 +18,10 @@ load_at() {
     wait_log load "^loading" 60
     sleep 1
 }
+# load_ends a|b: what the load had under way is there, or never will be, when it is looked at.
 load_ends() {
     crash load
+    wait_for 10 "its connection to be gone" no_connection "$1"
     expect "nothing lost at edge $1" wait_for 30 "edge $1 to serve vm1" verify-load check "$(url_at "$1" vm1)" "$stage/state" "$sectors"
 }
 # read_at a|b: a read there, begun now, has no answer until edge_ends says so.
