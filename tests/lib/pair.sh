@@ -1,11 +1,13 @@
 # shellcheck shell=bash
-# tests/lib/pair.sh - a cast of two edges, an on-prem daemon and a store that both edges use, each in a namespace of its
-# own; the story itself sits on the same network and reaches both portals. The edges talk to each other over a cable of
-# their own, with pair_rtt_ms set over an emulated line of that round trip. Source it after story.sh.
+# tests/lib/pair.sh - a cast of two edges, an on-prem daemon and a store that both edges use (a directory, or what
+# pair_store_section says), each in a namespace of its own; the story itself sits on the same network, at
+# $pair_host_address, and reaches both portals. The edges talk to each other over a cable of their own, with
+# pair_rtt_ms set over an emulated line of that round trip. Source it after story.sh.
 
 pair_lease=${pair_lease:-3s}
 pair_rtt_ms=${pair_rtt_ms:-}
 pair_store=$stage/bucket
+pair_host_address=10.210.0.9
 declare -A edge_address=([a]=10.210.0.1 [b]=10.210.0.2) cable_address=([a]=10.211.0.1 [b]=10.211.0.2)
 
 # host NAME ADDRESS: a namespace on the network.
@@ -44,7 +46,7 @@ journal {
     max = "512M"
 }
 store {
-    url = "dir:$pair_store"
+    ${pair_store_section:-url = "dir:$pair_store"}
     layers = "fail:p=1,file=$stage/away-$me,error=ENOTCONN"
 }
 pair {
@@ -68,7 +70,7 @@ CONF
 # pair_up: the network, the store, every configuration; nothing is started.
 pair_up() {
     ip link add pair0 type bridge
-    ip addr add 10.210.0.9/24 dev pair0
+    ip addr add "$pair_host_address/24" dev pair0
     ip link set pair0 up
     [ -z "$pair_rtt_ms" ] || "$wan" up a b "$pair_rtt_ms" 0 0
     host a "${edge_address[a]}"

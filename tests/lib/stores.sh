@@ -6,6 +6,7 @@
 # ${endpoint[NAME]}, ${access[NAME]}, ${secret[NAME]}, and ${bucket[NAME]} names a bucket that is there.
 # store_stop ends an instance; what is left over at the end of the story goes with the stage.
 
+store_host=${store_host:-127.0.0.1} # where they listen; the certificates know the default only
 declare -A endpoint=() access=() secret=() bucket=() store_processes=() azure=()
 
 # A TCP port that nobody has, and that was not given out before.
@@ -87,8 +88,8 @@ rgw_start() {
     port_new msgr
     port_new port
     mkdir -p "$dir"/{mon,osd,rgw,run}
-    frontend="beast endpoint=127.0.0.1:$port tcp_nodelay=1"
-    endpoint[$name]=http://127.0.0.1:$port
+    frontend="beast endpoint=$store_host:$port tcp_nodelay=1"
+    endpoint[$name]=http://$store_host:$port
     if [ "$scheme" = tls ]; then
         tls_make
         frontend="beast ssl_endpoint=127.0.0.1:$port ssl_certificate=$stage/tls/store.both.pem tcp_nodelay=1"
@@ -323,9 +324,9 @@ azurite_start() {
         scheme=https tls=(--cert "$stage/tls/store.pem" --key "$stage/tls/store.key" --oauth basic)
     fi
     access[$name]=isthmus$RANDOM secret[$name]=$(openssl rand -base64 64 | tr -d '\n')
-    endpoint[$name]=$scheme://127.0.0.1:$port/${access[$name]} azure[$name]=1
+    endpoint[$name]=$scheme://$store_host:$port/${access[$name]} azure[$name]=1
     AZURITE_ACCOUNTS=${access[$name]}:${secret[$name]} store_process "$name" "$name.azurite" \
-        node "$main" --blobHost 127.0.0.1 --blobPort "$port" --location "$stage/$name" \
+        node "$main" --blobHost "$store_host" --blobPort "$port" --location "$stage/$name" \
         --skipApiVersionCheck --disableTelemetry "${tls[@]}"
     wait_for 30 "azurite to answer" store_answers "$name"
     azure_container "$name" isthmus
