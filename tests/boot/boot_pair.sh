@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A guest whose root is a multipath map of both edges' portals works (SQLite, fio with verify) while one edge after the
-# other is killed and comes back, and each is restarted for new software: it sees no error. Then it boots again, by either
-# edge's script.
+# other is killed and comes back, and each gets a program of the next generation: it sees no error. Then it boots again, by
+# either edge's script.
 . "$(dirname "$0")/../lib/story.sh"
 # shellcheck source=../lib/pair.sh
 . "$root/tests/lib/pair.sh"
@@ -31,10 +31,10 @@ back() {
     wait_for 120 "the guest to have both paths again" both_paths
 }
 both_paths() { [ "$(told guest PATHS)" = 2 ]; }
-# restarted a|b: as for an upgrade, without killing it.
-restarted() {
+# upgraded a|b: stopped, and started as a program of the next generation.
+upgraded() {
     stop "edge-$1"
-    edge_up "$1"
+    edge_as "$1" 1
     back
 }
 # checked GUEST
@@ -67,10 +67,11 @@ goes_on
 edge_up b
 back
 goes_on
-act "it goes on; edge b is restarted, then edge a"
-restarted b
+act "it goes on; edge b gets the next program, then edge a"
+upgraded b
 goes_on
-restarted a
+upgraded a
+expect "both to write as the next generation" test "$(ctl_at a --json pair status | jq -r '"\(.generation) \(.own_generation) \(.other_generation)"')" = "2 2 2"
 goes_on
 act "enough"
 mkdir empty

@@ -101,6 +101,8 @@ CONF
 
 # edge_up a|b
 edge_up() { start_in "$1" "edge-$1" isthmus-edge --config "$stage/edge-$1.conf"; }
+# edge_as a|b N: by a program of N generations later.
+edge_as() { PATH=${ISTHMUS_BIN:-$root/build/bin}/raised-$2:$PATH edge_up "$1"; }
 edge_is() { curl -fsS --max-time 5 "http://${edge_address[$1]}:7262/metrics" | grep "^isthmus_pair_role{.*} $2\$" >/dev/null; }
 # wait_role a|b sole|both|out
 wait_role() {

@@ -8,8 +8,6 @@
 needs jq
 
 sectors=16384
-# edge_as a|b N: that edge, by a program of N generations later.
-edge_as() { PATH=${ISTHMUS_BIN:-$root/build/bin}/raised-$2:$PATH edge_up "$1"; }
 # leave a|b: it is stopped, and the other has noticed.
 leave() {
     local other=b
