@@ -255,11 +255,15 @@ static inline int commit_and_wait(struct world *w)
 
 static inline void random_puts(struct world *w, unsigned n, unsigned tag)
 {
+    struct burst b = {.n = 0};
+
     for (unsigned i = 0; i < n; i++) {
         uint32_t sectors = 1 + (uint32_t)rand() % (i % 20 == 0 ? 1500 : 40);
+        uint64_t at = (uint64_t)rand() % (AREA - sectors);
 
-        put(w->f, (uint64_t)rand() % (AREA - sectors), sectors, rand() % 8 ? tag + i + 1 : 0);
+        burst_put(&b, w->f, at, sectors, rand() % 8 ? tag + i + 1 : 0);
     }
+    burst_end(&b);
 }
 
 /* --- reading what the store has ---*/

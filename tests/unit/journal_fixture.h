@@ -232,6 +232,26 @@ static inline uint64_t put(struct fixture *f, uint64_t lba, uint32_t n, unsigned
     return put_end(put_begin(f, lba, n, tag, false));
 }
 
+/* Many of them, in order, without waiting for each. */
+struct burst {
+    struct put *puts[32];
+    unsigned n;
+};
+
+static inline void burst_end(struct burst *b)
+{
+    for (unsigned i = 0; i < b->n; i++)
+        put_end(b->puts[i]);
+    b->n = 0;
+}
+
+static inline void burst_put(struct burst *b, struct fixture *f, uint64_t lba, uint32_t n, unsigned tag)
+{
+    if (b->n == sizeof b->puts / sizeof b->puts[0])
+        burst_end(b);
+    b->puts[b->n++] = put_begin(f, lba, n, tag, false);
+}
+
 /* --- flushes and reads ---*/
 
 struct flush {

@@ -23,8 +23,11 @@ static void set_move(struct fixture *f, void *arg)
 /* Pieces of noise all over the first half of the disk: what was there dies bit by bit. */
 static void scatter(struct world *w, unsigned n, unsigned tag)
 {
+    struct burst b = {.n = 0};
+
     for (unsigned i = 0; i < n; i++)
-        put(w->f, (uint64_t)rand() % (AREA / 2 / PIECE) * PIECE, PIECE, tag + i + 1);
+        burst_put(&b, w->f, (uint64_t)rand() % (AREA / 2 / PIECE) * PIECE, PIECE, tag + i + 1);
+    burst_end(&b);
 }
 
 static void fill(struct world *w)
