@@ -374,10 +374,15 @@ store_conf() {
     } >"$file"
 }
 
-# says STORE KEY=VALUE... REGEX: with these settings a probe ends with such a sentence.
+# says STORE KEY=VALUE... REGEX: with these settings a probe ends with such a sentence. One that took too long (-110) on a
+# busy machine has found out nothing: it is asked again.
 says() {
+    local try
     store_conf "$1" "$stage/wrong.conf" "${@:2:$#-2}"
-    store-check "$stage/wrong.conf" say >"$stage/said" 2>&1 || true
+    for try in 1 2 3; do
+        store-check "$stage/wrong.conf" say >"$stage/said" 2>&1 || true
+        [[ $(head -c 5 "$stage/said") = "-110 " && $try != 3 ]] || break
+    done
     grep -qE -- "${*: -1}" "$stage/said" || failed "with ${*:2:$#-2} it says: $(cat "$stage/said")"
     refuse "a secret in a sentence" grep -qF -- "${secret[$1]}" "$stage/said"
     act "$(head -c 250 "$stage/said")"
