@@ -54,7 +54,7 @@ void vms_pair_idle(void *arg)
         pair_stop(p->pair, p->closed, p->closed_arg);
 }
 
-static void close_keep(struct vms_pair *p, void (*done)(void *arg))
+void vms_pair_close_keep(struct vms_pair *p, void (*done)(void *arg))
 {
     p->busy++;
     keep_close(p->keep, done, p);
@@ -107,7 +107,7 @@ static void purge_run(struct work *w)
 }
 
 /* What was kept and is of no use any more. done() on the main loop. */
-static void purge(struct vms_pair *p, void (*done)(struct work *))
+void vms_pair_purge(struct vms_pair *p, void (*done)(struct work *))
 {
     p->busy++;
     p->purge = (struct work){.run = purge_run, .done = done};
@@ -138,7 +138,7 @@ static void on_out(void *arg)
         atomic_store(&vm->fenced, true);
     }
     p->purging = true;
-    purge(p, purge_done);
+    vms_pair_purge(p, purge_done);
 }
 
 static void on_prepare(void *arg)
@@ -197,7 +197,7 @@ static void on_inherited(void *arg, int status, unsigned recovered, const struct
         return;
     }
     log_info(NULL, "%u VM(s) of the other edge taken over", recovered);
-    purge(p, rest_purged);
+    vms_pair_purge(p, rest_purged);
 }
 
 static void inherit(struct vms_pair *p)
@@ -228,7 +228,7 @@ static void on_inherit(void *arg, const uint8_t writer[ARBITER_WRITER_BYTES])
 
     memcpy(p->fallen, writer, sizeof p->fallen);
     p->rest_ms = REST_MIN_MS;
-    close_keep(p, on_kept_closed);
+    vms_pair_close_keep(p, on_kept_closed);
 }
 
 /* --- from the other edge --------------------------------------------------------------------------------*/
@@ -328,6 +328,7 @@ struct vms_pair *vms_pair_new(struct vms *vms, const struct pair_conf *conf,
     mine.lost = on_lost;
     mine.idle = is_idle;
     mine.fit = is_fit;
+    mine.clear = vms_pair_clear;
     mine.generation = generation_newest();
     mine.writes = on_writes;
     mine.arg = p;
@@ -401,7 +402,7 @@ void vms_pair_stop(struct vms_pair *p, void (*done)(void *arg), void *arg)
     p->busy += 2;
     vms_hand_stop(p->hand, vms_pair_idle, p);
     vms_far_stop(p->far, vms_pair_idle, p);
-    close_keep(p, vms_pair_idle);
+    vms_pair_close_keep(p, vms_pair_idle);
 }
 
 void vms_pair_free(struct vms_pair **pp)

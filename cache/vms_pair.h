@@ -21,6 +21,27 @@ struct vms_pair *vms_pair_new(struct vms *, const struct pair_conf *,
                               void (*refused)(void *arg, const struct why *), void *arg);
 /* false: this edge is in no pair, or is stopping. */
 bool vms_pair_status(const struct vms *, struct pair_status *);
+/* What is lost when this edge is made the only member by force: of each VM in the store. */
+enum vms_loss_of { VMS_LOSS_THEIRS, VMS_LOSS_OURS, VMS_LOSS_NOBODYS /* of neither edge, as they are now */ };
+struct vms_loss {
+    char vm[VM_NAME_MAX + 1];
+    enum vms_loss_of whose;
+    bool home;     /* it runs on-prem: nothing of it is here */
+    uint64_t cut;  /* theirs: where it comes back; 0: as its source disks are, */
+    int64_t put_s; /* and when the store got that, since 1970; 0: not known */
+};
+struct vms_losses {
+    struct arbiter_place member; /* who is said to be lost */
+    struct vms_loss *list;
+    size_t n;
+    unsigned unreadable; /* entries: the log says which */
+};
+/* 0: done() comes, later; the list is lent to it. Else why it cannot be. */
+int vms_pair_losses(struct vms *,
+                    void (*done)(void *arg, int status, const struct vms_losses *, const struct why *),
+                    void *arg, struct why *);
+/* 0: it has begun (pair_force). Who is lost must be who it was when the losses were told. */
+int vms_pair_force(struct vms *, const struct vms_losses *, struct why *);
 /* Is it the name of one of the two edges? Else why not. */
 bool vms_pair_is_edge(const struct vms *, const char *name, struct why *);
 /* Of a VM of either edge: is what it is told is written in both journals? */

@@ -40,6 +40,12 @@ struct vms_pair {
 
 /* vms_pair.c: one of `busy` has ended. */
 void vms_pair_idle(void *pair);
+/* vms_pair.c. Both are `busy` until vms_pair_idle(), at the end of done(), on the main loop. What was kept
+ * and is of no use any more goes. */
+void vms_pair_purge(struct vms_pair *, void (*done)(struct work *));
+void vms_pair_close_keep(struct vms_pair *, void (*done)(void *arg));
+/* vms_pair_force.c: pair_conf.clear */
+void vms_pair_clear(void *pair);
 /* vms_pair_give.c: keep_conf.make_room. */
 void vms_pair_make_room(void *pair, const uint8_t id[VMLOG_ID_BYTES],
                         void (*done)(void *arg, int status, const struct why *), void *done_arg);

@@ -78,6 +78,11 @@ static const struct command {
      "give all VMs of the edge to the other, while they run, so that it can be stopped",
      "  --cancel                  give no more; those that are gone stay there for now\n"
      "  --no-wait                 do not wait until none is left\n"},
+    {"pair force", NULL, "Ayw", ctl_pair_force,
+     "make the edge, which is out, the only member, for the one that is it is lost for good with its disks",
+     "  --accept-loss             really; without it is only said what would be lost\n"
+     "  --yes                     do not ask\n"
+     "  --no-wait                 do not wait until it is the only member\n"},
     {"store list", "[VM]", "g", ctl_store_list, "what the object store has of the VMs; no edge is asked",
      "  --config FILE             the edge's, for its store and key (default: /etc/isthmus/edge.conf)\n"},
     {"store verify", "[VM]", "g", ctl_store_verify,
@@ -246,6 +251,7 @@ static const struct option_row {
     {"yes", 'y', FLAG(yes)},
     {"no-wait", 'w', FLAG(no_wait)},
     {"cancel", 'K', FLAG(cancel)},
+    {"accept-loss", 'A', FLAG(accept_loss)},
     {"lun", 'l', TAKEN(take_lun)},
     {"name", 'n', TEXT(name)},
     {"role", 'r', TEXT(role)},

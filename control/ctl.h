@@ -15,7 +15,7 @@ enum { CTL_LIST_MAX = 64 };
 
 /* What the command line said; NULL, 0 or false where it said nothing. */
 struct ctl {
-    bool json, force, commit, discard, onprem, yes, no_wait, cancel;
+    bool json, force, commit, discard, onprem, yes, no_wait, cancel, accept_loss;
     const char *server, *token_file, *cacert;
     const char *disks[CTL_LIST_MAX], *sans[CTL_LIST_MAX];
     unsigned ndisks, nsans;
@@ -58,6 +58,7 @@ int ctl_vm_add_disk(const struct ctl *, struct why *);
 int ctl_vm_remove_disk(const struct ctl *, struct why *);
 int ctl_pair_status(const struct ctl *, struct why *);
 int ctl_pair_fail_over(const struct ctl *, struct why *);
+int ctl_pair_force(const struct ctl *, struct why *);
 int ctl_status(const struct ctl *, struct why *);
 int ctl_store_list(const struct ctl *, struct why *);
 int ctl_store_verify(const struct ctl *, struct why *);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 enum { LOOK_MS = 300, SAY_LOOKS = 30 };
 
@@ -96,6 +97,19 @@ int ctl_pair_fail_over(const struct ctl *ctl, struct why *why)
     return 0;
 }
 
+static void print_forced(json_t *forced)
+{
+    time_t at = (time_t)ctl_int(forced, "at");
+    char when[32] = "";
+    struct tm tm;
+
+    if (json_is_null(forced) || !gmtime_r(&at, &tm))
+        return;
+    strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S UTC", &tm);
+    printf("%s was made the only member by force in epoch %lld, %s\n", ctl_text(forced, "edge"),
+           (long long)ctl_int(forced, "epoch"), when);
+}
+
 int ctl_pair_status(const struct ctl *ctl, struct why *why)
 {
     json_t *answer;
@@ -115,6 +129,7 @@ int ctl_pair_status(const struct ctl *ctl, struct why *why)
     if (ctl_int(answer, "other_generation"))
         printf(", the other's of %lld", (long long)ctl_int(answer, "other_generation"));
     putchar('\n');
+    print_forced(json_object_get(answer, "forced"));
     if (is_true(answer, "blocked"))
         printf("BLOCKED: nothing is served here\n");
     if (is_true(answer, "taking_in"))
@@ -123,6 +138,10 @@ int ctl_pair_status(const struct ctl *ctl, struct why *why)
         printf("its VMs are being taken over\n");
     if (is_true(answer, "failing_over"))
         printf("it gives all its VMs to the other: %lld to go\n", (long long)ctl_int(answer, "vms_here"));
+    if (is_true(answer, "forcing"))
+        printf("it is to be the only member by force\n");
+    if (*ctl_text(answer, "force_refused"))
+        printf("it was not made the only member by force: %s\n", ctl_text(answer, "force_refused"));
     if (*ctl_text(answer, "waits_for"))
         printf("waits for: %s\n", ctl_text(answer, "waits_for"));
     print_vms(json_object_get(answer, "vms"));

@@ -33,6 +33,7 @@ static struct {
     {HTTP_POST, "/v1/recover", rest_recover},
     {HTTP_GET, "/v1/pair", rest_pair},
     {HTTP_POST | HTTP_DELETE, "/v1/pair/fail-over", rest_pair_fail_over},
+    {HTTP_GET | HTTP_POST, "/v1/pair/force", rest_pair_force},
 };
 
 enum { CONTROL_ROUTES = sizeof(control_routes) / sizeof(control_routes[0]) };

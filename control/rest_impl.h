@@ -37,6 +37,7 @@ void rest_disk_remove(struct rest *, struct http_request *);
 void rest_status(struct rest *, struct http_request *);
 void rest_pair(struct rest *, struct http_request *);
 void rest_pair_fail_over(struct rest *, struct http_request *);
+void rest_pair_force(struct rest *, struct http_request *);
 void rest_boot(struct rest *, struct http_request *);
 
 /* "write-back", "cloud-persist"; false: it is neither. */

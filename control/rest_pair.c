@@ -69,6 +69,15 @@ void rest_pair_fail_over(struct rest *rest, struct http_request *r)
     }
 }
 
+/* When an edge was last made the only member by force. */
+static json_t *forced(const struct pair_status *s)
+{
+    if (!s->forced_epoch)
+        return json_null();
+    return json_pack("{sI sI ss}", "epoch", (json_int_t)s->forced_epoch, "at", (json_int_t)s->forced_at_s,
+                     "edge", s->forced_edge);
+}
+
 void rest_pair(struct rest *rest, struct http_request *r)
 {
     struct vm_list all = {.rest = rest};
@@ -85,12 +94,13 @@ void rest_pair(struct rest *rest, struct http_request *r)
     vms_each_far(rest->conf.vms, add_vm, &all);
     vms_each(rest->conf.vms, add_ours, &all);
     rest_reply(r, 200,
-               json_pack("{ss ss ss ss sI si si si sb sb sb sb sb sb si ss so}", "pair", s.name, "edge",
-                         s.self, "other", s.other, "role", pair_role_name(s.role), "epoch",
+               json_pack("{ss ss ss ss sI si si si sb sb sb sb sb sb si sb ss so ss so}", "pair", s.name,
+                         "edge", s.self, "other", s.other, "role", pair_role_name(s.role), "epoch",
                          (json_int_t)s.epoch, "generation", (int)s.generation, "own_generation",
                          (int)s.own_generation, "other_generation", (int)s.other_generation, "other_answers",
                          (int)s.other_answers, "degraded", (int)(s.role == PAIR_SOLE), "blocked",
                          (int)s.blocked, "taking_in", (int)s.preparing, "taking_over", (int)s.inheriting,
-                         "failing_over", (int)giving, "vms_here", (int)left, "waits_for", s.why.text, "vms",
-                         all.list));
+                         "failing_over", (int)giving, "vms_here", (int)left, "forcing", (int)s.forcing,
+                         "force_refused", s.refused.text, "forced", forced(&s), "waits_for", s.why.text,
+                         "vms", all.list));
 }

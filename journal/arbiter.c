@@ -27,6 +27,23 @@ static size_t seal_over(uint8_t aad[ARBITER_HEAD_BYTES + ARBITER_NAME_MAX], cons
     return ARBITER_HEAD_BYTES + n;
 }
 
+static void put_name(uint8_t *p, const char *name)
+{
+    size_t n = strlen(name);
+
+    p[0] = (uint8_t)n;
+    memcpy(p + 1, name, n);
+}
+
+static bool name_read(char name[ARBITER_NAME_MAX + 1], const uint8_t *p)
+{
+    if (p[0] > ARBITER_NAME_MAX || memchr(p + 1, 0, p[0]))
+        return false;
+    memcpy(name, p + 1, p[0]);
+    name[p[0]] = '\0';
+    return true;
+}
+
 void arbiter_seal(const struct aead_key *master, const char *pair, const uint8_t salt[AEAD_SALT_BYTES],
                   const struct arbiter *a, uint8_t out[ARBITER_BYTES])
 {
@@ -42,13 +59,15 @@ void arbiter_seal(const struct aead_key *master, const char *pair, const uint8_t
     memcpy(plain + 8, a->change, sizeof a->change);
     for (int i = 0; i < ARBITER_PLACES; i++, p += ARBITER_PLACE_BYTES) {
         const struct arbiter_place *place = &a->places[i];
-        size_t n = strlen(place->name);
 
-        p[0] = (uint8_t)n;
-        memcpy(p + 1, place->name, n);
+        put_name(p, place->name);
         memcpy(p + 1 + ARBITER_NAME_MAX, place->writer, ARBITER_WRITER_BYTES);
         p[ARBITER_PLACE_BYTES - 1] = place->member;
     }
+    p[0] = a->called;
+    put64(p + 8, a->forced.epoch);
+    put64(p + 16, (uint64_t)a->forced.at_s);
+    put_name(p + 24, a->forced.name);
     aead_seal(aead, 0, aad, seal_over(aad, out, pair), plain, sizeof plain, out + ARBITER_HEAD_BYTES);
     aead_free(&aead);
 }
@@ -56,9 +75,8 @@ void arbiter_seal(const struct aead_key *master, const char *pair, const uint8_t
 static bool place_read(struct arbiter_place *place, const uint8_t *p)
 {
     memset(place, 0, sizeof *place);
-    if (p[0] > ARBITER_NAME_MAX || p[ARBITER_PLACE_BYTES - 1] > 1 || memchr(p + 1, 0, p[0]))
+    if (!name_read(place->name, p) || p[ARBITER_PLACE_BYTES - 1] > 1)
         return false;
-    memcpy(place->name, p + 1, p[0]);
     memcpy(place->writer, p + 1 + ARBITER_NAME_MAX, ARBITER_WRITER_BYTES);
     place->member = p[ARBITER_PLACE_BYTES - 1];
     return *place->name || !place->member;
@@ -69,13 +87,15 @@ static bool makes_sense(const struct arbiter *a)
 {
     const struct arbiter_place *p = a->places;
 
-    return a->epoch > 0 && (p[0].member || p[1].member) && strcmp(p[0].name, p[1].name) != 0;
+    return a->epoch > 0 && (p[0].member || p[1].member) && strcmp(p[0].name, p[1].name) != 0 &&
+           a->forced.epoch <= a->epoch && !a->forced.epoch == !*a->forced.name;
 }
 
 int arbiter_open(const struct aead_key *master, const char *pair, const uint8_t *bytes, size_t n,
                  struct arbiter *a, struct why *why)
 {
     uint8_t plain[ARBITER_PLAIN_BYTES], aad[ARBITER_HEAD_BYTES + ARBITER_NAME_MAX];
+    const uint8_t *tail = plain + 24 + ARBITER_PLACES * ARBITER_PLACE_BYTES;
     struct aead *aead;
     int rc;
 
@@ -99,6 +119,11 @@ int arbiter_open(const struct aead_key *master, const char *pair, const uint8_t 
     for (int i = 0; i < ARBITER_PLACES; i++)
         if (!place_read(&a->places[i], plain + 24 + (size_t)i * ARBITER_PLACE_BYTES))
             rc = -EBADMSG;
+    a->called = tail[0] == 1;
+    a->forced.epoch = get64(tail + 8);
+    a->forced.at_s = (int64_t)get64(tail + 16);
+    if (tail[0] > 1 || !name_read(a->forced.name, tail + 24))
+        rc = -EBADMSG;
     if (rc == 0 && !makes_sense(a))
         rc = -EBADMSG;
     return rc ? why_set(why, rc, "it says what no edge writes") : 0;
@@ -157,13 +182,19 @@ void arbiter_first(struct arbiter *a, const struct arbiter_edge *e, const uint8_
     fill(&a->places[0], e, true);
 }
 
+static void next(struct arbiter *a, const uint8_t change[16])
+{
+    a->epoch++;
+    a->called = false;
+    memcpy(a->change, change, sizeof a->change);
+}
+
 void arbiter_alone(struct arbiter *a, const struct arbiter_edge *e, const uint8_t change[16])
 {
     int mine = place_of(a, e->name);
 
     CHECK(mine >= 0 && a->places[mine].member);
-    a->epoch++;
-    memcpy(a->change, change, sizeof a->change);
+    next(a, change);
     a->places[1 - mine].member = false;
     raise_to(a, generation_before(e->generation)); /* it cannot write as anything older */
 }
@@ -174,8 +205,31 @@ void arbiter_join(struct arbiter *a, const struct arbiter_edge *e, const struct 
     int mine = place_of(a, e->name);
 
     CHECK(arbiter_judge(a, e) == ARBITER_SOLE && strcmp(e->name, other->name) != 0);
-    a->epoch++;
-    memcpy(a->change, change, sizeof a->change);
+    next(a, change);
     fill(&a->places[1 - mine], other, true);
     raise_to(a, e->generation < other->generation ? e->generation : other->generation);
+}
+
+void arbiter_call(struct arbiter *a, const struct arbiter_edge *e, const uint8_t change[16])
+{
+    CHECK(arbiter_judge(a, e) == ARBITER_NOT);
+    next(a, change);
+    a->called = true;
+}
+
+void arbiter_force(struct arbiter *a, const struct arbiter_edge *e, int64_t at_s, const uint8_t change[16])
+{
+    int mine;
+
+    CHECK(arbiter_judge(a, e) == ARBITER_NOT);
+    mine = place_of(a, e->name);
+    if (mine < 0)
+        mine = place_of(a, "");
+    next(a, change);
+    fill(&a->places[mine], e, true);
+    a->places[1 - mine].member = false;
+    a->forced.epoch = a->epoch;
+    a->forced.at_s = at_s;
+    strcpy(a->forced.name, e->name);
+    raise_to(a, generation_before(e->generation));
 }

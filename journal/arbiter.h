@@ -20,7 +20,8 @@ enum {
     ARBITER_PLACES = 2,
     ARBITER_HEAD_BYTES = 32,
     ARBITER_PLACE_BYTES = 1 + ARBITER_NAME_MAX + ARBITER_WRITER_BYTES + 1,
-    ARBITER_PLAIN_BYTES = 8 + 16 + ARBITER_PLACES * ARBITER_PLACE_BYTES,
+    ARBITER_FORCED_BYTES = 8 + 8 + 1 + ARBITER_NAME_MAX,
+    ARBITER_PLAIN_BYTES = 8 + 16 + ARBITER_PLACES * ARBITER_PLACE_BYTES + 8 + ARBITER_FORCED_BYTES,
     ARBITER_BYTES = ARBITER_HEAD_BYTES + ARBITER_PLAIN_BYTES + AEAD_TAG_BYTES,
     ARBITER_KEY_MAX = 6 + ARBITER_NAME_MAX + 1
 };
@@ -36,6 +37,12 @@ struct arbiter {
     unsigned generation; /* as which the members may write; never falls */
     uint8_t change[16];  /* random: which change this is, so that two never have the same bytes */
     struct arbiter_place places[ARBITER_PLACES];
+    bool called; /* who is no member asks whether anybody who is one lives */
+    struct {     /* when an operator last made an edge the only member that was none; epoch 0: never */
+        uint64_t epoch;
+        int64_t at_s; /* since 1970, by that edge's clock */
+        char name[ARBITER_NAME_MAX + 1];
+    } forced;
 };
 
 /* An edge of the pair. */
@@ -66,13 +73,18 @@ enum arbiter_verdict arbiter_judge(const struct arbiter *, const struct arbiter_
 /* The place that is not this edge's; NULL if it is nobody's. Of an edge that lost its data: its old place. */
 const struct arbiter_place *arbiter_other(const struct arbiter *, const struct arbiter_edge *);
 
-/* Each of these changes raises the generation, if all members allow for more: nobody is a member whose
- * program cannot read what the record allows.
+/* Each of these changes ends a call, and raises the generation, if all members allow for more: nobody is a
+ * member whose program cannot read what the record allows.
  *
  * The first record: this edge alone. change is random. */
 void arbiter_first(struct arbiter *, const struct arbiter_edge *, const uint8_t change[16]);
 /* This edge, a member, goes on alone (or stays so: whatever was sent before then finds another record). */
 void arbiter_alone(struct arbiter *, const struct arbiter_edge *, const uint8_t change[16]);
+/* This edge, no member, asks for an answer of whoever is one: any change of the record. The generation stays.
+ */
+void arbiter_call(struct arbiter *, const struct arbiter_edge *, const uint8_t change[16]);
+/* This edge, no member, becomes the only one: an operator says that whoever was is lost. */
+void arbiter_force(struct arbiter *, const struct arbiter_edge *, int64_t at_s, const uint8_t change[16]);
 /* This edge, the only member, takes the other in. */
 void arbiter_join(struct arbiter *, const struct arbiter_edge *, const struct arbiter_edge *other,
                   const uint8_t change[16]);

@@ -21,7 +21,6 @@ enum {
     SOON_LEASES = 20,     /* for how long an edge that is out, and was about to be taken in, looks often */
     RESTARTED_LEASES = 2, /* a member that was restarted gives the other so long to go on alone */
     REST_MAX_MS = 5000,   /* between tries at the store that fail, at most */
-    POLL_MS = 1000,       /* between looks at a record that somebody else may change */
     POLL_MAX_MS = 60000
 };
 
@@ -55,14 +54,14 @@ static void end_claim(struct pair *p)
     p->rest_ms = PAIR_REST_MIN_MS;
 }
 
-static void ask_later(struct pair *p, unsigned ms)
+void pair_ask_later(struct pair *p, unsigned ms)
 {
     p->ask_ns = pair_now(p) + ms * UINT64_C(1000000);
 }
 
 static void rest(struct pair *p, unsigned max_ms)
 {
-    ask_later(p, p->rest_ms);
+    pair_ask_later(p, p->rest_ms);
     p->rest_ms = p->rest_ms * 2 < max_ms ? p->rest_ms * 2 : max_ms;
 }
 
@@ -113,12 +112,16 @@ static void become_sole(struct pair *p)
     lease_drop(&p->lease);
     pair_become(p, PAIR_SOLE);
     p->inherit_due = other != NULL;
+    p->look_ns = pair_now(p) + p->conf.lease_ns;
     p->conf.sole(p->conf.arg);
 }
 
 static void become_both(struct pair *p)
 {
     if (p->role == PAIR_BOTH)
+        return;
+    pair_force_ends(p);
+    if (p->lost)
         return;
     p->partner = p->ready;
     p->since_ns = pair_now(p);
@@ -164,7 +167,7 @@ static void is_both(struct pair *p)
         become_both(p);
     } else if (p->role == PAIR_UNKNOWN) {
         why_set(&p->why, 0, "this edge was restarted: the other may go on alone");
-        ask_later(p, POLL_MS);
+        pair_ask_later(p, PAIR_POLL_MS);
     }
 }
 
@@ -174,12 +177,22 @@ void pair_record_is(struct pair *p)
     enum arbiter_verdict verdict = arbiter_judge(&p->record, &me);
 
     p->conf.writes(p->conf.arg, p->record.generation);
+    metric_set(p->m_forced, p->record.forced.epoch);
     if (p->role != PAIR_OUT)
         p->rest_ms = PAIR_REST_MIN_MS;
     why_set(&p->why, 0, "%s", "");
-    if (verdict == ARBITER_SOLE && (p->unsettled || p->fresh)) {
-        p->swapped = true; /* what was sent may yet happen: this makes sure that it does not */
-        pair_set_gate(p);
+    if (verdict == ARBITER_SOLE && p->role == PAIR_OUT) {
+        pair_lose(p, "this edge was made the only member by force: it starts again as that");
+        return;
+    }
+    if (verdict == ARBITER_SOLE && (p->unsettled || p->fresh || p->record.called)) {
+        if (p->record.called)
+            log_warn(NULL, "pair %s: the other edge asks in the record whether this one lives: it does",
+                     p->name);
+        if (p->role != PAIR_SOLE) {
+            p->swapped = true; /* what was sent may yet happen: this makes sure that it does not */
+            pair_set_gate(p);
+        }
         pair_record_alone(p);
         return;
     }
@@ -200,7 +213,9 @@ void pair_record_is(struct pair *p)
             log_error(NULL, "pair %s: %s: nothing is served here", p->name, p->why.text);
         rest(p, POLL_MAX_MS);
     }
-    if (p->role == PAIR_OUT)
+    if (p->role == PAIR_OUT && p->force.step)
+        pair_ask_later(p, PAIR_POLL_MS);
+    else if (p->role == PAIR_OUT)
         rest(p, POLL_MAX_MS);
     if (!p->asking)
         pair_step(p);
@@ -208,6 +223,10 @@ void pair_record_is(struct pair *p)
 
 void pair_record_failed(struct pair *p, int err, const struct why *why)
 {
+    if (p->role == PAIR_SOLE) { /* it wanted only to know whether all is as it was */
+        log_debug(NULL, "the pair's record (%s) cannot be looked at: %s", p->key, why->text);
+        return;
+    }
     why_set(&p->why, err, "the pair's record in the object store (%s): %s", p->key,
             *why->text ? why->text : strerror(-err));
     if (p->rest_ms == PAIR_REST_MIN_MS)
@@ -307,15 +326,36 @@ static void step_out(struct pair *p)
     bool told = pair_hears(p) && p->theirs.role == PAIR_BOTH;
     bool soon = told || (p->ready && now - p->heard_ns < SOON_LEASES * p->conf.lease_ns);
 
-    if ((told || !pair_hears(p)) && now >= (soon ? p->asked_ns + POLL_MS * UINT64_C(1000000) : p->ask_ns)) {
+    if (pair_force_step(p))
+        return;
+    if ((told || !pair_hears(p)) &&
+        now >= (soon ? p->asked_ns + PAIR_POLL_MS * UINT64_C(1000000) : p->ask_ns)) {
         p->asked_ns = now;
         pair_record_read(p);
     }
 }
 
+/* The only member looks whether it is that, and answers who calls: pair_force.c. */
+static void look_at_record(struct pair *p)
+{
+    if (p->asking || p->inherit_due || pair_now(p) < p->look_ns)
+        return;
+    p->look_ns = pair_now(p) + p->conf.lease_ns;
+    pair_record_read(p);
+}
+
 static bool wants_in(const struct pair *p)
 {
     return pair_hears(p) && p->theirs.role == PAIR_OUT && p->theirs.generation >= p->record.generation;
+}
+
+/* Whoever was about to be taken in went away, or is another run of it by now. */
+static void look_at_other(struct pair *p)
+{
+    if (!p->preparing || (wants_in(p) && p->theirs.instance == p->partner))
+        return;
+    p->preparing = p->prepared = p->told = false;
+    p->conf.unprepare(p->conf.arg);
 }
 
 static void step_sole(struct pair *p)
@@ -327,10 +367,7 @@ static void step_sole(struct pair *p)
         p->inheriting = true;
         p->conf.inherit(p->conf.arg, arbiter_other(&p->record, &me)->writer);
     }
-    if (p->preparing && (!wants_in(p) || p->theirs.instance != p->partner)) {
-        p->preparing = p->prepared = p->told = false;
-        p->conf.unprepare(p->conf.arg);
-    }
+    look_at_other(p);
     if (p->preparing && p->told && lease_holds(&p->lease, pair_now(p))) {
         p->since_ns = 0;
         p->role = PAIR_BOTH; /* from here on this edge believes no more than a member beside another */
@@ -344,9 +381,11 @@ static void step_sole(struct pair *p)
         p->partner = p->theirs.instance;
         memcpy(p->joining, p->theirs.writer, sizeof p->joining);
         lease_drop(&p->lease);
-        ask_later(p, POLL_MS); /* if it fails, not again at once */
+        pair_ask_later(p, PAIR_POLL_MS); /* if it fails, not again at once */
         p->conf.prepare(p->conf.arg);
     }
+    if (p->role == PAIR_SOLE)
+        look_at_record(p);
 }
 
 void pair_step(struct pair *p)
@@ -357,6 +396,8 @@ void pair_step(struct pair *p)
         pair_set_gate(p);
         if (p->role == PAIR_BOTH)
             look_at_lease(p);
+        else if (p->role == PAIR_SOLE)
+            look_at_other(p);
         return;
     }
     if (p->role == PAIR_UNKNOWN)

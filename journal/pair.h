@@ -1,7 +1,8 @@
 /* journal/pair.h - one edge's half of a pair: whether it may serve, and what it may do alone.
  *
  *   unknown ──► sole ◄──► both          (sole ──► both: the other was taken in; both ──► sole: it was lost)
- *      └──────► out ─────► both         (out ──► both: it was taken in;     any ──► lost: the process ends)
+ *      └──────► out ─────► both         (out ──► both: it was taken in;     any ──► lost: the process ends,
+ *                                        or it was made the only member by force)
  *
  * The record in the object store decides (arbiter.h), pings over the link say that the other is there
  * (lease.h). docs/pair.md has the moves, the messages and why no two edges serve at once.
@@ -44,7 +45,10 @@ struct pair_conf {
     /* It went away meanwhile: the preparation is called off. pair_prepared() may still come: it is ignored.
      */
     void (*unprepare)(void *arg);
-    /* The other is sole member: this edge must stop at once. */
+    /* By force, and nobody has answered: nothing may be left that the only member could still do to VMs of
+     * this edge, nor of what was kept for it. Then pair_cleared(). NULL if pair_force() is never called. */
+    void (*clear)(void *arg);
+    /* The other is sole member, or this edge was made that by force: this process must stop at once. */
     void (*lost)(void *arg, const struct why *);
     /* Nothing is served here at the moment: then it leaves going on alone to the other for a while. */
     bool (*idle)(void *arg);
@@ -66,6 +70,14 @@ void pair_prepared(struct pair *, bool ok);
 /* The other does not have every record any more: one of the two must go on alone. */
 void pair_break(struct pair *, const struct why *);
 
+/* An operator says that the other edge, the only member, is lost for good with its disks: this edge, which is
+ * out, takes its place. 0: it has begun, and ends with `lost`, or with a refusal in the status. Else why not.
+ */
+int pair_force(struct pair *, struct why *);
+void pair_cleared(struct pair *, int status, const struct why *);
+/* Could it begin now? 0, and who would be made no member; or why not. */
+int pair_may_force(const struct pair *, struct arbiter_place *lost, struct why *);
+
 /* PAIR_PING: answers it. */
 void pair_request(struct pair *, struct link_request *);
 /* May the other's records be kept now? */
@@ -81,7 +93,12 @@ struct pair_status {
     bool other_answers;        /* within the lease's length */
     bool blocked;              /* a member that may not serve now */
     bool preparing, inheriting;
-    struct why why; /* what is waited for */
+    bool forcing;
+    struct why refused;      /* why the last force was; "": none was in this process */
+    uint64_t forced_epoch;   /* at which an edge was made the only member by force, last; 0: never */
+    int64_t forced_at_s;     /* since 1970, by that edge's clock */
+    const char *forced_edge; /* borrowed until anything happens */
+    struct why why;          /* what is waited for */
 };
 void pair_status(const struct pair *, struct pair_status *);
 

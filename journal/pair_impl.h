@@ -5,6 +5,8 @@
 #include "metric.h"
 #include "pair.h"
 
+enum pair_force_step { FORCE_NONE, FORCE_CALL, FORCE_WAIT, FORCE_CLEAR, FORCE_TAKE };
+
 struct pair {
     struct pair_conf conf;
     char name[ARBITER_NAME_MAX + 1], self[ARBITER_NAME_MAX + 1], other[ARBITER_NAME_MAX + 1];
@@ -43,6 +45,7 @@ struct pair {
     uint64_t claim_ns; /* claiming: from when on */
     uint64_t ask_ns;   /* not before */
     uint64_t asked_ns; /* out: when the record was last asked for */
+    uint64_t look_ns;  /* sole: when it is looked at again */
     unsigned rest_ms;  /* between two tries that failed */
 
     bool preparing, prepared; /* sole */
@@ -51,17 +54,26 @@ struct pair {
     uint64_t ready;           /* out: which run of the other has said so; 0: none */
     bool inherit_due;         /* sole: the other's VMs are to be taken once its lease is over */
     bool inheriting;
+    struct { /* pair_force.c */
+        enum pair_force_step step;
+        uint8_t change[sizeof((struct arbiter *)0)->change]; /* of the call */
+        uint64_t until_ns;                                   /* wait: no answer by then is none */
+        unsigned calls;
+        struct why refused;
+    } force;
     bool stopping;
     void (*stopped)(void *arg);
     void *stopped_arg;
     struct task task;
     struct why why; /* what is waited for */
-    struct metric *m_role, *m_epoch, *m_generation, *m_degraded, *m_blocked, *m_requests;
+    struct metric *m_role, *m_epoch, *m_generation, *m_degraded, *m_blocked, *m_forced, *m_requests;
 };
 
 enum {
-    PAIR_TICKS = 8,        /* in a lease: pings, and looks at what is due */
-    PAIR_REST_MIN_MS = 200 /* between tries at the store that fail, at least */
+    PAIR_TICKS = 8,         /* in a lease: pings, and looks at what is due */
+    PAIR_REST_MIN_MS = 200, /* between tries at the store that fail, at least */
+    PAIR_POLL_MS = 1000,    /* between looks at a record that somebody else may change */
+    PAIR_TIMEOUT_MS = 5000  /* of a request about the record */
 };
 
 static inline uint64_t pair_now(const struct pair *p)
@@ -81,6 +93,12 @@ void pair_set_gate(struct pair *);
 void pair_become(struct pair *, enum pair_role);
 void pair_lose(struct pair *, const char *sentence);
 struct arbiter_edge pair_me(const struct pair *);
+void pair_ask_later(struct pair *, unsigned ms);
+
+/* pair_force.c: what is due; false: nothing is forced. */
+bool pair_force_step(struct pair *);
+/* This edge was taken in meanwhile. */
+void pair_force_ends(struct pair *);
 
 /* pair_life.c */
 void pair_look_stopped(struct pair *);
@@ -91,6 +109,8 @@ void pair_on_timer(struct timer *);
 /* pair_record.c. One request at a time: none is out (asking is false). */
 void pair_record_read(struct pair *);
 void pair_record_join(struct pair *);
+/* `wanted` was made of the record. */
+void pair_record_swap(struct pair *);
 /* pair.c: the record is `record` now, read or written; err: it could not be read or written, with why. */
 void pair_record_is(struct pair *);
 void pair_record_failed(struct pair *, int err, const struct why *);

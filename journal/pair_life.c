@@ -23,6 +23,11 @@ void pair_status(const struct pair *p, struct pair_status *s)
     s->blocked = p->role == PAIR_UNKNOWN || (p->role == PAIR_BOTH && !lease_gate_open(p->conf.gate, now));
     s->preparing = p->preparing || p->unsettled;
     s->inheriting = p->inherit_due || p->inheriting;
+    s->forcing = p->force.step != FORCE_NONE;
+    s->refused = p->force.refused;
+    s->forced_epoch = p->record.forced.epoch;
+    s->forced_at_s = p->record.forced.at_s;
+    s->forced_edge = p->record.forced.name;
     s->why = p->why;
 }
 
@@ -43,6 +48,9 @@ static void make_metrics(struct pair *p)
         metric_new(METRIC_GAUGE, "isthmus_pair_blocked",
                    "This edge serves nothing until the other answers or the record says who goes on.",
                    "pair=\"%s\"", p->name);
+    p->m_forced = metric_new(METRIC_GAUGE, "isthmus_pair_forced_epoch",
+                             "Epoch at which an edge was last made the only member by force, 0: never.",
+                             "pair=\"%s\"", p->name);
     p->m_requests =
         metric_new(METRIC_COUNTER, "isthmus_pair_store_requests_total",
                    "Requests to the object store about the pair's record.", "pair=\"%s\"", p->name);
@@ -84,6 +92,7 @@ static void on_stopped(struct task *t)
     metric_free(&p->m_generation);
     metric_free(&p->m_degraded);
     metric_free(&p->m_blocked);
+    metric_free(&p->m_forced);
     metric_free(&p->m_requests);
     explicit_bzero(&p->conf.master, sizeof p->conf.master);
     free(p);

@@ -11,12 +11,10 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TIMEOUT_MS = 5000 };
-
 static void submit(struct pair *p, enum store_op op, void (*done)(struct store_req *))
 {
     p->req.op = op;
-    p->req.timeout_ms = TIMEOUT_MS;
+    p->req.timeout_ms = PAIR_TIMEOUT_MS;
     p->req.key = p->key;
     p->req.done = done;
     p->asking = true;
@@ -124,6 +122,12 @@ static void put(struct pair *p, enum store_condition condition)
     submit(p, STORE_PUT, on_put);
 }
 
+void pair_record_swap(struct pair *p)
+{
+    p->settles = false;
+    put(p, STORE_IF_MATCH);
+}
+
 void pair_record_alone(struct pair *p)
 {
     uint8_t change[sizeof p->wanted.change];
@@ -144,6 +148,5 @@ void pair_record_join(struct pair *p)
     loop_random(p->conf.loop, change, sizeof change);
     p->wanted = p->record;
     arbiter_join(&p->wanted, &me, &other, change);
-    p->settles = false;
-    put(p, STORE_IF_MATCH);
+    pair_record_swap(p);
 }

@@ -57,6 +57,10 @@ int recover_keep_entry(const struct recover_conf *, const struct recover_result 
  * aside (docs/log.md, "What was put aside"). */
 int recover_clear_beyond(const struct recover_conf *, const struct recover_result *, struct why *);
 
+/* How far a recovery would come, as the names and heads of objects tell, without a map: the newest whole cut
+ * (0: there is none, the VM is as its source disks are), and when its last object was put (0: not known). */
+int recover_glance(const struct recover_conf *, uint64_t *cut, int64_t *put_s, struct why *);
+
 /* For tools. The first SEQ of every log object that is there, rising; non-zero from each() stops and is
  * returned. */
 int recover_each_object(const struct recover_conf *, int (*each)(void *arg, uint64_t first), void *arg,

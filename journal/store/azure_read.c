@@ -56,6 +56,7 @@ static int describe(struct read *g)
     struct store_req *r = g->req;
 
     r->clock_s = store_http_date_s(h);
+    r->put_s = store_http_put_s(h);
     if (!store_web_size(h, &r->size) || !store_web_etag(store_http_answer(h, "ETag"), r->etag))
         return why_set(&r->why, -EBADMSG, "%s answers without the size or the ETag of %s",
                        g->call.azure->store.name, r->key);

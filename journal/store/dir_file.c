@@ -188,6 +188,7 @@ int dir_file_open(int root, const char *path, int *fd, struct dir_head *head)
         memcpy(head->nonce, raw + 8, DIR_NONCE);
         memcpy(head->sum, raw + 24, DIR_SUM);
         head->size = get64(raw + 56);
+        head->put_s = st.st_mtime;
         dir_etag(head->nonce, head->etag);
         if (memcmp(raw, magic, 8) != 0 || head->size != (uint64_t)st.st_size - HEAD)
             err = EBADMSG;

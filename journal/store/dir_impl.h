@@ -19,6 +19,7 @@ struct dir_head {
     uint8_t nonce[DIR_NONCE]; /* another one for every put */
     uint8_t sum[DIR_SUM];     /* SHA-256 of the object */
     uint64_t size;
+    int64_t put_s; /* since 1970 */
     char etag[DIR_ETAG];
 };
 

@@ -254,7 +254,7 @@ void store_submit(struct store *s, struct store_req *r)
     r->size = r->len = r->ndeleted = 0;
     r->page = NULL;
     r->retry_after_ms = 0;
-    r->clock_s = 0;
+    r->clock_s = r->put_s = 0;
     r->state = WAITING;
     timer_init(&r->timer, s->loop, on_deadline);
     timer_set_ms(&r->timer, r->timeout_ms);
@@ -307,6 +307,7 @@ void store_answer_move(struct store_req *to, struct store_req *from)
     to->ndeleted = from->ndeleted;
     to->retry_after_ms = from->retry_after_ms;
     to->clock_s = from->clock_s;
+    to->put_s = from->put_s;
 }
 
 void store_free(struct store **s)

@@ -107,11 +107,12 @@ struct store_req {
     struct why why;                /* if status is not 0 */
     char etag[STORE_ETAG_MAX + 1]; /* put, get, head: of the object; "" if the store gave none */
     uint64_t size;                 /* get, head: of the whole object; -EFBIG too */
-    size_t len;                    /* get: bytes in buf */
-    struct store_page *page;       /* list: rising by bytes; free with store_page_free() */
-    size_t ndeleted;               /* delete: of the keys; on failure the others may be there still */
-    uint32_t retry_after_ms;       /* what the store asked for, 0: nothing */
-    int64_t clock_s;               /* the store's own clock (seconds since 1970) in its answer, 0: not told */
+    int64_t put_s;           /* get, head: when it was put, since 1970 by the store's clock; 0: not told */
+    size_t len;              /* get: bytes in buf */
+    struct store_page *page; /* list: rising by bytes; free with store_page_free() */
+    size_t ndeleted;         /* delete: of the keys; on failure the others may be there still */
+    uint32_t retry_after_ms; /* what the store asked for, 0: nothing */
+    int64_t clock_s;         /* the store's own clock (seconds since 1970) in its answer, 0: not told */
 
     /* Private to store.c. */
     struct store *store;

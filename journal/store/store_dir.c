@@ -210,6 +210,7 @@ static int get(struct job *j)
     if (err)
         return err == EBADMSG ? bad(j) : refuse(j, err);
     r->size = head.size;
+    r->put_s = head.put_s;
     memcpy(r->etag, head.etag, sizeof(head.etag));
     if (r->get.whole && head.size > r->get.cap) {
         close(fd);
@@ -234,6 +235,7 @@ static int head(struct job *j)
     if (err)
         return err == EBADMSG ? bad(j) : refuse(j, err);
     r->size = head.size;
+    r->put_s = head.put_s;
     memcpy(r->etag, head.etag, sizeof(head.etag));
     return 0;
 }

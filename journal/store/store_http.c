@@ -331,12 +331,22 @@ const char *store_http_answer(const struct store_http_call *c, const char *name)
     return NULL;
 }
 
-int64_t store_http_date_s(const struct store_http_call *c)
+static int64_t date_of(const struct store_http_call *c, const char *header)
 {
-    const char *date = store_http_answer(c, "Date");
+    const char *date = store_http_answer(c, header);
     time_t t = date ? curl_getdate(date, NULL) : 0;
 
     return t > 0 ? t : 0;
+}
+
+int64_t store_http_date_s(const struct store_http_call *c)
+{
+    return date_of(c, "Date");
+}
+
+int64_t store_http_put_s(const struct store_http_call *c)
+{
+    return date_of(c, "Last-Modified");
 }
 
 uint32_t store_http_retry_after_ms(const struct store_http_call *c)

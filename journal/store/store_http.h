@@ -74,6 +74,8 @@ void store_http_cancel(struct store_http_call *);
 const char *store_http_answer(const struct store_http_call *, const char *name);
 /* The Date header in seconds since 1970, 0 if there is none. */
 int64_t store_http_date_s(const struct store_http_call *);
+/* The same of Last-Modified. */
+int64_t store_http_put_s(const struct store_http_call *);
 /* The Retry-After header (seconds or a date) in milliseconds, 0 if there is none; an hour at most. */
 uint32_t store_http_retry_after_ms(const struct store_http_call *);
 /* Frees what the call holds, so that it may be used again. */

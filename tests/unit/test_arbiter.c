@@ -119,6 +119,51 @@ static void generation_rises_with_both(void **state)
     assert_int_equal(r.generation, 4);
 }
 
+/* Who is out calls, and is answered by any change; or takes the place of whoever does not answer. */
+static void by_force(void **state)
+{
+    const struct arbiter_edge newest_b2 = {"edge-b", wb2, 4};
+    const uint8_t another[16] = {8};
+    uint8_t bytes[ARBITER_BYTES];
+    struct arbiter r, called, again;
+    struct why why;
+
+    (void)state;
+    arbiter_first(&r, &a, change);
+    arbiter_join(&r, &a, &b, change);
+    arbiter_alone(&r, &a, change);
+    called = r;
+    arbiter_call(&called, &b2, another);
+    assert_true(called.called && called.epoch == r.epoch + 1 && called.forced.epoch == 0);
+    assert_memory_equal(called.change, another, sizeof another);
+    assert_int_equal(arbiter_judge(&called, &a), ARBITER_SOLE);
+    r = called;
+    arbiter_alone(&r, &a, change);
+    assert_false(r.called);
+    r = called;
+    arbiter_join(&r, &a, &b2, change);
+    assert_false(r.called);
+    r = called;
+    arbiter_force(&r, &newest_b2, 1795447231, change);
+    assert_false(r.called);
+    assert_int_equal(r.generation, 3); /* it cannot write as anything older */
+    assert_int_equal(arbiter_judge(&r, &b2), ARBITER_SOLE);
+    assert_int_equal(arbiter_judge(&r, &b), ARBITER_STRANDED);
+    assert_int_equal(arbiter_judge(&r, &a), ARBITER_NOT);
+    assert_memory_equal(arbiter_other(&r, &b2)->writer, wa, 16);
+    arbiter_alone(&r, &b2, change);
+    arbiter_seal(&key, "p1", salt, &r, bytes);
+    assert_int_equal(arbiter_open(&key, "p1", bytes, ARBITER_BYTES, &again, &why), 0);
+    assert_memory_equal(&r, &again, sizeof r);
+    assert_int_equal(again.forced.epoch, again.epoch - 1); /* it is remembered */
+    assert_int_equal(again.forced.at_s, 1795447231);
+    assert_string_equal(again.forced.name, "edge-b");
+    arbiter_first(&r, &a, change); /* an edge that was never in it */
+    arbiter_force(&r, &b, 1, change);
+    assert_int_equal(arbiter_judge(&r, &b), ARBITER_SOLE);
+    assert_int_equal(arbiter_judge(&r, &a), ARBITER_NOT);
+}
+
 /* Every history of ten moves of two edges that may lose their data: never two that are alone; a member never
  * vanishes but by the other's move; epochs rise by one. */
 static void walk(const struct arbiter *r, const struct arbiter_edge *x, const struct arbiter_edge *y,
@@ -204,6 +249,7 @@ int main(void)
         cmocka_unit_test(altered_is_refused),
         cmocka_unit_test(what_it_means),
         cmocka_unit_test(generation_rises_with_both),
+        cmocka_unit_test(by_force),
         cmocka_unit_test(no_history_has_two_alone),
         cmocka_unit_test(winner_starts_after_loser_stopped),
         cmocka_unit_test(a_lease_counts_from_the_ping),

@@ -2,7 +2,8 @@
 /* Two edges' halves of a pair, on simulated time, from a seed: clocks of different rates, pings and answers
  * that are late or lost (one way, too), a store that is away or loses its answers, edges that are stopped,
  * killed and started again. Whoever takes a VM over has every write of it that was acknowledged, and nobody
- * else can serve it any more; and when the trouble is over both are members again.
+ * else can serve it any more; and when the trouble is over both are members again. And an edge that an
+ * operator makes the only member by force: never while the other lives and sees the store.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -77,6 +78,7 @@ static bool slow[2]; /* what comes from it is late */
 static unsigned owner;
 static uint64_t acknowledged, written;
 static unsigned overtaken, joined, raised; /* how often: the test is not idle */
+static bool given_up;                      /* the owner is lost for good: what only it has, is lost, too */
 
 struct life {
     struct loop loop; /* first */
@@ -371,6 +373,8 @@ static void on_inherit(void *arg, const uint8_t *writer)
         if (edges[1 - index_of(l)].wrote > l->generation)
             fail_msg("at %lu ms edge %s takes over what it cannot read", (unsigned long)(now / MS),
                      l->edge->name);
+        if (given_up)
+            acknowledged = l->edge->has;
         if (l->edge->has < acknowledged)
             fail_msg("at %lu ms edge %s takes over at write %lu, and %lu was acknowledged",
                      (unsigned long)(now / MS), l->edge->name, (unsigned long)l->edge->has,
@@ -434,6 +438,18 @@ static void on_out(void *arg)
     (void)arg;
 }
 
+static void cleared(void *arg)
+{
+    struct why why = {""};
+
+    pair_cleared(((struct life *)arg)->pair, 0, &why);
+}
+
+static void on_clear(void *arg)
+{
+    after(arg, rnd(500) * MS, cleared, arg);
+}
+
 static void on_writes(void *arg, unsigned generation)
 {
     struct life *l = arg;
@@ -475,6 +491,7 @@ static void start(void *arg)
                              .prepare = on_prepare,
                              .unprepare = on_unprepare,
                              .lost = on_lost,
+                             .clear = on_clear,
                              .idle = is_idle,
                              .fit = is_fit,
                              .arg = l};
@@ -639,11 +656,12 @@ static void not_whole(uint64_t number)
     fail_msg("seed %lu: the pair is not whole again", (unsigned long)number);
 }
 
-static void play(uint64_t number)
+static void begin(uint64_t number)
 {
     now = norders = nevents = nlives = 0;
     seed = number * 2654435761u + 1;
     version = acknowledged = written = owner = 0;
+    given_up = false;
     cut[0] = cut[1] = slow[0] = slow[1] = false;
     for (unsigned i = 0; i < 2; i++) {
         edges[i] = (struct edge){
@@ -653,6 +671,11 @@ static void play(uint64_t number)
     after(NULL, 0, start, &edges[0]);
     after(NULL, 1000 * MS, start, &edges[1]);
     after(NULL, 2000 * MS, guest, NULL);
+}
+
+static void play(uint64_t number)
+{
+    begin(number);
     after(NULL, 8000 * MS, trouble, NULL);
     while (run_one((TROUBLE_S + CALM_S) * 1000 * MS))
         ;
@@ -674,9 +697,102 @@ static void two_edges_in_trouble(void **state)
     assert_true(one || (overtaken > SEEDS / 4 && joined > SEEDS && raised > SEEDS));
 }
 
+/* --- by force --------------------------------------------------------------------------------------------*/
+
+static unsigned refused, taken;
+
+static void dies(void *arg)
+{
+    struct edge *e = arg;
+
+    e->life->over = true;
+    e->life = NULL;
+}
+
+static void store_back(void *arg)
+{
+    ((struct edge *)arg)->store_away = false;
+}
+
+/* At edge b, until it has begun. Edge a may live, and not see the store for a while. */
+static void operator_forces(void *arg)
+{
+    struct life *l = edges[1].life;
+    struct why why;
+
+    if (l && runs(l) && pair_force(l->pair, &why) == 0) {
+        assert_int_equal(pair_force(l->pair, &why), -EALREADY);
+        if (edges[0].life && rnd(2)) {
+            edges[0].store_away = true;
+            after(NULL, rnd(6000) * MS, store_back, &edges[0]);
+        }
+        return;
+    }
+    after(NULL, 500 * MS, operator_forces, arg);
+}
+
+static struct pair_status status_of(unsigned i)
+{
+    struct pair_status s = {0};
+
+    if (edges[i].life)
+        pair_status(edges[i].life->pair, &s);
+    return s;
+}
+
+/* Edge b is away when edge a, by then the only member, is lost, or is not; they do not hear of each other. */
+static void play_force(uint64_t number, bool alive)
+{
+    begin(number);
+    while (run_one((5000 + rnd(8000)) * MS))
+        ;
+    assert_true(is_whole());
+    dies(&edges[1]);
+    while (run_one((20000 + rnd(3000)) * MS))
+        ;
+    assert_int_equal(status_of(0).role, PAIR_SOLE);
+    cut[0] = cut[1] = true;
+    if (!alive)
+        dies(&edges[0]);
+    given_up = !alive;
+    start(&edges[1]);
+    after(NULL, rnd(5000) * MS, operator_forces, NULL);
+    while (run_one(60000 * MS))
+        ;
+    if (alive) {
+        assert_int_equal(status_of(0).role, PAIR_SOLE);
+        assert_int_equal(status_of(1).role, PAIR_OUT);
+        assert_false(status_of(1).forcing);
+        assert_non_null(strstr(status_of(1).refused.text, "has answered"));
+        refused++;
+    } else {
+        assert_int_equal(status_of(1).role, PAIR_SOLE);
+        assert_int_equal(owner, 1);
+        assert_string_equal(status_of(1).forced_edge, "edge-b");
+        start(&edges[0]); /* with its disks, after all */
+        taken++;
+    }
+    cut[0] = cut[1] = false;
+    while (run_one(90000 * MS))
+        ;
+    if (!is_whole())
+        not_whole(number);
+    assert_int_equal(owner, alive ? 0 : 1);
+}
+
+static void by_force(void **state)
+{
+    (void)state;
+    for (uint64_t s = 1; s <= SEEDS / 4; s++) {
+        play_force(s, true);
+        play_force(s, false);
+    }
+    print_message("%u times refused, %u times taken\n", refused, taken);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(two_edges_in_trouble)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(two_edges_in_trouble), cmocka_unit_test(by_force)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -195,6 +195,48 @@ bool vms_pair_status(const struct vms *vms, struct pair_status *s)
     return pair.name != NULL;
 }
 
+static struct losing {
+    struct task task;
+    void (*done)(void *, int, const struct vms_losses *, const struct why *);
+    void *arg;
+    bool forced, broken;
+} losing;
+
+static void on_losses(struct task *t)
+{
+    struct vms_loss list[] = {{.vm = "web", .whose = VMS_LOSS_THEIRS, .cut = 77, .put_s = 1795447231},
+                              {.vm = "mine", .whose = VMS_LOSS_OURS},
+                              {.vm = "else", .whose = VMS_LOSS_NOBODYS}};
+    struct vms_losses losses = {.member.name = "edge-b", .list = list, .n = 3, .unreadable = 1};
+    struct why why = {"the store is away"};
+
+    (void)t;
+    losing.done(losing.arg, losing.broken ? -EIO : 0, &losses, &why);
+}
+
+int vms_pair_losses(struct vms *vms, void (*done)(void *, int, const struct vms_losses *, const struct why *),
+                    void *arg, struct why *why)
+{
+    (void)vms;
+    if (!pair.name)
+        return why_set(why, -ENOENT, "this edge is in no pair");
+    losing.task.run = on_losses;
+    losing.done = done;
+    losing.arg = arg;
+    loop_post(loop, &losing.task);
+    return 0;
+}
+
+int vms_pair_force(struct vms *vms, const struct vms_losses *losses, struct why *why)
+{
+    (void)vms;
+    assert_string_equal(losses->member.name, "edge-b");
+    if (pair.role != PAIR_OUT)
+        return why_set(why, -EINVAL, "only one that is out");
+    losing.forced = true;
+    return 0;
+}
+
 static bool giving;
 
 int failback_give_all(struct failback *f, bool all, struct why *why)
@@ -684,6 +726,39 @@ static void test_pair(void **state)
     pair = (struct pair_status){0};
 }
 
+static void test_force(void **state)
+{
+    (void)state;
+    assert_int_equal(api("GET", "/v1/pair/force", ""), 404);
+    pair = (struct pair_status){.name = "p1", .self = "edge-a", .other = "edge-b", .role = PAIR_OUT};
+    assert_int_equal(api("GET", "/v1/pair/force", ""), 200);
+    assert_says("\"lost\": \"edge-b\"");
+    assert_says("\"cut\": 77");
+    assert_says("\"put_at\": 1795447231");
+    assert_says("\"whose\": \"nobody\"");
+    assert_says("\"unreadable\": 1");
+    assert_int_equal(api("POST", "/v1/pair/force", ""), 422);
+    assert_int_equal(api("POST", "/v1/pair/force", "{\"accept_loss\": false}"), 422);
+    assert_int_equal(api("POST", "/v1/pair/force", "{\"accept_loss\": true, \"x\": 1}"), 422);
+    losing.broken = true;
+    assert_int_equal(api("POST", "/v1/pair/force", "{\"accept_loss\": true}"), 409);
+    assert_says("the store is away");
+    losing.broken = false;
+    assert_false(losing.forced);
+    assert_int_equal(api("POST", "/v1/pair/force", "{\"accept_loss\": true}"), 202);
+    assert_true(losing.forced);
+    pair.role = PAIR_SOLE;
+    assert_int_equal(api("POST", "/v1/pair/force", "{\"accept_loss\": true}"), 422);
+    assert_int_equal(api("GET", "/v1/pair", ""), 200);
+    assert_says("\"forced\": null");
+    pair.forced_epoch = 5;
+    pair.forced_at_s = 1795447231;
+    pair.forced_edge = "edge-a";
+    assert_int_equal(api("GET", "/v1/pair", ""), 200);
+    assert_says("\"at\": 1795447231");
+    pair = (struct pair_status){0};
+}
+
 /* What the last answer says of a VM. */
 static void assert_pair_vm(const char *name, const char *owner, bool mirrored, const char *why)
 {
@@ -911,6 +986,7 @@ int main(void)
         cmocka_unit_test(test_status),
         cmocka_unit_test(test_pair),
         cmocka_unit_test(test_vms_of_a_pair),
+        cmocka_unit_test(test_force),
         cmocka_unit_test(test_boot_scripts),
         cmocka_unit_test(test_boot_scripts_name_both_edges),
         cmocka_unit_test(test_after_the_end_and_with_bad_token_files),

@@ -257,9 +257,12 @@ static void what_came_back_is_verified(void **state)
     struct call c;
 
     (void)state;
-    say("200 OK", ETAG "Content-MD5: XUFAKrxLKna5cZ2REBfFkg==\r\n", "hello");
+    say("200 OK",
+        ETAG "Last-Modified: Mon, 23 Nov 2026 15:20:31 GMT\r\nContent-MD5: XUFAKrxLKna5cZ2REBfFkg==\r\n",
+        "hello");
     assert_int_equal(call_get(store, &c, "x", back, sizeof(back), 0, true), 0);
     assert_int_equal(c.req.len, 5);
+    assert_int_equal(c.req.put_s, 1795447231);
     say("200 OK", ETAG "Content-MD5: XUFAKrxLKna5cZ2REBfFkg==\r\n", "hellO");
     assert_int_equal(call_get(store, &c, "x", back, sizeof(back), 0, true), -EBADMSG);
     assert_non_null(strstr(c.req.why.text, "x is not what was put there"));

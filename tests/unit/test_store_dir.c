@@ -15,6 +15,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -70,6 +71,7 @@ static void an_object_goes_and_comes(void **state)
     assert_int_equal(c.req.size, 5);
     assert_int_equal(call_head(store, &c, "vms/web/log/1"), 0);
     assert_int_equal(c.req.size, 5);
+    assert_true(c.req.put_s > 1700000000 && c.req.put_s <= time(NULL));
     assert_int_equal(call_head(store, &c, "vms/web/log/2"), -ENOENT);
     assert_int_equal(call_head(store, &c, "vms/web"), -ENOENT);
     assert_int_equal(call_head(store, &c, "vms/web/log/1/x"), -ENOENT);

@@ -214,9 +214,11 @@ static void a_head_that_is_refused_asks_why(void **state)
     asked(0, "HEAD ");
     asked(1, "range: bytes=0-0\r\n");
     say("404 Not Found", "", "");
-    say("206 Partial", "Content-Range: bytes 0-0/77\r\n" ETAG, "x");
+    say("206 Partial", "Content-Range: bytes 0-0/77\r\nLast-Modified: Mon, 23 Nov 2026 15:20:31 GMT\r\n" ETAG,
+        "x");
     assert_int_equal(call_head(store, &c, "x"), 0);
     assert_int_equal(c.req.size, 77);
+    assert_int_equal(c.req.put_s, 1795447231);
 }
 
 static void what_came_back_is_verified(void **state)
