@@ -1,7 +1,8 @@
 /* cache/vm_leave.c - see vm_leave.h.
  *
- *   note ► marked as being deleted ► detached (vm->loop) ► erased ► note removed
- *                                    └ not yet: erased all the same; told when it answers ► note removed
+ *   marked as being deleted ► detached (vm->loop) ► erased
+ *                             └ not yet: noted, erased but for its entry in the store; told when it answers
+ *                               ► the entry removed (worker) ► note removed
  *
  * What on-prem answers to an older epoch, or of a VM that it does not know, ends it, too: then it does not
  * hold the disks for us.
@@ -25,22 +26,23 @@ struct vm_leaving {
     TAILQ_ENTRY(vm_leaving) entry;
     struct vms *vms;
     uint8_t id[VMLOG_ID_BYTES];
-    uint64_t epoch;
+    uint64_t epoch, told; /* the one that on-prem is told under now */
     char onprem[LINK_NAME_MAX + 1], name[VM_NAME_MAX + 1];
     struct link_call call;
     bool out; /* with the link */
     struct timer again;
     struct work work;
     int status;
-    struct why why;
+    struct why failed; /* at the worker */
+    struct why why;    /* what the log has of how it fails */
 };
 
 /* --- the note: "leave/ID", EPOCH ONPREM VM
  * -----------------------------------------------------------------*/
 
-bool vm_leave_needed(const struct vm *vm)
+bool vm_leave_needed(const struct vm_spec *spec)
 {
-    return !vm->spec.home && !atomic_load(&vm->fenced) && vm_at_one_place(&vm->spec);
+    return !spec->home && vm_at_one_place(spec);
 }
 
 int vm_leave_note(struct journal *j, const struct vm_spec *spec, struct why *why)
@@ -117,49 +119,65 @@ static void end(struct vm_leaving *l)
 {
     struct vms *vms = l->vms;
 
+    pthread_mutex_lock(&vms->lock);
     TAILQ_REMOVE(&vms->leaving, l, entry);
+    pthread_mutex_unlock(&vms->lock);
     timer_free(&l->again);
     free(l);
     vms_end(vms);
 }
 
-static void forget_run(struct work *w)
+/* The log has the same reason once. */
+static void again_later(struct vm_leaving *l, const char *what, const struct why *why)
 {
-    struct vm_leaving *l = container_of(w, struct vm_leaving, work);
-
-    l->status = vm_leave_forget(l->vms->conf.journal, l->id, &l->why);
+    if (strcmp(l->why.text, why->text) != 0)
+        log_warn(l->name, "%s: %s", what, why->text);
+    l->why = *why;
+    timer_set_ms(&l->again, AGAIN_MS);
 }
 
-/* With its note left behind on-prem is told once more for nothing, at the next start. */
-static void forget_done(struct work *w)
+static void bury_run(struct work *w)
+{
+    struct vm_leaving *l = container_of(w, struct vm_leaving, work);
+    struct vm_store store = vm_store_of(l->vms);
+
+    l->status = vm_store_bury(&store, l->id, &l->failed);
+    if (!l->status)
+        l->status = vm_leave_forget(l->vms->conf.journal, l->id, &l->failed);
+}
+
+static void bury_done(struct work *w)
 {
     struct vm_leaving *l = container_of(w, struct vm_leaving, work);
 
-    if (l->status)
-        log_error(l->name, "that %s has let go of its disks cannot be noted: %s", l->onprem, l->why.text);
-    end(l);
+    l->work.run = NULL;
+    if (!l->status || atomic_load(&l->vms->stop))
+        end(l);
+    else
+        again_later(l, "what is left of this VM, which was deleted, cannot be removed, and is tried again",
+                    &l->failed);
 }
 
 static void on_told(struct link_call *call)
 {
     struct vm_leaving *l = container_of(call, struct vm_leaving, call);
     int status = call->status;
+    char what[120];
 
     l->out = false;
     buf_unref(&call->body);
     buf_unref(&call->reply);
     if (atomic_load(&l->vms->stop)) {
         end(l);
+    } else if (l->told != l->epoch) {
+        timer_set_ms(&l->again, 0);
     } else if (status == 0 || status == -ENOENT || status == -ESTALE) {
         log_info(l->name, "%s does not hold the disks of this VM, which was deleted", l->onprem);
-        l->work = (struct work){.run = forget_run, .done = forget_done};
-        loop_work(l->vms->conf.main, &l->work);
+        l->work = (struct work){.run = bury_run, .done = bury_done};
+        worker_do(l->vms->conf.worker, l->vms->conf.main, &l->work);
     } else {
-        if (strcmp(l->why.text, call->why.text) != 0)
-            log_warn(l->name, "%s still holds the disks of this VM, which was deleted: %s", l->onprem,
-                     call->why.text);
-        l->why = call->why;
-        timer_set_ms(&l->again, AGAIN_MS);
+        snprintf(what, sizeof what, "%s still holds the disks of this VM, which was deleted", l->onprem);
+        again_later(l, what, &call->why);
     }
 }
 
@@ -169,6 +187,7 @@ static void tell(struct timer *t)
     struct vm_leaving *l = container_of(t, struct vm_leaving, again);
     struct wb_head head = {.epoch = l->epoch};
 
+    l->told = l->epoch;
     memcpy(head.vm, l->id, sizeof head.vm);
     l->call = (struct link_call){
         .type = PROTO_VM_DETACH, .class = LINK_CONTROL, .body = wb_put_head(&head), .done = on_told};
@@ -189,34 +208,47 @@ static void begin(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES], uint64_t ep
     snprintf(l->name, sizeof l->name, "%s", name);
     timer_init(&l->again, vms->conf.main, tell);
     timer_set_ms(&l->again, 0);
+    pthread_mutex_lock(&vms->lock);
     TAILQ_INSERT_TAIL(&vms->leaving, l, entry);
+    pthread_mutex_unlock(&vms->lock);
 }
 
-void vms_leave_tell(struct vms *vms, const struct vm_spec *spec)
+static struct vm_leaving *find(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES])
 {
     struct vm_leaving *l;
 
     TAILQ_FOREACH (l, &vms->leaving, entry)
-        if (memcmp(l->id, spec->id, sizeof l->id) == 0)
-            return;
-    begin(vms, spec->id, spec->epoch, vm_spec_onprem(spec), spec->name);
+        if (memcmp(l->id, id, sizeof l->id) == 0)
+            break;
+    return l;
+}
+
+void vms_leave_tell(struct vms *vms, const struct vm_spec *spec)
+{
+    struct vm_leaving *l = find(vms, spec->id);
+
+    if (atomic_load(&vms->stop)) /* the next start goes on */
+        return;
+    if (l)
+        l->epoch = spec->epoch;
+    else
+        begin(vms, spec->id, spec->epoch, vm_spec_onprem(spec), spec->name);
+}
+
+bool vms_is_leaving(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES])
+{
+    bool leaving;
+
+    pthread_mutex_lock(&vms->lock);
+    leaving = find(vms, id) != NULL;
+    pthread_mutex_unlock(&vms->lock);
+    return leaving;
 }
 
 struct resuming {
     struct vms *vms;
     struct why *why;
 };
-
-/* Its deletion did not come about. */
-static bool is_in_catalog(const struct vms *vms, const uint8_t id[VMLOG_ID_BYTES])
-{
-    const struct vm *vm;
-
-    TAILQ_FOREACH (vm, &vms->list, in.entry)
-        if (memcmp(vm->spec.id, id, VMLOG_ID_BYTES) == 0)
-            return true;
-    return false;
-}
 
 static int resume(void *arg, const char *key, const void *value, size_t n)
 {
@@ -232,9 +264,8 @@ static int resume(void *arg, const char *key, const void *value, size_t n)
             note[0] = '\0';
     if (sscanf(note, "%llu %63s %63s", &epoch, onprem, name) != 3)
         return why_set(r->why, -EBADMSG, "the journal's value %s is damaged", key);
-    if (is_in_catalog(r->vms, id))
-        return vm_leave_forget(r->vms->conf.journal, id, r->why);
-    begin(r->vms, id, epoch, onprem, name);
+    if (!vms_is_going(r->vms, id)) /* else it is told when that is erased */
+        begin(r->vms, id, epoch, onprem, name);
     return 0;
 }
 

@@ -438,34 +438,3 @@ struct vm_store vm_store_of(struct vms *vms)
                              .random = vms->conf.main,
                              .stop = &vms->stop};
 }
-
-int vm_erase(struct vms *vms, const struct vm_spec *spec, bool fenced, struct why *why)
-{
-    struct journal *journal = vms->conf.journal;
-    struct vm_store store = vm_store_of(vms);
-    char key[VM_KEY_MAX];
-    int rc = fenced ? -ESTALE : vm_store_change(&store, spec, why); /* is it still ours? */
-
-    if (rc == 0 || rc == -ENOENT)
-        rc = vm_store_remove(&store, spec->id, why);
-    else if (rc == -ESTALE)
-        rc = 0;
-    STEP("delete.objects", "its objects are gone, its entry last");
-    if (rc == 0)
-        rc = vmlog_delete(journal, spec->id, why);
-    STEP("delete.log", "its log is gone");
-    if (rc == 0)
-        rc = map_delete(journal, spec->id, why);
-    STEP("delete.map", "its map is gone");
-    vm_key(spec, key);
-    if (rc == 0 && !fenced) /* else they are as much the other edge's as this one's */
-        rc = vm_value_erase(journal, spec->id, why);
-    if (rc == 0)
-        rc = vm_place_forget(journal, spec->id, why);
-    if (rc == 0)
-        rc = vm_hand_forget(journal, spec->id, why);
-    if (rc == 0)
-        rc = journal_meta_delete(journal, key, why);
-    STEP("delete.catalog", "it is out of the catalog");
-    return rc;
-}

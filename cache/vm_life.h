@@ -8,8 +8,8 @@
 
 #include <pthread.h>
 
-/* The catalog. Its list, and that of creations, are changed on the main loop under the lock, which lookups of
- * other threads take. */
+/* The catalog. Its list, and those of what is being made and deleted, are changed on the main loop (`going`
+ * on the worker, too) under the lock, which lookups of other threads take. */
 struct vms {
     struct vms_conf conf;
     pthread_mutex_t lock;
@@ -17,7 +17,8 @@ struct vms {
     TAILQ_HEAD(, vm) far; /* of the pair's other edge: vms_far.h; never one that is in list */
     TAILQ_HEAD(, vms_creation) creating;
     TAILQ_HEAD(, vms_change) changes; /* of disks: vms_luns.c */
-    TAILQ_HEAD(, vm_leaving) leaving; /* deleted, and on-prem has to be told: vm_leave.c */
+    TAILQ_HEAD(, vm) going;           /* marked as being deleted, not erased yet */
+    TAILQ_HEAD(, vm_leaving) leaving; /* erased, and on-prem has to be told: vm_leave.c */
     unsigned *pinned;                 /* VMs on each of conf.loops */
     unsigned pending;                 /* VMs in memory and creations under way: vms_close waits for none */
     void (*closed)(void *arg);        /* set by vms_close */
@@ -47,6 +48,10 @@ void vms_admission_end(struct vms *);
 void vms_cancel_creations(struct vms *);
 /* Any thread: a VM of that id is being made. It is in the catalog before that ends. */
 bool vms_is_creating(struct vms *, const uint8_t id[VMLOG_ID_BYTES]);
+/* Any thread: a VM of that id is being deleted here, and what is here of it is not gone. */
+bool vms_is_going(struct vms *, const uint8_t id[VMLOG_ID_BYTES]);
+/* The same of one of that name, whose entry in the catalog is still that one's. */
+bool vms_has_going(struct vms *, const char *name);
 void vms_cancel_changes(struct vms *);
 /* Main loop: a VM's spec is about to be changed, on disk and here. -EBUSY with why: it is being changed
  * already. */
@@ -58,6 +63,9 @@ void vms_refresh(struct vm *);
 /* A VM in memory, one reference, pinned to a loop (that of `like`, if not NULL); nothing opened. */
 struct vm *vm_new(struct vms *, const struct vm_spec *, const struct vm *like);
 void vm_free(struct vm *); /* closed or never opened */
+/* Main loop, or before it runs. Takes a VM that is marked as being deleted and was never opened: it is
+ * erased. held: on-prem may have it. */
+void vm_finish_off(struct vm *, bool held);
 
 /* Main loop: who may log in. */
 void vm_set_shut(struct vm *, enum vm_shut);
@@ -86,9 +94,12 @@ void vm_key(const struct vm_spec *, char key[VM_KEY_MAX]);
 /* Blocking: writes the catalog entry. */
 int vm_save(struct vms *, const struct vm_spec *, bool deleting, struct why *);
 
-/* Blocking: removes all the store (unless another edge has the VM) and the journal have of it, its entry here
- * last. On the worker. */
-int vm_erase(struct vms *, const struct vm_spec *, bool fenced, struct why *);
+/* Blocking, on the worker: removes all the store (unless another edge has the VM) and the journal have of it,
+ * its entry here last. *held: on-prem may still have it, so its entry in the store stays, and a note in the
+ * journal: vms_leave_tell() has to follow. Set to false if another edge has the VM. */
+int vm_erase(struct vms *, const struct vm_spec *, bool fenced, bool *held, struct why *);
+/* The same of one that is not in the catalog. */
+int vm_erase_all(struct vms *, const struct vm_spec *, bool fenced, bool *held, struct why *);
 struct vm_store vm_store_of(struct vms *);
 
 /* Blocking: of a VM that was about to be handed over (vm_verb_hand.c) a note says that a swap of its entry

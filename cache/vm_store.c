@@ -37,11 +37,11 @@ static struct vmobj mine(const struct vm_store *s, const struct vm_spec *spec)
     return v;
 }
 
-static int put(const struct vm_store *s, const struct vm_spec *spec, const struct vmobj *v, const char *etag,
-               struct why *why)
+static int put(const struct vm_store *s, const struct vm_spec *spec, bool deleting, const struct vmobj *v,
+               const char *etag, struct why *why)
 {
     struct entry_access a = access_of(s);
-    char *text = vm_spec_to_json(spec, false);
+    char *text = vm_spec_to_json(spec, deleting);
     int err = entry_put(&a, v, text, etag, why);
 
     secret_free(&text);
@@ -52,16 +52,15 @@ int vm_store_create(const struct vm_store *s, const struct vm_spec *spec, struct
 {
     struct vmobj v = mine(s, spec);
 
-    return put(s, spec, &v, NULL, why);
+    return put(s, spec, true, &v, NULL, why);
 }
 
-int vm_store_get(const struct vm_store *s, const uint8_t id[VMLOG_ID_BYTES], struct vm_spec *spec,
-                 struct vmobj *v, char etag[ENTRY_ETAG], struct why *why)
+int vm_store_look(const struct vm_store *s, const uint8_t id[VMLOG_ID_BYTES], struct vm_spec *spec,
+                  struct vmobj *v, char etag[ENTRY_ETAG], bool *deleting, struct why *why)
 {
     struct entry_access a = access_of(s);
     struct why reason;
     struct buf *text;
-    bool deleting;
     int err = entry_read(&a, id, v, &text, etag, &reason);
 
     if (err) {
@@ -70,7 +69,7 @@ int vm_store_get(const struct vm_store *s, const uint8_t id[VMLOG_ID_BYTES], str
         vmobj_name(name, id);
         return why_set(why, err, "%s in the object store: %s", name, reason.text);
     }
-    err = vm_spec_from_json((const char *)text->data, text->len, spec, &deleting, why);
+    err = vm_spec_from_json((const char *)text->data, text->len, spec, deleting, why);
     vmobj_wipe(&text);
     if (!err) {
         spec->epoch = v->epoch;
@@ -79,10 +78,21 @@ int vm_store_get(const struct vm_store *s, const uint8_t id[VMLOG_ID_BYTES], str
     return err;
 }
 
-int vm_store_change(const struct vm_store *s, const struct vm_spec *spec, struct why *why)
+int vm_store_get(const struct vm_store *s, const uint8_t id[VMLOG_ID_BYTES], struct vm_spec *spec,
+                 struct vmobj *v, char etag[ENTRY_ETAG], struct why *why)
+{
+    bool deleting;
+    int err = vm_store_look(s, id, spec, v, etag, &deleting, why);
+
+    if (!err && deleting)
+        err = why_set(why, -ENOENT, "VM %s is being deleted", spec->name);
+    return err;
+}
+
+static int change(const struct vm_store *s, const struct vm_spec *spec, bool deleting, struct why *why)
 {
     struct entry_access a = access_of(s);
-    char *text = vm_spec_to_json(spec, false);
+    char *text = vm_spec_to_json(spec, deleting);
     struct entry_edit e = {.mine = mine(s, spec), .text = text};
     struct vmobj now;
     int err = entry_change(&a, &e, &now, why);
@@ -93,15 +103,37 @@ int vm_store_change(const struct vm_store *s, const struct vm_spec *spec, struct
     return explain(err, spec, why);
 }
 
-int vm_store_take(const struct vm_store *s, const struct vm_spec *spec, const struct vmobj *entry,
-                  const char *etag, struct why *why)
+int vm_store_change(const struct vm_store *s, const struct vm_spec *spec, struct why *why)
+{
+    return change(s, spec, false, why);
+}
+
+int vm_store_condemn(const struct vm_store *s, const struct vm_spec *spec, struct why *why)
+{
+    return change(s, spec, true, why);
+}
+
+static int take(const struct vm_store *s, const struct vm_spec *spec, bool deleting,
+                const struct vmobj *entry, const char *etag, struct why *why)
 {
     struct vmobj v = mine(s, spec);
 
     v.newest = entry->newest;
     v.before = entry->before;
     v.whole = entry->whole;
-    return put(s, spec, &v, etag, why);
+    return put(s, spec, deleting, &v, etag, why);
+}
+
+int vm_store_take(const struct vm_store *s, const struct vm_spec *spec, const struct vmobj *entry,
+                  const char *etag, struct why *why)
+{
+    return take(s, spec, false, entry, etag, why);
+}
+
+int vm_store_take_condemned(const struct vm_store *s, const struct vm_spec *spec, const struct vmobj *entry,
+                            const char *etag, struct why *why)
+{
+    return take(s, spec, true, entry, etag, why);
 }
 
 int vm_store_fence(const struct vm_store *s, const struct vm_spec *spec, struct why *why)
@@ -166,7 +198,7 @@ int vm_store_each(const struct vm_store *s, int (*each)(void *arg, const uint8_t
 
 struct removal {
     const struct vm_store *s;
-    const char *last; /* goes last */
+    const char *last; /* stays */
     struct why *why;
 };
 
@@ -188,23 +220,45 @@ static int remove_page(void *arg, const struct store_page *page)
     return err ? why_set(d->why, err, "a VM's objects cannot be removed: %s", r.why.text) : 0;
 }
 
-int vm_store_remove(const struct vm_store *s, const uint8_t id[VMLOG_ID_BYTES], struct why *why)
+int vm_store_clear(const struct vm_store *s, const uint8_t id[VMLOG_ID_BYTES], struct why *why)
 {
     char entry[MAP_NAME_MAX], prefix[MAP_NAME_MAX];
-    const char *keys[1] = {entry};
     struct removal d = {s, entry, why};
-    struct store_req r = {.op = STORE_DELETE, .timeout_ms = TIMEOUT_MS};
-    int err;
 
     vmobj_name(entry, id);
     strcpy(prefix, entry);
     *(strrchr(prefix, '/') + 1) = '\0';
-    err = store_wait_pages(s->store, prefix, "", s->stop, "a VM's objects are looked for", remove_page, &d,
-                           why);
+    return store_wait_pages(s->store, prefix, "", s->stop, "a VM's objects are looked for", remove_page, &d,
+                            why);
+}
+
+int vm_store_remove(const struct vm_store *s, const uint8_t id[VMLOG_ID_BYTES], struct why *why)
+{
+    char entry[MAP_NAME_MAX];
+    const char *keys[1] = {entry};
+    struct store_req r = {.op = STORE_DELETE, .timeout_ms = TIMEOUT_MS};
+    int err = vm_store_clear(s, id, why);
+
     if (err)
         return err;
+    vmobj_name(entry, id);
     r.del.keys = keys;
     r.del.nkeys = 1;
     err = store_wait_through(s->store, &r, s->stop, "a VM's entry is removed");
     return err ? why_set(why, err, "a VM's entry cannot be removed: %s", r.why.text) : 0;
+}
+
+int vm_store_bury(const struct vm_store *s, const uint8_t id[VMLOG_ID_BYTES], struct why *why)
+{
+    struct vm_spec *spec = xcalloc(1, sizeof *spec);
+    struct vmobj entry;
+    char etag[ENTRY_ETAG];
+    bool deleting;
+    int err = vm_store_look(s, id, spec, &entry, etag, &deleting, why);
+
+    if (!err && deleting && memcmp(entry.writer, s->writer, sizeof entry.writer) == 0)
+        err = vm_store_remove(s, id, why);
+    vm_spec_wipe(spec);
+    free(spec);
+    return err == -ENOENT ? 0 : err;
 }

@@ -1,8 +1,8 @@
 /* cache/vms.c - the catalog of VMs: opened at start-up, looked up at login, deleted.
  *
  * The list is changed on the main loop, under the lock. A VM's entry in the journal outlives a crash at any
- * point of its deletion: it is marked first, then the log's records go, then the entry; an entry found marked
- * at start-up is finished off.
+ * point of its deletion (vm_erase.c) and creation (vms_disks.c): it is marked before anything else is done;
+ * an entry found marked at start-up is finished off.
  */
 #include "check.h"
 #include "log.h"
@@ -133,6 +133,51 @@ static void vms_remove(struct vm *vm)
     pthread_mutex_unlock(&vms->lock);
 }
 
+/* It is being deleted from now on. `listed`: it was in the list. */
+static void add_going(struct vm *vm, bool listed)
+{
+    struct vms *vms = vm->in.vms;
+
+    pthread_mutex_lock(&vms->lock);
+    if (listed)
+        TAILQ_REMOVE(&vms->list, vm, in.entry);
+    TAILQ_INSERT_TAIL(&vms->going, vm, in.entry);
+    pthread_mutex_unlock(&vms->lock);
+}
+
+static void take_out_going(struct vm *vm)
+{
+    struct vms *vms = vm->in.vms;
+
+    pthread_mutex_lock(&vms->lock);
+    TAILQ_REMOVE(&vms->going, vm, in.entry);
+    pthread_mutex_unlock(&vms->lock);
+}
+
+bool vms_has_going(struct vms *vms, const char *name)
+{
+    struct vm *vm;
+
+    pthread_mutex_lock(&vms->lock);
+    TAILQ_FOREACH (vm, &vms->going, in.entry)
+        if (strcmp(vm->spec.name, name) == 0)
+            break;
+    pthread_mutex_unlock(&vms->lock);
+    return vm != NULL;
+}
+
+bool vms_is_going(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES])
+{
+    struct vm *vm;
+
+    pthread_mutex_lock(&vms->lock);
+    TAILQ_FOREACH (vm, &vms->going, in.entry)
+        if (memcmp(vm->spec.id, id, VMLOG_ID_BYTES) == 0)
+            break;
+    pthread_mutex_unlock(&vms->lock);
+    return vm != NULL;
+}
+
 /* --- changing --- */
 
 void vm_set_shut(struct vm *vm, enum vm_shut shut)
@@ -167,9 +212,8 @@ static void erase(struct work *w)
 {
     struct vm *vm = container_of(w, struct vm, in.work);
 
-    vm->in.status = vm_erase(vm->in.vms, &vm->spec, atomic_load(&vm->fenced), &vm->in.why);
-    if (!vm->in.status && !vm->in.held)
-        vm->in.status = vm_leave_forget(vm->in.vms->conf.journal, vm->spec.id, &vm->in.why);
+    vm->in.status = vm_erase(vm->in.vms, &vm->spec, atomic_load(&vm->fenced), &vm->in.held, &vm->in.why);
+    take_out_going(vm); /* before the worker does anything else, such as taking it over from another edge */
 }
 
 static void erased(struct work *w)
@@ -230,10 +274,8 @@ static void mark(struct work *w)
 {
     struct vm *vm = container_of(w, struct vm, in.work);
 
-    vm->in.held = vm_leave_needed(vm);
-    vm->in.status = vm->in.held ? vm_leave_note(vm->in.vms->conf.journal, &vm->spec, &vm->in.why) : 0;
-    if (!vm->in.status)
-        vm->in.status = vm_save(vm->in.vms, &vm->spec, true, &vm->in.why);
+    vm->in.held = !atomic_load(&vm->fenced) && vm_leave_needed(&vm->spec);
+    vm->in.status = vm_save(vm->in.vms, &vm->spec, true, &vm->in.why);
     STEP("delete.mark", "a VM is marked as being deleted");
 }
 
@@ -244,6 +286,7 @@ static void marked(struct work *w)
     if (vm->in.status) {
         vm->in.deleted(vm->in.deleted_arg, vm->in.status, &vm->in.why);
         atomic_store(&vm->deleting, false);
+        take_out_going(vm);
         vms_insert(vm);
         return;
     }
@@ -290,7 +333,7 @@ void vms_delete(struct vms *vms, const char *name, bool force,
         loop_post(vms->conf.main, &r->task);
         return;
     }
-    vms_remove(vm);
+    add_going(vm, true);
     atomic_store(&vm->deleting, true);
     vm->in.deleted = done;
     vm->in.deleted_arg = arg;
@@ -312,13 +355,11 @@ static void on_finished_off(void *arg, int status, const struct why *why)
     (void)why;
 }
 
-/* It was being deleted when the process ended: goes on once the loops run. */
-static void finish_off(struct vms *vms, const struct vm_spec *spec)
+void vm_finish_off(struct vm *vm, bool held)
 {
-    struct vm *vm = vm_new(vms, spec, NULL);
-
     atomic_store(&vm->deleting, true);
-    vm->in.held = true; /* perhaps */
+    add_going(vm, false);
+    vm->in.held = held;
     vm->in.deleted = on_finished_off;
     on_closed_for_deletion(vm);
 }
@@ -333,8 +374,8 @@ static int open_entry(void *arg, const char *key, const void *value, size_t n)
 
     (void)key;
     rc = vm_spec_from_json(value, n, &spec, &deleting, o->why);
-    if (rc == 0 && deleting) {
-        finish_off(o->vms, &spec);
+    if (rc == 0 && deleting) { /* when the process ended: it goes on once the loops run */
+        vm_finish_off(vm_new(o->vms, &spec, NULL), vm_leave_needed(&spec) /* perhaps */);
         vm_spec_wipe(&spec);
         return 0;
     }
@@ -371,6 +412,7 @@ int vms_open(struct vms **out, const struct vms_conf *conf, struct why *why)
     TAILQ_INIT(&vms->far);
     TAILQ_INIT(&vms->creating);
     TAILQ_INIT(&vms->changes);
+    TAILQ_INIT(&vms->going);
     TAILQ_INIT(&vms->leaving);
     vms->pinned = xcalloc(conf->nloops, sizeof *vms->pinned);
     *out = vms;

@@ -13,6 +13,7 @@
 #include "mem.h"
 #include "store_wait.h"
 #include "vm_life.h"
+#include "vm_spec.h"
 #include "vmobj.h"
 #include "vms_pair.h"
 
@@ -44,6 +45,19 @@ static void begin(struct vms *vms);
 
 /* --- on the worker --------------------------------------------------------------------------------------*/
 
+/* As when this edge's disks were set back to before that. */
+static bool is_condemned(const struct buf *text)
+{
+    struct vm_spec *spec = xcalloc(1, sizeof *spec);
+    bool deleting = false;
+    struct why why;
+    int err = vm_spec_from_json((const char *)text->data, text->len, spec, &deleting, &why);
+
+    vm_spec_wipe(spec);
+    free(spec);
+    return !err && deleting;
+}
+
 static void ask(struct admission_round *r, struct asked *a, uint8_t *bytes)
 {
     const struct vms_conf *conf = &r->vms->conf;
@@ -51,6 +65,7 @@ static void ask(struct admission_round *r, struct asked *a, uint8_t *bytes)
     struct vmobj found;
     char name[MAP_NAME_MAX];
     struct store_req q = {.op = STORE_GET, .timeout_ms = TIMEOUT_MS, .key = name};
+    struct buf *text = NULL;
 
     memcpy(mine.id, a->vm->spec.id, sizeof mine.id);
     memcpy(mine.writer, conf->writer, sizeof mine.writer);
@@ -60,11 +75,15 @@ static void ask(struct admission_round *r, struct asked *a, uint8_t *bytes)
     q.get.whole = true;
     store_wait(conf->stores[0], &q, &r->vms->stop);
     a->why = q.why;
-    a->status = vmobj_judge(&conf->master, &mine, q.status, bytes, q.len, &found, NULL, &a->why);
+    a->status = vmobj_judge(&conf->master, &mine, q.status, bytes, q.len, &found, &text, &a->why);
     if (a->status == -ESTALE && a->vm->spec.floor && a->vm->spec.since == a->vm->spec.floor + 1) {
         mine.epoch--; /* a discard was noted here, and not there any more: its task goes on with that */
-        a->status = vmobj_judge(&conf->master, &mine, q.status, bytes, q.len, &found, NULL, &a->why);
+        a->status = vmobj_judge(&conf->master, &mine, q.status, bytes, q.len, &found, &text, &a->why);
     }
+    if (a->status == 0 && is_condemned(text))
+        a->status = why_set(&a->why, -ESTALE,
+                            "its entry in the object store says that it is being deleted: it is not served");
+    vmobj_wipe(&text);
 }
 
 /* It was about to be handed over when the process ended: no swap of before may still happen. */

@@ -1,9 +1,11 @@
 /* cache/vms_disks.c - what the on-prem daemons say about the VMs' disks: at creation, and when one grows.
  *
- * A creation asks for each disk's size, writes the catalog, has on-prem attach the disks, reads the (empty)
- * log, builds the volumes on the VM's loop, and answers. It gives up when the on-prem daemon does not answer
- * in time: nobody is using the VM yet, and the person who asked is waiting. After a crash in between, the VM
- * is there, and its initiators wait until on-prem has attached it (vm_place.h).
+ * A creation asks for each disk's size, writes the catalog and the VM's entry in the store, both as of a VM
+ * that is being deleted, and has on-prem attach the disks. Then both say that it is there; the (empty) log is
+ * read, the volumes are built on the VM's loop, and it is answered. It gives up when the on-prem daemon does
+ * not answer in time: nobody is using the VM yet, and the person who asked is waiting. A crash in between
+ * leaves a VM that is deleted, by the next start or, when the edge was lost with its disks, by who recovers
+ * what it had: on-prem lets go of the disks.
  */
 #include "check.h"
 #include "log.h"
@@ -12,7 +14,6 @@
 #include "vm_hold.h"
 #include "vm_leave.h"
 #include "vm_life.h"
-#include "vm_place.h"
 #include "vm_sizes.h"
 #include "vm_spec.h"
 #include "vms_pair.h"
@@ -36,7 +37,6 @@ struct vms_creation {
     struct timer timeout;
     struct work work;
     struct task task;
-    bool made; /* its entry is in the store */
     bool held; /* on-prem may have it */
     int status;
     struct why why;
@@ -117,12 +117,9 @@ static void undo(struct work *w)
 {
     struct vms_creation *c = container_of(w, struct vms_creation, work);
     struct why why = {""};
-    int err = c->held ? vm_leave_note(c->vms->conf.journal, &c->spec, &why) : 0;
 
-    if (!err)
-        err = vm_erase(c->vms, &c->spec, false, &why);
-    if (err)
-        log_error(c->spec.name, "something of it is left behind: %s", why.text);
+    if (vm_erase(c->vms, &c->spec, false, &c->held, &why))
+        log_error(c->spec.name, "something of it is left behind, the next start goes on: %s", why.text);
 }
 
 static void undone(struct work *w)
@@ -146,8 +143,13 @@ static void begin_undo(struct vms_creation *c)
 static void open_log(struct work *w)
 {
     struct vms_creation *c = container_of(w, struct vms_creation, work);
+    struct vm_store store = vm_store_of(c->vms);
 
-    c->status = vm_place_note(c->vms->conf.journal, &c->spec, false, &c->why);
+    c->status = vm_store_change(&store, &c->spec, &c->why);
+    STEP("create.kept", "a new VM's entry says that it is there");
+    if (!c->status)
+        c->status = vm_save(c->vms, &c->spec, false, &c->why);
+    STEP("create.catalog", "it is in the catalog");
     if (!c->status)
         c->status = vm_open_log(c->vm, &c->why);
 }
@@ -195,25 +197,20 @@ static void save(struct work *w)
     struct vms_creation *c = container_of(w, struct vms_creation, work);
     struct vm_store store = vm_store_of(c->vms);
 
-    c->status = vm_store_create(&store, &c->spec, &c->why);
-    STEP("create.entry", "a new VM's entry is in the store");
-    c->made = !c->status;
+    c->status = vm_save(c->vms, &c->spec, true, &c->why);
+    STEP("create.mark", "the catalog says that a VM is being made, or deleted");
     if (!c->status)
-        c->status = vm_place_note(c->vms->conf.journal, &c->spec, vm_at_one_place(&c->spec), &c->why);
-    if (!c->status)
-        c->status = vm_save(c->vms, &c->spec, false, &c->why);
-    STEP("create.catalog", "it is in the catalog");
+        c->status = vm_store_create(&store, &c->spec, &c->why);
+    STEP("create.entry", "a new VM's entry is in the store, and says the same");
 }
 
 static void saved(struct work *w)
 {
     struct vms_creation *c = container_of(w, struct vms_creation, work);
 
-    if (!c->made) {
-        vm_free(c->vm);
+    if (c->status) { /* who asked need not wait for a store that is away */
+        vm_finish_off(c->vm, false);
         finish(c);
-    } else if (c->status) {
-        begin_undo(c);
     } else if (!vm_at_one_place(&c->spec)) {
         begin_opening(c);
     } else {
@@ -274,6 +271,8 @@ static int check_unique(struct vms *vms, const struct vm_spec *spec, struct why 
     TAILQ_FOREACH (other, &vms->creating, entry)
         if (strcmp(other->spec.name, spec->name) == 0 || strcmp(other->spec.iqn, spec->iqn) == 0)
             return why_set(why, -EEXIST, "a VM %s is being created already", spec->name);
+    if (vms_has_going(vms, spec->name))
+        return why_set(why, -EBUSY, "VM %s is still being deleted: try again in a moment", spec->name);
     if (vms->pair && vms_pair_has(vms->pair, spec->name))
         return why_set(why, -EEXIST, "the other edge of the pair has a VM %s already", spec->name);
     return 0;

@@ -5,6 +5,9 @@
  *
  * A crash leaves a VM taken over or not; either way the next recovery goes on with it. What was recovered in
  * part is not in the catalog: its rows are removed when it is recovered again.
+ *
+ * A VM whose entry says that it is being deleted is taken over, too, but erased (vm_erase.c); on-prem is told
+ * (vm_leave.c) by itself, whether or not it answers now.
  */
 #include "check.h"
 #include "discard.h"
@@ -14,6 +17,7 @@
 #include "recover.h"
 #include "step.h"
 #include "vm_arrive.h"
+#include "vm_leave.h"
 #include "vm_place.h"
 #include "vm_spec.h"
 #include "vm_store.h"
@@ -227,6 +231,49 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
     return err;
 }
 
+struct telling {
+    struct task task;
+    struct vms *vms;
+    struct vm_spec spec;
+};
+
+static void on_tell_onprem(struct task *t)
+{
+    struct telling *l = container_of(t, struct telling, task);
+
+    vms_leave_tell(l->vms, &l->spec);
+    vm_spec_wipe(&l->spec);
+    free(l);
+}
+
+/* Its edge was deleting it when it was lost. A crash before the note is there is as one before the entry was
+ * taken: whoever recovers it goes on. */
+static int go_on_deleting(struct vms_recovery *r, const struct vm_store *s, struct vm_spec *spec,
+                          const struct vmobj *entry, const char *etag, struct why *why)
+{
+    bool held = vm_leave_needed(spec);
+    struct telling *l;
+    int err;
+
+    spec->epoch++;
+    err = vm_store_take_condemned(s, spec, entry, etag, why);
+    if (!err)
+        err = vm_erase_all(r->vms, spec, false, &held, why);
+    if (err)
+        return err;
+    say(r, "VM %s is not recovered: it was being deleted, and that goes on%s%s%s", spec->name,
+        held ? "; " : "", held ? vm_spec_onprem(spec) : "", held ? " is told to let go of its disks" : "");
+    log_info(spec->name, "it was being deleted, or made, when its edge was lost: what there is of it goes");
+    if (!held)
+        return 0;
+    l = xcalloc(1, sizeof *l);
+    l->vms = r->vms;
+    l->spec = *spec;
+    l->task.run = on_tell_onprem;
+    loop_post(r->vms->conf.main, &l->task);
+    return 0;
+}
+
 static void keep(struct vms_recovery *r, const struct vm_spec *spec)
 {
     struct vm_spec *specs = xcalloc(r->nspecs + 1, sizeof *specs);
@@ -250,40 +297,68 @@ static void failed(struct vms_recovery *r, int err, const struct why *why)
     log_error(NULL, "%s", why->text);
 }
 
+/* Has this recovery, or the catalog, another of that name already? */
+static bool is_name_taken(const struct vms_recovery *r, const struct vm_spec *spec)
+{
+    for (unsigned i = 0; i < r->nspecs; i++)
+        if (strcmp(r->specs[i].name, spec->name) == 0 || strcmp(r->specs[i].iqn, spec->iqn) == 0)
+            return true;
+    return is_here(r->vms, spec->id, spec) || vms_has_going(r->vms, spec->name);
+}
+
+static int take_one(struct vms_recovery *r, const struct vm_store *s, struct vm_spec *spec,
+                    const struct vmobj *entry, const char *etag, struct why *why)
+{
+    struct why reason;
+    int err;
+
+    if (is_name_taken(r, spec))
+        return why_set(why, -EEXIST, "VM %s is not recovered: another VM here has its name", spec->name);
+    err = take_over(r, s, spec, entry, etag, &reason);
+    return err ? why_set(why, err, "VM %s is not recovered: %s", spec->name, reason.text) : 0;
+}
+
+/* Is that entry one that this recovery looks at? */
+static bool is_wanted(const struct vms_recovery *r, const struct vm_spec *spec, const struct vmobj *entry)
+{
+    bool ours = memcmp(entry->writer, r->vms->conf.writer, sizeof entry->writer) == 0;
+
+    if (ours && (vms_is_going(r->vms, spec->id) || vms_is_leaving(r->vms, spec->id)))
+        return false; /* it is being deleted here */
+    if (r->inherit && !ours && memcmp(entry->writer, r->fallen, sizeof entry->writer) != 0)
+        return false;
+    return !*r->name || strcmp(r->name, spec->name) == 0;
+}
+
 static int one(void *arg, const uint8_t id[VMLOG_ID_BYTES])
 {
     struct vms_recovery *r = arg;
     struct vm_store s = vm_store_of(r->vms);
-    struct vm_spec *spec = xcalloc(1, sizeof *spec);
+    struct vm_spec *spec;
     struct vmobj entry;
     char etag[ENTRY_ETAG];
+    bool deleting = false;
     struct why why = {""};
-    int err = 0;
+    int err;
 
     if (is_here(r->vms, id, NULL))
-        goto out;
-    err = vm_store_get(&s, id, spec, &entry, etag, &why);
-    if (!err && r->inherit && memcmp(entry.writer, r->fallen, sizeof entry.writer) != 0 &&
-        memcmp(entry.writer, r->vms->conf.writer, sizeof entry.writer) != 0)
-        goto out;
-    if (!err && *r->name && strcmp(r->name, spec->name) != 0)
-        goto out;
-    r->seen++;
-    if (!err && is_here(r->vms, id, spec))
-        err = why_set(&why, -EEXIST, "VM %s is not recovered: another VM here has its name", spec->name);
-    if (!err) {
-        err = take_over(r, &s, spec, &entry, etag, &why);
-        if (err) {
-            struct why reason = why;
-
-            why_set(&why, err, "VM %s is not recovered: %s", spec->name, reason.text);
-        }
+        return 0;
+    spec = xcalloc(1, sizeof *spec);
+    err = vm_store_look(&s, id, spec, &entry, etag, &deleting, &why);
+    if (err != -ENOENT && (err || is_wanted(r, spec, &entry))) {
+        r->seen++;
+        if (!err && vms_is_going(r->vms, id))
+            err = why_set(&why, -EBUSY, "VM %s is not recovered: what is here of it is being deleted",
+                          spec->name);
+        else if (!err && deleting)
+            err = go_on_deleting(r, &s, spec, &entry, etag, &why);
+        else if (!err)
+            err = take_one(r, &s, spec, &entry, etag, &why);
+        if (err)
+            failed(r, err, &why);
+        else if (!deleting)
+            keep(r, spec);
     }
-    if (err)
-        failed(r, err, &why);
-    else
-        keep(r, spec);
-out:
     vm_spec_wipe(spec);
     free(spec);
     return atomic_load(&r->vms->stop) ? -ECANCELED : 0;

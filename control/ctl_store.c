@@ -124,9 +124,12 @@ static void close_all(struct opened *o)
 struct walk {
     struct opened *o;
     int (*each)(struct walk *, struct vm_spec *, struct why *);
-    struct vmobj entry; /* of that VM */
+    int (*deleted)(struct walk *, struct vm_spec *,
+                   struct why *); /* one that is being deleted; NULL: passed over */
+    struct vmobj entry;           /* of that VM */
     json_t *list;
     unsigned seen, unsound;
+    bool going; /* one of the wanted name is being deleted */
     struct why *why;
 };
 
@@ -138,7 +141,8 @@ static int on_vm(void *arg, const uint8_t id[VMLOG_ID_BYTES])
     const char *wanted = w->o->ctl->argument;
     char etag[ENTRY_ETAG];
     struct why reason = {""};
-    int err = vm_store_get(&s, id, spec, &w->entry, etag, &reason);
+    bool deleting;
+    int err = vm_store_look(&s, id, spec, &w->entry, etag, &deleting, &reason);
 
     if (err == -EBADMSG || err == -ENOTSUP || err == -ENOENT) { /* the others can be looked at all the same */
         w->unsound++;
@@ -149,9 +153,13 @@ static int on_vm(void *arg, const uint8_t id[VMLOG_ID_BYTES])
         err = 0;
     } else if (err) {
         *w->why = reason;
-    } else if (!wanted || strcmp(wanted, spec->name) == 0) {
+    } else if (wanted && strcmp(wanted, spec->name) != 0) {
+        ;
+    } else if (deleting && !w->deleted) {
+        w->going = true;
+    } else {
         w->seen++;
-        err = w->each(w, spec, w->why);
+        err = deleting ? w->deleted(w, spec, w->why) : w->each(w, spec, w->why);
     }
     vm_spec_wipe(spec);
     free(spec);
@@ -167,7 +175,8 @@ static int walk(struct walk *w, struct why *why)
     w->list = json_array();
     err = vm_store_each(&s, on_vm, w, why);
     if (!err && w->o->ctl->argument && !w->seen)
-        err = why_set(why, -ENOENT, "the object store knows no VM %s", w->o->ctl->argument);
+        err = why_set(why, -ENOENT, w->going ? "VM %s is being deleted" : "the object store knows no VM %s",
+                      w->o->ctl->argument);
     return err;
 }
 
@@ -193,6 +202,19 @@ static struct recover_conf recover_conf_of(const struct walk *w, const struct vm
                                  .vm = spec->name,
                                  .floor = spec->floor,
                                  .through = UINT64_MAX};
+}
+
+/* Its objects are going: what is left of them is no cut. */
+static int say_deleted(struct walk *w, struct vm_spec *spec, struct why *why)
+{
+    (void)why;
+    if (w->o->ctl->json)
+        json_array_append_new(w->list, json_pack("{ss si sI sb s[]}", "name", spec->name, "disks",
+                                                 (int)vm_spec_disks(spec), "epoch", (json_int_t)spec->epoch,
+                                                 "deleting", true, "faults"));
+    else
+        printf("%-20s is being deleted: its entry goes when on-prem has let go of its disks\n", spec->name);
+    return 0;
 }
 
 /* --- list -----------------------------------------------------------------------------------------------*/
@@ -222,11 +244,11 @@ static int list_one(struct walk *w, struct vm_spec *spec, struct why *why)
     if (err)
         return err;
     if (w->o->ctl->json)
-        json_array_append_new(w->list,
-                              json_pack("{ss si sI sI sI si sI}", "name", spec->name, "disks",
-                                        (int)vm_spec_disks(spec), "epoch", (json_int_t)spec->epoch, "cut",
-                                        (json_int_t)r.state.committed, "checkpoint", (json_int_t)r.newest.cut,
-                                        "objects", (int)objects, "put_aside", (json_int_t)lost));
+        json_array_append_new(w->list, json_pack("{ss si sI sb sI sI si sI}", "name", spec->name, "disks",
+                                                 (int)vm_spec_disks(spec), "epoch", (json_int_t)spec->epoch,
+                                                 "deleting", false, "cut", (json_int_t)r.state.committed,
+                                                 "checkpoint", (json_int_t)r.newest.cut, "objects",
+                                                 (int)objects, "put_aside", (json_int_t)lost));
     else
         printf("%-20s %5u %7" PRIu64 " %12" PRIu64 " %12" PRIu64 " %8u %9" PRIu64 "\n", spec->name,
                vm_spec_disks(spec), spec->epoch, r.state.committed, r.newest.cut, objects, lost);
@@ -236,7 +258,7 @@ static int list_one(struct walk *w, struct vm_spec *spec, struct why *why)
 int ctl_store_list(const struct ctl *ctl, struct why *why)
 {
     struct opened o;
-    struct walk w = {.o = &o, .each = list_one};
+    struct walk w = {.o = &o, .each = list_one, .deleted = say_deleted};
     int err = open_all(&o, ctl, why);
 
     if (!err && !ctl->json)
@@ -315,7 +337,7 @@ static int verify_one(struct walk *w, struct vm_spec *spec, struct why *why)
 int ctl_store_verify(const struct ctl *ctl, struct why *why)
 {
     struct opened o;
-    struct walk w = {.o = &o, .each = verify_one};
+    struct walk w = {.o = &o, .each = verify_one, .deleted = say_deleted};
     int err = open_all(&o, ctl, why);
 
     if (!err) {

@@ -124,7 +124,7 @@ check_all() {
 others() {
     set +e
     while :; do
-        until ctl vm create other --disk dc1:other || ctl vm show other || ctl vm recover other; do
+        until ctl vm create other --disk dc1:other || ctl vm show other || { ctl vm recover other && ctl vm show other; }; do
             sleep 0.05
         done
         head -c 1100000 /dev/urandom | lun-io write "iscsi://127.0.0.1:3260/$iqn:other/0" 0
@@ -156,7 +156,8 @@ bucket_fill() {
 # Another VM goes home, comes back, and forgets what it wrote.
 verbs() {
     set +e
-    until ctl vm show other || ctl vm create other --disk dc1:other || ctl vm recover other; do
+    # A recovery may find one that was being deleted, or made: then there is none yet.
+    until ctl vm show other || ctl vm create other --disk dc1:other || { ctl vm recover other && ctl vm show other; }; do
         sleep 0.05
     done
     while :; do
