@@ -42,7 +42,7 @@ static const struct {
     [BROKEN_KEPT_TRIMMED] = {"a kept log is trimmed before the store has it", 50},
     [BROKEN_LEASE_LONG] = {"one edge takes a lease for longer than the other", 50},
     [BROKEN_LEASE_FROM_ANSWER] = {"a lease is counted from the answer", 200},
-    [BROKEN_KEEPS_ON] = {"records are kept after the swap was sent", 800},
+    [BROKEN_KEEPS_ON] = {"records are kept after the swap was sent", 3000},
     [BROKEN_TAKES_EARLY] = {"VMs are taken over before the lease is over", 300},
     [BROKEN_FENCE_SKIPPED] = {"a VM is taken over without a word in its entry", 30},
     [BROKEN_NOT_JOINED] = {"a VM is taken over without what was kept", 30},
