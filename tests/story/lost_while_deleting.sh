@@ -41,18 +41,32 @@ refuse "a VM on a disk that on-prem keeps for another" vm_create vm2 disk1 2>sai
 grep -q "disk disk1 belongs to VM vm1, which is attached" said || failed "the refusal says: $(cat said)"
 expect "the entry to be there still" test "$(entries)" = 1
 ctl vm recover '*' >said
-grep -q "VM vm1 is not recovered: it was being deleted, and that goes on; dc1 is told to let go of its disks" said &&
-    grep -q "^0 VM(s) recovered" said || failed "it says: $(cat said)"
+grep -q "VM vm1 is not recovered: it was being deleted, and that goes on; dc1 is told to let go of its disks" said ||
+    failed "it says: $(cat said)"
+grep -q "^0 VM(s) recovered" said || failed "it says: $(cat said)"
 wait_log edge "dc1 does not hold the disks of this VM, which was deleted"
 wait_log onprem "is detached at cut"
 wait_for 10 "the store to have nothing left of it" none_left
 
-act "asked to by its name, with on-prem away"
+act "an edge that is set back to before does not serve it"
 vm_create vm1 disk1
 wait_for 20 "on-prem to hold the source disk" attached vm1
+crash edge
+cp -a edge-data before
+edge_start
 stop onprem
 ctl vm delete vm1
 crash edge
+rm -rf edge-data
+mv before edge-data
+edge_start
+wait_log edge "ctx=vm1 msg=.its entry in the object store says that it is being deleted: it is not served"
+refuse "a login" lun-io size "$(url vm1)" 2>/dev/null
+ctl vm delete vm1
+expect "its entry to be there still" test "$(entries)" = 1
+crash edge
+
+act "asked to by its name, with on-prem away"
 wiped
 ctl vm recover vm1 | grep -q "it was being deleted" || failed "nothing is said of a deletion that goes on"
 refuse "a VM that was deleted" ctl vm show vm1 2>/dev/null
