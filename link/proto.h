@@ -50,6 +50,8 @@ enum proto_type {
     /* from the owner of a VM to the other edge, which becomes it: proto_pair.h */
     PROTO_HAND_PREPARE = 31,
     PROTO_HAND_OVER = 32,
+    /* from the owner of a VM to the edge that had it: proto_pair.h */
+    PROTO_REMAINS_READ = 33,
 };
 
 enum { PROTO_NAME_MAX = 63, PROTO_READ_MAX = 256 * 1024, PROTO_BLOCK = 4096 };

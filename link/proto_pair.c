@@ -5,11 +5,14 @@
 #include "proto_pair.h"
 
 #include "proto_in.h"
+#include "runs.h"
 
 enum {
     WORD_BYTES = PAIR_ID_BYTES + 8 + 8 + 1 + 1 + 2 + 4,
     MARK_BYTES = PAIR_ID_BYTES + 8 + 8,
     RESERVE_BYTES = PAIR_ID_BYTES + 8 + 8 + 1 + 7, /* before the state */
+    REMAINS_BYTES = PAIR_ID_BYTES + 8 + 8 + 8 + 4 + 1 + 3,
+    HERE_BYTES = 8,
     SECTOR_BYTES = 512
 };
 enum { PIECE_WRITE = 1, PIECE_ZERO = 2 };
@@ -169,6 +172,74 @@ int pair_get_hand(const uint8_t *p, uint32_t n, struct pair_hand *h)
     h->seq = read64(&r);
     read_text(&r, h->etag, sizeof h->etag);
     return finish(&r);
+}
+
+struct buf *pair_put_remains(const struct pair_remains *v)
+{
+    struct buf *b = buf_new(REMAINS_BYTES);
+    uint8_t *p = b->data;
+
+    CHECK(v->disk < PAIR_DISKS && v->count > 0 && v->count <= PAIR_REMAINS_BLOCKS);
+    memset(p, 0, REMAINS_BYTES);
+    memcpy(p, v->vm, PAIR_ID_BYTES);
+    put64(p + 16, v->epoch);
+    put64(p + 24, v->seq);
+    put64(p + 32, v->first);
+    put32(p + 40, v->count);
+    p[44] = v->disk;
+    return b;
+}
+
+int pair_get_remains(const uint8_t *p, uint32_t n, struct pair_remains *v)
+{
+    static const uint8_t zeros[3];
+    struct reader r = reader_of(p, n);
+    const uint8_t *rest;
+
+    read_id(&r, v->vm);
+    v->epoch = read64(&r);
+    v->seq = read64(&r);
+    v->first = read64(&r);
+    v->count = read32(&r);
+    v->disk = read8(&r);
+    rest = read_bytes(&r, sizeof zeros);
+    if (!rest || memcmp(rest, zeros, sizeof zeros) != 0 || v->disk >= PAIR_DISKS || v->count == 0 ||
+        v->count > PAIR_REMAINS_BLOCKS || v->first > sectors_max)
+        r.bad = true;
+    return finish(&r);
+}
+
+struct buf *pair_put_remains_answer(uint64_t here, const uint8_t *const *pages)
+{
+    struct buf *b = runs_encode_pages(HERE_BYTES, pages, (uint32_t)__builtin_popcountll(here));
+
+    put64(b->data, here);
+    return b;
+}
+
+int pair_get_remains_answer(const uint8_t *p, uint32_t n, uint32_t count, uint64_t *here,
+                            uint8_t *const *pages, bool *zero)
+{
+    uint8_t *to[PAIR_REMAINS_BLOCKS];
+    bool is_zero[PAIR_REMAINS_BLOCKS];
+    struct reader r = reader_of(p, n);
+    uint32_t given = 0;
+    uint64_t bits = read64(&r);
+
+    CHECK(count > 0 && count <= PAIR_REMAINS_BLOCKS);
+    if (r.bad || (count < 64 && bits >> count))
+        return -EBADMSG;
+    for (uint32_t i = 0; i < count; i++)
+        if (bits >> i & 1)
+            to[given++] = pages[i];
+    if (runs_decode(r.p, (uint32_t)(r.end - r.p), to, is_zero, given))
+        return -EBADMSG;
+    given = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (bits >> i & 1)
+            zero[i] = is_zero[given++];
+    *here = bits;
+    return 0;
 }
 
 void pair_put_head(uint8_t *p, const uint8_t vm[PAIR_ID_BYTES], uint64_t stream, uint64_t number)

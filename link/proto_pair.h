@@ -17,6 +17,7 @@ enum {
     PAIR_RESERVE_MAX = 32 * 1024,     /* bytes of one disk's reservations */
     PAIR_DISKS = 64,                  /* of a VM: their numbers are below */
     PAIR_ETAG_MAX = 127,              /* as an object store's */
+    PAIR_REMAINS_BLOCKS = 64,         /* of 4096 bytes, asked for at once */
 };
 
 /* What an edge is in its pair, as it tells the other. */
@@ -88,6 +89,16 @@ struct pair_hand {
     char etag[PAIR_ETAG_MAX + 1];
 };
 
+/* REMAINS_READ: of a VM that is ours now, by an entry of this epoch, and was the other edge's up to record
+ * seq. */
+struct pair_remains {
+    uint8_t vm[PAIR_ID_BYTES];
+    uint64_t epoch, seq;
+    uint64_t first; /* blocks of 4096 bytes */
+    uint32_t count; /* 1..PAIR_REMAINS_BLOCKS */
+    uint8_t disk;
+};
+
 struct buf *pair_put_word(const struct pair_word *);
 int pair_get_word(const uint8_t *p, uint32_t n, struct pair_word *);
 struct buf *pair_put_begin(const struct pair_begin *);
@@ -98,6 +109,15 @@ struct buf *pair_put_reserve(const struct pair_reserve *);
 int pair_get_reserve(const uint8_t *p, uint32_t n, struct pair_reserve *);
 struct buf *pair_put_hand(const struct pair_hand *);
 int pair_get_hand(const uint8_t *p, uint32_t n, struct pair_hand *);
+struct buf *pair_put_remains(const struct pair_remains *);
+int pair_get_remains(const uint8_t *p, uint32_t n, struct pair_remains *);
+/* The answer. A bit of `here` for each block, the first one's the lowest; pages of those, one after the
+ * other (NULL: zeros). */
+struct buf *pair_put_remains_answer(uint64_t here, const uint8_t *const *pages);
+/* To count blocks asked for: what is here goes into their pages (zero: into that), others may be anything
+ * afterwards. */
+int pair_get_remains_answer(const uint8_t *p, uint32_t n, uint32_t count, uint64_t *here,
+                            uint8_t *const *pages, bool *zero);
 
 /* Writes the head of a PUT: PAIR_PUT_HEAD_BYTES. */
 void pair_put_head(uint8_t *p, const uint8_t vm[PAIR_ID_BYTES], uint64_t stream, uint64_t number);

@@ -7,6 +7,7 @@
 #include "proto.h"
 
 #include "check.h"
+#include "runs.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -74,6 +75,31 @@ struct buf *runs_encode(const uint8_t *data, uint32_t n, bool thorough)
         }
     }
     b->len = (uint32_t)at;
+    return b;
+}
+
+struct buf *runs_encode_pages(uint32_t head, const uint8_t *const *pages, uint32_t nblocks)
+{
+    struct buf *b = buf_new(head + (size_t)nblocks * (RUN_HEAD_BYTES + PROTO_BLOCK)); /* each a run */
+    uint8_t *at = b->data + head;
+    uint32_t len;
+
+    for (uint32_t i = 0; i < nblocks; i += len) {
+        bool zero = !pages[i];
+
+        for (len = 1; i + len < nblocks && len < RUN_BLOCKS_MAX && !pages[i + len] == zero;)
+            len++;
+        at[0] = zero ? RUN_ZERO : RUN_RAW;
+        put24(at + 1, len);
+        at += RUN_ZERO_BYTES;
+        if (zero)
+            continue;
+        put32(at, len * PROTO_BLOCK);
+        at += RUN_HEAD_BYTES - RUN_ZERO_BYTES;
+        for (uint32_t k = 0; k < len; k++, at += PROTO_BLOCK)
+            memcpy(at, pages[i + k], PROTO_BLOCK);
+    }
+    b->len = (uint32_t)(at - b->data);
     return b;
 }
 

@@ -36,6 +36,32 @@ static void pieces(const uint8_t *p, uint32_t n)
     }
 }
 
+/* The first byte: how many blocks were asked for. */
+static void remains_answer(const uint8_t *p, uint32_t n)
+{
+    static uint8_t blocks[PAIR_REMAINS_BLOCKS][PROTO_BLOCK];
+    const uint8_t *given[PAIR_REMAINS_BLOCKS];
+    uint8_t *pages[PAIR_REMAINS_BLOCKS];
+    bool zero[PAIR_REMAINS_BLOCKS] = {false};
+    uint32_t count, k = 0;
+    uint64_t here, again;
+    struct buf *b;
+
+    if (n == 0)
+        return;
+    count = 1 + p[0] % PAIR_REMAINS_BLOCKS;
+    for (unsigned i = 0; i < PAIR_REMAINS_BLOCKS; i++)
+        pages[i] = blocks[i];
+    if (pair_get_remains_answer(p + 1, n - 1, count, &here, pages, zero))
+        return;
+    for (uint32_t i = 0; i < count; i++)
+        if (here >> i & 1)
+            given[k++] = zero[i] ? NULL : blocks[i];
+    b = pair_put_remains_answer(here, given);
+    CHECK(!pair_get_remains_answer(b->data, b->len, count, &again, pages, zero) && again == here);
+    buf_unref(&b);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
     uint32_t len = (uint32_t)n;
@@ -44,6 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     struct pair_mark mark;
     struct pair_reserve reserve;
     struct pair_hand hand;
+    struct pair_remains remains;
 
     if (!pair_get_word(p, len, &word))
         same(pair_put_word(&word), p, len);
@@ -57,6 +84,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     }
     if (!pair_get_hand(p, len, &hand))
         same(pair_put_hand(&hand), p, len);
+    if (!pair_get_remains(p, len, &remains))
+        same(pair_put_remains(&remains), p, len);
+    remains_answer(p, len);
     pieces(p, len);
     return 0;
 }
