@@ -44,9 +44,20 @@ void tier_ram_stop(struct tier *, void (*idle)(void *arg), void *arg);
  * Called on the loop in commit order, before the write is answered. Never fails, never waits. */
 void tier_ram_written(struct tier *, uint64_t lba, uint32_t nsectors, const uint8_t *data);
 
-/* Nobody waits for this read, which read() has not answered, any more: its done() comes soon, with -ECANCELED if
- * it had not come back already. What is on its way for it arrives all the same. */
+/* Nobody waits for this read, which read() has not answered, any more: its done() comes soon, with -ECANCELED
+ * if it had not come back already. What is on its way for it arrives all the same. */
 void tier_ram_cancel(struct tier *, struct block_req *);
+
+/* What a disk's tier has in memory stays when the tier is freed, until the policy finds it. By what the tier
+ * was called. `blocks` of them lie wholly within the disk. */
+struct ram_remains {
+    struct ram *ram;
+    uint32_t number;
+    uint64_t blocks;
+};
+struct ram_remains tier_ram_remains(const struct tier *, uint64_t blocks);
+/* Loop thread only; until it runs anything else. NULL: not in memory. It is no use of the block. */
+const struct block *ram_remains_find(const struct ram_remains *, uint64_t block);
 
 /* Loop thread only. unref of the last reference returns the page. */
 struct block *block_ref(struct block *);

@@ -266,3 +266,19 @@ struct readahead *tier_ram_readahead(struct tier *t)
 {
     return tier_ram(t)->readahead;
 }
+
+struct ram_remains tier_ram_remains(const struct tier *t, uint64_t blocks)
+{
+    const struct tier_ram *rt = container_of(t, struct tier_ram, tier);
+
+    return (struct ram_remains){.ram = rt->ram, .number = rt->number, .blocks = blocks};
+}
+
+const struct block *ram_remains_find(const struct ram_remains *r, uint64_t block)
+{
+    const struct slot *s = NULL;
+
+    if (block < r->blocks)
+        s = index_find(r->ram, ((uint64_t)r->number << RAM_DISK_SHIFT) + block);
+    return s && s->state == SLOT_READY ? &s->b : NULL;
+}

@@ -21,8 +21,9 @@ static void on_opened(struct task *t)
 static void on_vm_loop(struct task *t)
 {
     struct vm_arrival *a = container_of(t, struct vm_arrival, task);
+    int rc = a->handed ? vm_open_handed(a->vm, &a->why) : vm_open_volumes(a->vm, &a->why);
 
-    CHECK(vm_open_volumes(a->vm, &a->why) == 0); /* the tier specification was checked at start-up */
+    CHECK(rc == 0); /* the tier specification was checked at start-up */
     a->task.run = on_opened;
     loop_post(a->vms->conf.main, &a->task);
 }

@@ -8,6 +8,7 @@
 /* Main loop. Embedded in its owner. */
 struct vm_arrival {
     struct vms *vms;
+    bool handed; /* by the other edge, that is there: what it has left in memory is asked for */
     /* status 0: the VM is served, and the sessions of its far one go on with it; else why not. */
     void (*done)(struct vm_arrival *);
     int status;

@@ -16,9 +16,11 @@
 #include "tier_object.h"
 #include "tier_wrap.h"
 #include "vm_leave.h"
+#include "vm_peer.h"
 #include "vm_place.h"
 #include "vm_spec.h"
 #include "vm_value.h"
+#include "volume_peer.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -128,13 +130,13 @@ int vm_open_log(struct vm *vm, struct why *why)
     return rc ? rc : drop_removed(vm, why);
 }
 
-int vm_open_volume(struct vm *vm, unsigned lun, const struct vm_disk *d, struct why *why)
+static int open_volume(struct vm *vm, unsigned lun, const struct vm_disk *d, bool handed, struct why *why)
 {
     const struct vms_conf *conf = &vm->in.vms->conf;
     struct readahead *readahead = readahead_new(&readahead_limits);
     struct tier *t =
         tier_onprem_new(vm->loop, conf->main, vm->in.peers[lun], d->disk, vm->spec.name, readahead);
-    struct tier *wrapped = tier_wrap(conf->tiers, vm->loop, t, why);
+    struct tier *wrapped = tier_wrap(conf->tiers, vm->loop, t, why), *peer = NULL;
 
     if (!wrapped) {
         tier_stack_free(&t);
@@ -149,6 +151,8 @@ int vm_open_volume(struct vm *vm, unsigned lun, const struct vm_disk *d, struct 
                                                    .id = vm->spec.id,
                                                    .disk = d->number,
                                                    .vm = vm->spec.name});
+    if (handed && vm->in.vms->peer_wait_ms)
+        t = peer = vm_over_peer(vm, d, t);
     t = tier_journal_new(vm->loop, t, vm->log, d->number, vm->spec.name);
     t = tier_ram_new(conf->rams[loop_index(vm)], t, lun, (d->sectors + BLOCK_SECTORS - 1) / BLOCK_SECTORS,
                      readahead, vm->spec.name);
@@ -162,7 +166,14 @@ int vm_open_volume(struct vm *vm, unsigned lun, const struct vm_disk *d, struct 
                                                         .vm_id = vm->spec.id,
                                                         .gate = conf->gate,
                                                         .vm = vm->spec.name});
+    if (peer)
+        volume_over_peer(vm->volumes[lun], peer);
     return 0;
+}
+
+int vm_open_volume(struct vm *vm, unsigned lun, const struct vm_disk *d, struct why *why)
+{
+    return open_volume(vm, lun, d, false, why);
 }
 
 /* The commit has said why in the log. */
@@ -288,19 +299,29 @@ static void start_writeback(struct vm *vm)
     explicit_bzero(&w.master, sizeof w.master);
 }
 
-int vm_open_volumes(struct vm *vm, struct why *why)
+static int open_volumes(struct vm *vm, bool handed, struct why *why)
 {
     int rc = 0;
 
     for (unsigned lun = 0; lun < vm->spec.ndisks && rc == 0; lun++)
         if (vm_has_disk(&vm->spec, lun))
-            rc = vm_open_volume(vm, lun, &vm->spec.disks[lun], why);
+            rc = open_volume(vm, lun, &vm->spec.disks[lun], handed, why);
     if (rc == 0) {
         start_commit(vm);
         start_writeback(vm);
         vm_status_start(vm);
     }
     return rc;
+}
+
+int vm_open_volumes(struct vm *vm, struct why *why)
+{
+    return open_volumes(vm, false, why);
+}
+
+int vm_open_handed(struct vm *vm, struct why *why)
+{
+    return open_volumes(vm, true, why);
 }
 
 static void on_back(struct task *t)

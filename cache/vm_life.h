@@ -26,7 +26,10 @@ struct vms {
     struct task task;
     atomic_bool stop; /* what waits for the store on the worker shall end */
     bool recovering;
-    struct vms_pair *pair; /* NULL: in no pair */
+    struct vms_pair *pair;   /* NULL: in no pair, as is */
+    struct remains *remains; /* this */
+    atomic_uint asking;      /* questions to the other edge's memory under way: tier_peer.h */
+    unsigned peer_wait_ms;   /* for an answer; 0: it is not asked */
 
     struct {          /* vms_admit.c */
         bool ours;    /* the store is of our deployment */
@@ -80,6 +83,9 @@ bool vm_at_one_place(const struct vm_spec *);
 int vm_open_log(struct vm *, struct why *);
 /* Builds the tiers and volumes. On vm->loop, or before the loops run. */
 int vm_open_volumes(struct vm *, struct why *);
+/* The same of a VM that the other edge has just handed over, with nothing written to it since: what it has
+ * left there in memory is asked for (tier_peer.h). */
+int vm_open_handed(struct vm *, struct why *);
 /* One of them; vm->in.peers[lun] is set. */
 int vm_open_volume(struct vm *, unsigned lun, const struct vm_disk *, struct why *);
 /* On vm->loop, when the VM's disks are others than before: write-back begins anew with those. done() may come

@@ -56,6 +56,7 @@ struct vm_verb {
         uint64_t since_ns, until_ns; /* the step, or commands, wait */
         uint64_t cut_ns, took_ns;    /* of vm->loop: a cut since, and the last one */
         uint64_t seq;                /* its whole log */
+        struct remains_vm *remains;  /* what it leaves in memory */
         char etag[ENTRY_ETAG];
         void (*went_on)(struct task *);
         struct why why;

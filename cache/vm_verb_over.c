@@ -3,7 +3,9 @@
  */
 #include "check.h"
 #include "log.h"
+#include "mem.h"
 #include "step.h"
+#include "vm_peer.h"
 #include "vm_verb_impl.h"
 #include "vms_far.h"
 #include "vms_pair.h"
@@ -28,7 +30,9 @@ static void on_going_on(struct task *t)
 
     if (v->vms->conf.go_on)
         v->vms->conf.go_on(v->hand.vm, v->hand.far);
-    if (!v->hand.far) {
+    if (v->hand.far) {
+        v->hand.remains = vm_remains(v->hand.vm, v->hand.seq);
+    } else {
         upkeep_resume(v->hand.vm->upkeep);
         commit_brake(v->hand.vm->commit, 0);
     }
@@ -51,6 +55,10 @@ static void on_left(struct task *t)
     log_info(v->ask.vm, "handed to the other edge at record %" PRIu64 ": commands waited for %" PRIu64 " ms",
              v->hand.seq, (loop_now_ns(v->vms->conf.main) - v->hand.since_ns) / 1000000);
     STEP("hand.gone", "commands of a VM that is the other edge's go there");
+    if (!atomic_load(&v->hand.far->fenced)) /* else it is the other edge's no more */
+        remains_add(v->vms->remains, v->hand.remains);
+    free(v->hand.remains);
+    v->hand.remains = NULL;
     vm_unref(v->hand.far);
     vms_pair_gave(v->vms, v->hand.vm);
     vm_verb_next(v, 0);

@@ -4,6 +4,7 @@
 #include "log.h"
 #include "mem.h"
 #include "proto_forward.h"
+#include "remains.h"
 #include "vm_life.h"
 #include "vm_spec.h"
 
@@ -294,6 +295,7 @@ static void part_with(struct vm *far, struct vm *by)
     TAILQ_REMOVE(&vms->far, far, in.entry);
     pthread_mutex_unlock(&vms->lock);
     atomic_store(&far->fenced, true);
+    remains_forget(vms->remains, far->spec.id);
     w->far = far;
     w->by = by;
     if (by)

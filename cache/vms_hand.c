@@ -321,6 +321,7 @@ static void take_done(struct work *w)
     }
     h->state = HAND_OPENS;
     h->arrival.vms = h->vms;
+    h->arrival.handed = true;
     h->arrival.done = on_arrived;
     vm_arrive(&h->arrival, h->spec);
 }

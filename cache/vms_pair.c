@@ -233,6 +233,16 @@ static void on_inherit(void *arg, const uint8_t writer[ARBITER_WRITER_BYTES])
 
 /* --- from the other edge --------------------------------------------------------------------------------*/
 
+static void begin(void *vms)
+{
+    vms_begin(vms);
+}
+
+static void end(void *vms)
+{
+    vms_end(vms);
+}
+
 void vms_pair_request(struct vms_pair *p, struct link_request *r)
 {
     struct why no;
@@ -241,6 +251,8 @@ void vms_pair_request(struct vms_pair *p, struct link_request *r)
         link_reply(&r, -ESTALE, "this edge is stopping", NULL, 0);
     else if (r->type == PROTO_HAND_PREPARE || r->type == PROTO_HAND_OVER)
         vms_hand_request(p->hand, r, vms_pair_whole(p->vms, &no) ? NULL : &no);
+    else if (r->type == PROTO_REMAINS_READ)
+        remains_request(p->vms->remains, r, begin, end, p->vms);
     else if (r->type == PROTO_PAIR_PING)
         pair_request(p->pair, r);
     else if (!pair_keeps(p->pair))
@@ -334,7 +346,13 @@ struct vms_pair *vms_pair_new(struct vms *vms, const struct pair_conf *conf,
     mine.arg = p;
     p->pair = pair_new(&mine);
     vms->pair = p;
+    vms->remains = p->remains = remains_new(vms->conf.main);
     return p;
+}
+
+void vms_pair_peer_wait(struct vms_pair *p, unsigned ms)
+{
+    p->vms->peer_wait_ms = ms;
 }
 
 bool vms_pair_status(const struct vms *vms, struct pair_status *s)
@@ -416,5 +434,6 @@ void vms_pair_free(struct vms_pair **pp)
     keep_free(&p->keep);
     vms_far_free(&p->far);
     vms_hand_free(&p->hand);
+    remains_free(&p->remains);
     free(p);
 }

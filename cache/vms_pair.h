@@ -49,7 +49,10 @@ bool vms_pair_mirrors(const struct vms *, struct vm *);
 /* Both edges are members that may serve, and this one takes nothing over: VMs may be moved without anybody
  * having asked for it. Else what is waited for. */
 bool vms_pair_calm(const struct vms *, struct why *);
-/* From the other edge: PAIR_PING, MIRROR_*, FORWARD_VM. */
+/* For how long a read waits for what a VM that was handed over has left in the other edge's memory
+ * (tier_peer.h); 0, as at first: that is not asked. */
+void vms_pair_peer_wait(struct vms_pair *, unsigned ms);
+/* From the other edge: REMAINS_READ, PAIR_PING, MIRROR_*, FORWARD_VM. */
 void vms_pair_request(struct vms_pair *, struct link_request *);
 void vms_pair_notice(struct vms_pair *, uint8_t type, const uint8_t *body, uint32_t len);
 /* Before vms_close(): nothing new begins, what was kept is closed; done() later. */

@@ -3,6 +3,7 @@
 #define ISTHMUS_VMS_PAIR_IMPL_H
 
 #include "keep.h"
+#include "remains.h"
 #include "vm_life.h"
 #include "vms_far.h"
 #include "vms_hand.h"
@@ -14,6 +15,7 @@ struct vms_pair {
     struct keep *keep;
     struct vms_far *far;
     struct vms_hand *hand;
+    struct remains *remains;
     struct peer *peer; /* the other edge */
     void (*refused)(void *arg, const struct why *);
     void (*lost)(void *arg, const struct why *);

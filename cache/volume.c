@@ -1,12 +1,12 @@
 /* cache/volume.c - a disk as its initiator sees it. Reads go down the tiers; writes go to the log, and into
  * the RAM tier in the order of the log. The volume itself holds no data.
  */
-#include "volume.h"
 #include "check.h"
 #include "map.h"
 #include "mem.h"
 #include "metric.h"
-#include "ram.h"
+#include "tier_peer.h"
+#include "volume_peer.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -19,7 +19,7 @@ struct volume {
     struct loop *loop;
     struct vmlog *log;
     const struct map *map;
-    struct tier *top;
+    struct tier *top, *peer;
     uint8_t disk;
     uint64_t sectors;
     uint32_t block_bytes;
@@ -240,6 +240,8 @@ static void submit_write(struct volume *v, struct io *io)
                                        .data_offset = io->data_offset,
                                        .visible = on_visible,
                                        .done = on_appended};
+    if (v->peer)
+        tier_peer_written(v->peer, io->lba, io->nsectors);
     v->in_flight++;
     vmlog_append(v->log, &io->append);
 }
@@ -364,6 +366,16 @@ bool volume_mapped(struct volume *v, uint64_t lba, uint64_t nsectors, uint64_t *
         *same += alike;
     }
     return !zero;
+}
+
+void volume_over_peer(struct volume *v, struct tier *peer)
+{
+    v->peer = peer;
+}
+
+struct ram_remains volume_remains(const struct volume *v)
+{
+    return tier_ram_remains(v->top, v->sectors / BLOCK_SECTORS);
 }
 
 uint8_t volume_disk(const struct volume *v)

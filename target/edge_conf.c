@@ -47,13 +47,10 @@ int edge_conf_load(cfg_t **cfg, const char *path, struct why *why)
     };
     cfg_opt_t writeback[] = {CONF_DURATION("interval", "5m"), CONF_SIZE("bytes", "4G"), CFG_END()};
     cfg_opt_t pair[] = {
-        CFG_STR("name", "", CFGF_NONE),
-        CFG_STR("peer", "", CFGF_NONE),
-        CONF_ADDRESS("address", ""),
-        CONF_DURATION("lease", "3s"),
-        CFG_BOOL("failback", cfg_true, CFGF_NONE),
-        CONF_DURATION("failback_after", "5m"),
-        CFG_END(),
+        CFG_STR("name", "", CFGF_NONE),        CFG_STR("peer", "", CFGF_NONE),
+        CONF_ADDRESS("address", ""),           CONF_DURATION("lease", "3s"),
+        CONF_DURATION("peer_wait", "20ms"),    CFG_BOOL("failback", cfg_true, CFGF_NONE),
+        CONF_DURATION("failback_after", "5m"), CFG_END(),
     };
     cfg_opt_t control[] = {
         CONF_ADDRESS("listen", "127.0.0.1:7261"),

@@ -8,10 +8,11 @@
 #include <errno.h>
 #include <string.h>
 
-#define LEASE_MIN_NS UINT64_C(1000000000)
-#define LEASE_MAX_NS (60 * LEASE_MIN_NS)
-#define AFTER_MIN_NS UINT64_C(1000000000)
-#define AFTER_MAX_NS (24 * 3600 * AFTER_MIN_NS)
+#define LEASE_MIN_NS     UINT64_C(1000000000)
+#define LEASE_MAX_NS     (60 * LEASE_MIN_NS)
+#define AFTER_MIN_NS     UINT64_C(1000000000)
+#define AFTER_MAX_NS     (24 * 3600 * AFTER_MIN_NS)
+#define PEER_WAIT_MAX_NS UINT64_C(1000000000)
 
 const char *edge_pair_peer(cfg_t *cfg)
 {
@@ -37,6 +38,8 @@ int edge_pair_check(cfg_t *cfg, struct why *why)
         return conf_refuse(section, why, "pair lease must be 1s to 60s");
     if (after < AFTER_MIN_NS || after > AFTER_MAX_NS)
         return conf_refuse(section, why, "pair failback_after must be 1s to 24h");
+    if (conf_ns(section, "peer_wait") > PEER_WAIT_MAX_NS)
+        return conf_refuse(section, why, "pair peer_wait must be at most 1s");
     if (!*cfg_getstr(cfg, "store|url"))
         return conf_refuse(section, why, "a pair needs an object store that both edges use: store url");
     return 0;
@@ -128,8 +131,10 @@ int edge_pair_start(struct vms_pair **pair, struct store **store, const struct e
     memcpy(conf.writer, c->writer, sizeof conf.writer);
     if (strcmp(conf.self, conf.other) < 0) /* one of the two dials */
         rc = link_dial(c->link, conf.peer, cfg_getstr(section, "address"), 1, why);
-    if (rc == 0)
+    if (rc == 0) {
         *pair = vms_pair_new(c->vms, &conf, c->refused, c->arg);
+        vms_pair_peer_wait(*pair, (unsigned)(conf_ns(section, "peer_wait") / 1000000));
+    }
     explicit_bzero(&conf.master, sizeof conf.master);
     return rc;
 }
