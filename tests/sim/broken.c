@@ -8,7 +8,7 @@
 #include "commit.h"
 #include "cut.h"
 #include "mem.h"
-#include "ram.h"
+#include "ram_impl.h"
 #include "recover.h"
 
 #include <stdio.h>
@@ -54,6 +54,8 @@ static const struct {
     [BROKEN_STREAM_LATE] = {"a stream begins when its VM is in use", 300},
     [BROKEN_REST] = {"a VM is handed over before the store has the rest", 100},
     [BROKEN_KEPT_BESIDE] = {"a log is kept beside what is there of the VM", 300},
+    [BROKEN_UNMARKED] = {"the other edge's memory is asked for what was written since", 300},
+    [BROKEN_LEFT_BEFORE] = {"what a VM has left in memory an earlier time is given", 1000},
 };
 
 const char *broken_name(enum broken b)
@@ -206,7 +208,29 @@ int __wrap_map_drop(struct map *m, uint64_t through, const struct map_state *sta
     return __real_map_drop(m, broken == BROKEN_DROP_TOO_MUCH ? UINT64_MAX - 1 : through, state, change, why);
 }
 
-/* --- sizes ---- not broken: small, so that a cut has several objects and checkpoints come often */
+/* --- sizes ---- not broken: small, so that a cut has several objects, checkpoints come often, and a RAM
+ * holds less than a VM */
+
+struct ram *__real_ram_new(struct loop *, uint64_t budget_bytes);
+struct ram *__wrap_ram_new(struct loop *, uint64_t budget_bytes);
+struct ram *__wrap_ram_new(struct loop *loop, uint64_t budget_bytes)
+{
+    const struct sim_edge *e = container_of(sim_loop_node(loop), struct sim_edge, node);
+    struct ram *m = __real_ram_new(loop, budget_bytes);
+    uint32_t n = e->conf.ram_blocks;
+
+    if (n == 0)
+        return m;
+    CHECK(n < m->npages);
+    for (uint32_t i = n; i < m->npages; i++) {
+        m->free_map[i / 64] &= ~(UINT64_C(1) << i % 64);
+        if (m->free_map[i / 64] == 0)
+            m->free_summary[i / 4096] &= ~(UINT64_C(1) << i / 64 % 64);
+    }
+    m->npages = m->free_pages = n;
+    m->nslots = m->free_slots = n + n / 2;
+    return m;
+}
 
 struct commit *__real_commit_new(const struct commit_conf *);
 struct commit *__wrap_commit_new(const struct commit_conf *);

@@ -44,6 +44,8 @@ enum broken {
     BROKEN_STREAM_LATE, /* a stream begins when its VM is in use */
     BROKEN_REST,        /* the rest is not committed */
     BROKEN_KEPT_BESIDE, /* a log is kept beside what is here of the VM */
+    BROKEN_UNMARKED,    /* the other edge's memory is asked for what was written since */
+    BROKEN_LEFT_BEFORE, /* it answers from what the VM has left there an earlier time */
     BROKEN_VARIANTS
 };
 extern enum broken broken;

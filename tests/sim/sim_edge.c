@@ -177,6 +177,7 @@ static void start_pair(struct sim_edge *e)
     if (strcmp(e->node.name, e->conf.twin) < 0)
         sim_link_dial(e->link, e->twin, 1);
     e->pair = vms_pair_new(e->vms, &conf, on_refused, e);
+    vms_pair_peer_wait(e->pair, e->conf.peer_wait_ms);
 }
 
 static void boot(void *arg)

@@ -20,6 +20,8 @@ struct sim_edge {
         const char *spool;
         const char *twin; /* the other edge of the pair; NULL: it is in none */
         uint64_t lease_ns;
+        unsigned peer_wait_ms;
+        uint32_t ram_blocks; /* no more of ram_bytes than these; 0: all */
     } conf;
     /* of the running process */
     struct loop *main, *loop;

@@ -204,6 +204,8 @@ void world_edge_init(unsigned i)
     e->conf.checkpoint_objects = (unsigned)sim_between(2, 64);
     e->conf.spool = world.conf.dir;
     e->conf.twin = world.pair ? edges[1 - i] : NULL;
+    e->conf.peer_wait_ms = (unsigned)sim_between(1, 100);
+    e->conf.ram_blocks = world.pair && sim_chance(500000) ? (uint32_t)sim_between(52, 80) : 0;
 }
 
 static void make_world(void)

@@ -432,10 +432,10 @@ void world_storm_begin(void)
 {
     struct sim_store_faults *f = sim_bucket_faults(world.bucket);
 
-    storm.mean_ns = sim_between(1000, 8000) * SIM_MS;
+    world.storming = true;
+    storm.mean_ns = sim_between(1000, 8000) * (world_hand_often() ? 4 : 1) * SIM_MS;
     storm.tastes = (uint32_t)sim_random();
     storm.tastes |= (uint32_t)sim_random();
-    world.storming = true;
     if (sim_chance(600000)) {
         f->refused = (uint32_t)sim_below(50000);
         f->lost = (uint32_t)sim_below(50000);

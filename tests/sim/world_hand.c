@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-enum { WANT_PPM = 300000, STEP_PPM = 500000, HURT_PPM = 400000 };
+enum { WANT_PPM = 300000, STEP_PPM = 500000, HURT_PPM = 400000, OFTEN_PPM = 250000 };
 #define HURT_NS (600 * SIM_MS) /* within this, from when commands wait */
 
 static struct hand {
@@ -22,6 +22,7 @@ static struct hand {
 } hands[WORLD_VMS];
 
 static bool wanted; /* the first VM's */
+static bool often;  /* this seed's are handed over again and again, and mostly let alone */
 
 static void on_done(void *arg, int status, const struct why *why)
 {
@@ -140,8 +141,27 @@ static void hurt(void *arg)
 
 void world_hand_hurt(struct sim_edge *giver)
 {
-    if (world.storming && sim_chance(HURT_PPM))
+    if (world.storming && sim_chance(often ? HURT_PPM / 8 : HURT_PPM))
         sim_after(NULL, sim_below(HURT_NS), hurt, giver);
+}
+
+/* --- again and again ------------------------------------------------------------------------------------*/
+
+static void ask_again(void *arg)
+{
+    (void)arg;
+    if (!world.storming)
+        return;
+    ask((unsigned)sim_below(world.nvms));
+    sim_after(NULL, sim_between(500, 6000) * SIM_MS, ask_again, NULL);
+}
+
+bool world_hand_often(void)
+{
+    often = world.pair && sim_chance(OFTEN_PPM);
+    if (often)
+        sim_after(NULL, sim_between(0, 2000) * SIM_MS, ask_again, NULL);
+    return often;
 }
 
 /* --- in calm --------------------------------------------------------------------------------------------*/

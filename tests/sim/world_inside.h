@@ -79,7 +79,8 @@ void world_operator_lost(const struct sim_edge *);
 bool world_operator_busy(void);
 
 /* world_hand.c */
-void world_hand_over(void);              /* asks for it */
+void world_hand_over(void);  /* asks for it */
+bool world_hand_often(void); /* this seed's are, again and again: then other things happen rarely */
 void world_hand_hurt(struct sim_edge *); /* that edge's commands wait: something may happen now */
 void world_hand_lost(const struct sim_edge *);
 void world_hand_want(void); /* the last one, in calm, perhaps */
