@@ -49,7 +49,7 @@ static const struct {
     [BROKEN_TAKEN_IN_EARLY] = {"the other is taken in before the store has the rest", 300},
     [BROKEN_GATE] = {"reads do not look at the lease", 200},
     [BROKEN_SWAP] = {"the record is changed without comparing", 30},
-    [BROKEN_ANY_ETAG] = {"a VM handed over is taken whatever its entry is by now", 2000},
+    [BROKEN_ANY_ETAG] = {"a VM handed over is taken whatever its entry is by now", 400},
     [BROKEN_NOT_ASKED] = {"an edge that does not know whose the VM is goes on with it", 200},
     [BROKEN_STREAM_LATE] = {"a stream begins when its VM is in use", 300},
     [BROKEN_REST] = {"a VM is handed over before the store has the rest", 100},

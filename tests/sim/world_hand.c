@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-enum { WANT_PPM = 300000, STEP_PPM = 500000, HURT_PPM = 400000, OFTEN_PPM = 250000 };
+enum { WANT_PPM = 300000, STEP_PPM = 500000, LAST_PPM = 150000, HURT_PPM = 400000, OFTEN_PPM = 250000 };
 #define HURT_NS (600 * SIM_MS) /* within this, from when commands wait */
 
 static struct hand {
@@ -102,14 +102,27 @@ static void at_step(void *arg, struct sim_node *node, const char *name)
     }
 }
 
+/* Who takes has looked at everything, and swaps the entry when who gives has long asked whose the VM is. */
+static void at_last_step(void *arg, struct sim_node *node, const char *name)
+{
+    struct sim_edge *e = container_of(node, struct sim_edge, node);
+
+    (void)arg, (void)name;
+    if (world.storming)
+        world_cut_from_store(e, 1, 4000, 8000);
+}
+
 void world_hand_over(void)
 {
     if (!ask((unsigned)sim_below(world.nvms)) || !sim_chance(STEP_PPM))
         return;
-    world_arm_step(sim_chance(800000)   ? "hand."
-                   : sim_chance(500000) ? "recover.take"
-                                        : "recover.open",
-                   at_step);
+    if (sim_chance(LAST_PPM))
+        world_arm_step("hand.rest_map", at_last_step);
+    else
+        world_arm_step(sim_chance(800000)   ? "hand."
+                       : sim_chance(500000) ? "recover.take"
+                                            : "recover.open",
+                       at_step);
 }
 
 static void hurt(void *arg)
@@ -152,7 +165,8 @@ static void ask_again(void *arg)
     (void)arg;
     if (!world.storming)
         return;
-    ask((unsigned)sim_below(world.nvms));
+    if (ask((unsigned)sim_below(world.nvms)) && sim_chance(LAST_PPM))
+        world_arm_step("hand.rest_map", at_last_step);
     sim_after(NULL, sim_between(500, 6000) * SIM_MS, ask_again, NULL);
 }
 
