@@ -334,6 +334,16 @@ static void pause_somebody(void)
     sim_node_pause(n, ns);
 }
 
+/* So long that the other goes on alone, and not much longer. */
+static void stop_for_a_lease(void)
+{
+    struct sim_edge *e = some_edge();
+    uint64_t ns = e->conf.lease_ns + sim_below(e->conf.lease_ns);
+
+    sim_say(&e->node, "is stopped for %.3f s", (double)ns / 1e9);
+    sim_node_pause(&e->node, ns);
+}
+
 static void skew_clocks(void)
 {
     struct sim_node *n = some_node();
@@ -397,7 +407,8 @@ static const struct {
               {judge_a_copy, 8, ANY},      {world_operator, 10, ANY},  {take_over, 12, LONE},
               {lose_edges_disks, 8, PAIR}, {kill_onprem, 3, PAIR},     {cut_cables, 14, PAIR},
               {pause_somebody, 12, PAIR},  {trouble_volume, 3, PAIR},  {cut_from_store, 8, PAIR},
-              {kill_both, 10, PAIR},       {isolate_edge, 14, PAIR},   {world_hand_over, 20, PAIR}};
+              {kill_both, 10, PAIR},       {isolate_edge, 14, PAIR},   {world_hand_over, 20, PAIR},
+              {stop_for_a_lease, 10, PAIR}};
 enum { FAULTS = sizeof faults / sizeof *faults };
 
 static bool may_happen(unsigned i)

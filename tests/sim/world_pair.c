@@ -16,6 +16,7 @@
 #define RECORD   "pairs/sim"
 #define LOOK     (20 * SIM_MS)
 #define AIM_PPM  250000
+#define DARK_PPM 600000
 #define RATE_PPM (10000 * LEASE_RATE_PERCENT)
 
 static struct arbiter record;            /* as it is in the store; epoch 0: there is none */
@@ -102,6 +103,22 @@ static void strike(void *arg)
     }
 }
 
+/* One edge is alone by the record, and the other is stopped. Neither hears of it until that has gone on for a
+ * while. */
+static bool keep_dark(void)
+{
+    struct sim_edge *sole = &world.edges[is_named(&world.edges[1])], *other;
+    uint64_t ms;
+
+    other = &world.edges[1 - world_index(sole)];
+    if (!world.storming || other->node.paused_until <= sim_now || !sim_chance(DARK_PPM))
+        return false;
+    ms = (other->node.paused_until - sim_now) / SIM_MS;
+    world_cut_from_store(sole, 2, ms + 500, ms + 2000);
+    world_cut_from_store(other, 2, ms + 500, ms + 2000);
+    return true;
+}
+
 /* --- the record -----------------------------------------------------------------------------------------*/
 
 static void say_record(void)
@@ -127,6 +144,8 @@ static void on_put(const char *key, const void *bytes, size_t n)
         dropped_ns[i] = is_named(&world.edges[i]) ? 0 : dropped_ns[i] ? dropped_ns[i] : sim_now;
     for (unsigned i = 0; i < world.nvms && are_both() && !were_both; i++)
         world.vms[i].holds[1 - sole] = world.vms[i].holds[sole];
+    if (were_both && !are_both() && keep_dark())
+        return;
     if (world.storming && sim_chance(AIM_PPM))
         sim_after(NULL, sim_below(world.edges[0].conf.lease_ns * 3 / 2), strike, NULL);
 }
