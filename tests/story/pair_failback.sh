@@ -29,6 +29,8 @@ unharmed() {
     wait_for 30 "more writes to be acknowledged" goes_on "$(acknowledged)"
 }
 done_at() { curl -fsS --max-time 5 "http://${edge_address[$1]}:7262/metrics" | awk '/^isthmus_failback_total{result="done"}/ { print $2 }'; }
+none_astray() { curl -fsS --max-time 5 "http://${edge_address[$1]}:7262/metrics" | grep "^isthmus_failback_away.* 0$" >/dev/null; }
+is_counted() { [ "$(done_at "$1")" = "$2" ]; }
 
 act "a VM that is made at edge a and prefers edge b goes there"
 ctl_at a vm create vm1 --disk dc1:disk1
@@ -58,17 +60,18 @@ whole
 wait_for 60 "edge a to own vm1 again" owns a vm1
 wait_for 10 "both to show that" is_at b vm1 "edge-a edge-a true"
 unharmed
-wait_for 10 "it to be counted" test "$(done_at b)" = 1
+wait_for 10 "it to be counted" is_counted b 1
 expect "vm2 to have stayed" is_at a vm2 "edge-b edge-b true"
 
 act "what is handed over by command stays there"
 wait_for 60 "edge a to hand vm1 over" ctl_at a vm hand-over vm1
 wait_for 10 "edge b to say so" says_at b vm1 "by command"
-expect "it to be edge b's" is_at b vm1 "edge-b edge-a true"
+wait_for 10 "it to be edge b's, and mirrored" is_at b vm1 "edge-b edge-a true"
 refuse "edge a to be told what a VM of edge b's prefers" ctl_at a vm prefer vm1 edge-a
 refuse "a VM to prefer an edge of another pair" ctl_at b vm prefer vm1 edge-x
 ctl_at b vm prefer vm1 edge-b
 wait_for 10 "edge a to know that it prefers edge b" is_at a vm1 "edge-b edge-b true"
+wait_for 10 "edge b to have seen that" none_astray b
 expect "nothing to be wrong with that (not: $(why_at b vm1))" test -z "$(why_at b vm1)"
 
 act "until it shall be at edge a again"
