@@ -61,7 +61,8 @@ struct pair_conf {
 };
 
 struct pair *pair_new(const struct pair_conf *);
-/* After the link's calls have ended or been cancelled: done() later, on the loop. */
+/* The other is told that it must go on alone, for at most a second. After the link's calls have ended or been
+ * cancelled: done() later, on the loop. */
 void pair_stop(struct pair *, void (*done)(void *arg), void *arg);
 
 void pair_inherited(struct pair *);

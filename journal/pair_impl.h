@@ -25,6 +25,8 @@ struct pair {
     struct link_call ping;
     uint64_t ping_sent_ns;
     bool pinging;
+    struct link_call farewell; /* stopping: that this edge is no member from now on */
+    bool bidding;
     struct timer timer;
 
     /* the record */
@@ -73,7 +75,8 @@ enum {
     PAIR_TICKS = 8,         /* in a lease: pings, and looks at what is due */
     PAIR_REST_MIN_MS = 200, /* between tries at the store that fail, at least */
     PAIR_POLL_MS = 1000,    /* between looks at a record that somebody else may change */
-    PAIR_TIMEOUT_MS = 5000  /* of a request about the record */
+    PAIR_TIMEOUT_MS = 5000, /* of a request about the record */
+    PAIR_FAREWELL_MS = 1000 /* for its answer */
 };
 
 static inline uint64_t pair_now(const struct pair *p)
@@ -105,6 +108,8 @@ void pair_look_stopped(struct pair *);
 
 /* pair_ping.c */
 void pair_on_timer(struct timer *);
+/* Stopping: the other is told, if both are members and it is heard. Then pair_look_stopped(). */
+void pair_bid_farewell(struct pair *);
 
 /* pair_record.c. One request at a time: none is out (asking is false). */
 void pair_record_read(struct pair *);

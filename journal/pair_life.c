@@ -101,7 +101,7 @@ static void on_stopped(struct task *t)
 
 void pair_look_stopped(struct pair *p)
 {
-    if (p->pinging || p->asking)
+    if (p->pinging || p->asking || p->bidding)
         return;
     p->task.run = on_stopped;
     loop_post(p->conf.loop, &p->task);
@@ -113,6 +113,7 @@ void pair_stop(struct pair *p, void (*done)(void *arg), void *arg)
     p->stopped = done;
     p->stopped_arg = arg;
     timer_stop(&p->timer);
+    pair_bid_farewell(p);
     if (p->pinging)
         link_call_cancel(&p->ping);
     if (p->asking)

@@ -42,7 +42,7 @@ static void hear(struct pair *p, const struct pair_word *w, bool called)
         pair_break(p, &why);
     } else if (p->role == PAIR_BOTH && !p->claiming && !p->unsettled && w->role == PAIR_OUT &&
                w->epoch == p->record.epoch) {
-        why_set(&why, 0, "the other edge does not count itself a member: it must be taken in again");
+        why_set(&why, 0, "the other edge counts itself no member: it was stopped, or must be taken in again");
         pair_break(p, &why);
     } else {
         pair_step(p);
@@ -110,10 +110,41 @@ static void ping(struct pair *p)
     link_call(p->conf.peer, &p->ping);
 }
 
+static void on_farewell(struct link_call *call)
+{
+    struct pair *p = container_of(call, struct pair, farewell);
+
+    p->bidding = false;
+    buf_unref(&call->body);
+    if (call->status == 0)
+        buf_unref(&call->reply);
+    pair_look_stopped(p);
+}
+
+void pair_bid_farewell(struct pair *p)
+{
+    struct pair_word w = my_word(p);
+
+    if (p->role != PAIR_BOTH || p->claiming || p->unsettled || p->lost || !pair_hears(p))
+        return;
+    atomic_store_explicit(&p->conf.gate->until_ns, 0, memory_order_release);
+    w.role = PAIR_OUT;
+    p->farewell = (struct link_call){
+        .type = PROTO_PAIR_PING, .class = LINK_CONTROL, .body = pair_put_word(&w), .done = on_farewell};
+    p->bidding = true;
+    timer_set_ms(&p->timer, PAIR_FAREWELL_MS);
+    link_call(p->conf.peer, &p->farewell);
+}
+
 void pair_on_timer(struct timer *t)
 {
     struct pair *p = container_of(t, struct pair, timer);
 
+    if (p->stopping) {
+        if (p->bidding)
+            link_call_cancel(&p->farewell);
+        return;
+    }
     timer_set_ms(t, p->conf.lease_ns / PAIR_TICKS / 1000000);
     if (!p->pinging)
         ping(p);

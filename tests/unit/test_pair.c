@@ -790,9 +790,39 @@ static void by_force(void **state)
     print_message("%u times refused, %u times taken\n", refused, taken);
 }
 
+static void stopped(void *arg)
+{
+    struct life *l = arg;
+
+    assert_false(lease_gate_open(&l->gate, clock_now(&l->loop)));
+    dies(l->edge);
+}
+
+/* The other is the only member long before a lease is over. */
+static void a_member_that_is_stopped_says_so(void **state)
+{
+    (void)state;
+    for (uint64_t s = 1; s <= SEEDS / 10; s++) {
+        begin(s);
+        while (run_one(8000 * MS))
+            ;
+        assert_true(is_whole());
+        pair_stop(edges[1].life->pair, stopped, edges[1].life);
+        while (run_one(8500 * MS))
+            ;
+        assert_null(edges[1].life);
+        assert_int_equal(status_of(0).role, PAIR_SOLE);
+        start(&edges[1]);
+        while (run_one(30000 * MS))
+            ;
+        assert_true(is_whole());
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(two_edges_in_trouble), cmocka_unit_test(by_force)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(two_edges_in_trouble), cmocka_unit_test(by_force),
+                                       cmocka_unit_test(a_member_that_is_stopped_says_so)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
