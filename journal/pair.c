@@ -225,6 +225,7 @@ void pair_record_failed(struct pair *p, int err, const struct why *why)
 {
     if (p->role == PAIR_SOLE) { /* it wanted only to know whether all is as it was */
         log_debug(NULL, "the pair's record (%s) cannot be looked at: %s", p->key, why->text);
+        p->look_ns = pair_now(p) + p->conf.lease_ns;
         return;
     }
     why_set(&p->why, err, "the pair's record in the object store (%s): %s", p->key,
@@ -340,7 +341,7 @@ static void look_at_record(struct pair *p)
 {
     if (p->asking || p->inherit_due || pair_now(p) < p->look_ns)
         return;
-    p->look_ns = pair_now(p) + p->conf.lease_ns;
+    p->look_ns = pair_now(p) + PAIR_LOOK_LEASES * p->conf.lease_ns;
     pair_record_read(p);
 }
 

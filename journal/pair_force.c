@@ -5,7 +5,7 @@
  *     └────────┴── somebody lives: nothing has happened
  *
  * The call is a change of the record that says only that somebody asks. Whoever is a member, and sees it,
- * changes the record again: a sole member looks at it once in a lease. The record is taken by a swap of the
+ * changes the record again: a sole member looks at it every few leases. The record is taken by a swap of the
  * very call, so an answer that comes before that wins; then this process ends, too, for what it had kept is
  * gone by then, and starts again as what it was. docs/pair.md, "By force".
  */
@@ -22,9 +22,9 @@
 static const char part[] = "pair";
 
 enum {
-    WAIT_LEASES = 4,               /* for an answer: looks of a sole member, */
-    WAIT_MS = 2 * PAIR_TIMEOUT_MS, /* and requests of its that take long */
-    CALLS_MAX = 5                  /* that found a record which had just changed */
+    WAIT_LEASES = PAIR_LOOK_LEASES + 1, /* for an answer: the next look of a sole member, */
+    WAIT_MS = 2 * PAIR_TIMEOUT_MS,      /* and requests of its that take long */
+    CALLS_MAX = 5                       /* that found a record which had just changed */
 };
 
 /* Who is a member; there is one in every record, and this edge is not. */

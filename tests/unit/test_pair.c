@@ -757,7 +757,7 @@ static void play_force(uint64_t number, bool alive)
     given_up = !alive;
     start(&edges[1]);
     after(NULL, rnd(5000) * MS, operator_forces, NULL);
-    while (run_one(60000 * MS))
+    while (run_one(90000 * MS))
         ;
     if (alive) {
         assert_int_equal(status_of(0).role, PAIR_SOLE);
@@ -773,7 +773,7 @@ static void play_force(uint64_t number, bool alive)
         taken++;
     }
     cut[0] = cut[1] = false;
-    while (run_one(90000 * MS))
+    while (run_one(120000 * MS))
         ;
     if (!is_whole())
         not_whole(number);
