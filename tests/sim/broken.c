@@ -52,7 +52,7 @@ static const struct {
     [BROKEN_ANY_ETAG] = {"a VM handed over is taken whatever its entry is by now", 400},
     [BROKEN_NOT_ASKED] = {"an edge that does not know whose the VM is goes on with it", 200},
     [BROKEN_STREAM_LATE] = {"a stream begins when its VM is in use", 300},
-    [BROKEN_REST] = {"a VM is handed over before the store has the rest", 100},
+    [BROKEN_REST] = {"a VM is handed over before the store has the rest", 400},
     [BROKEN_KEPT_BESIDE] = {"a log is kept beside what is there of the VM", 300},
     [BROKEN_UNMARKED] = {"the other edge's memory is asked for what was written since", 300},
     [BROKEN_LEFT_BEFORE] = {"what a VM has left in memory an earlier time is given", 1000},
