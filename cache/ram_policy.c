@@ -180,6 +180,8 @@ struct slot *policy_victim(struct ram *m)
         if (m->small.n > 0 && small_left > 0 && (want_small || main_left == 0 || m->main.n == 0)) {
             small_left--;
             s = small_step(m);
+            if (!s && main_left < m->main.n) /* it may be in the main queue now, behind what is held there */
+                main_left = m->main.n;
         } else {
             CHECK(m->main.n > 0 && (main_left > 0 || small_left > 0));
             if (main_left > 0)

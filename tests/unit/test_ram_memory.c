@@ -3,6 +3,8 @@
  */
 #include "ram_fixture.h"
 
+#include "ram_impl.h"
+
 /* Everything is held by readers: the next one waits, prefetch is dropped, and all goes on when they let go.
  */
 static void a_read_waits_for_memory_that_is_held(void **state)
@@ -68,6 +70,32 @@ static void readers_that_wait_do_not_stop_each_other(void **state)
         end(&d[i]);
         fake_run_posted(&loop);
     }
+    close_tiers();
+}
+
+/* All of the main queue is held, and the only block that could go has been asked for again and again: it gets
+ * a second chance there, and is found nevertheless. */
+static void the_only_block_that_is_not_held_is_found(void **state)
+{
+    const struct slot in_main = {.flags = SLOT_MAIN};
+    struct slot *held[40], *idle;
+
+    (void)state;
+    open_tiers(1, BUDGET, NULL);
+    for (unsigned i = 0; i < 40; i++) {
+        held[i] = slot_new(ram, i, false);
+        slot_ready(ram, held[i]);
+        policy_insert_like(ram, held[i], &in_main);
+        slot_ref(ram, held[i]);
+    }
+    idle = slot_new(ram, 40, false);
+    slot_ready(ram, idle);
+    policy_insert(ram, idle);
+    idle->freq = RAM_FREQ_MAX;
+    assert_true(ram_reserve(ram, ram->free_pages + 1, 1));
+    assert_int_equal(idle->state, SLOT_FREE);
+    for (unsigned i = 0; i < 40; i++)
+        block_unref(&held[i]->b);
     close_tiers();
 }
 
@@ -166,6 +194,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_read_waits_for_memory_that_is_held),
         cmocka_unit_test(readers_that_wait_do_not_stop_each_other),
+        cmocka_unit_test(the_only_block_that_is_not_held_is_found),
         cmocka_unit_test(a_read_that_nobody_wants_any_more_comes_back_at_once),
         cmocka_unit_test(a_scan_does_not_push_out_what_is_hot),
         cmocka_unit_test(memory_stays_within_its_budget),
