@@ -45,9 +45,10 @@ struct vm_spec {
     unsigned ndisks;                    /* the highest LUN and one: there may be gaps */
     unsigned next_number;               /* numbers of disks from here on were never given */
     uint64_t epoch, since;              /* vmobj.h: raised by each edge that takes the VM over */
-    enum wb_policy storage;             /* write-back or cloud-persist */
-    bool paused;                        /* write-back is */
-    bool home;                          /* it runs on-prem: nobody may log in here, nothing is held there */
+    uint64_t joined;                  /* the last record that was kept here of the edge before; 0: none was */
+    enum wb_policy storage;           /* write-back or cloud-persist */
+    bool paused;                      /* write-back is */
+    bool home;                        /* it runs on-prem: nobody may log in here, nothing is held there */
     uint64_t floor;                   /* what was written up to this SEQ and is not on-prem was thrown away */
     uint64_t task;                    /* vm_verb.h: the last that changed this; 0: none did */
     char prefers[PROTO_NAME_MAX + 1]; /* which edge of the pair it is to be at; empty: whichever has it */

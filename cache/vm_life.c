@@ -273,6 +273,7 @@ static void start_writeback(struct vm *vm)
                                .spool = conf->spool,
                                .epoch = spec->epoch,
                                .since = spec->since,
+                               .joined = spec->joined,
                                .policy = spec->storage,
                                .paused = spec->paused,
                                .admitted = &vm->admitted,

@@ -108,13 +108,13 @@ char *vm_spec_to_json(const struct vm_spec *s, bool deleting)
                                                          "sectors", (json_int_t)d->sectors, "block_bytes",
                                                          (int)d->block_bytes)) == 0);
     }
-    o = json_pack("{si si ss ss ss ss ss ss ss sb sI sI sI sI si sb sb ss so}", "format",
+    o = json_pack("{si si ss ss ss ss ss ss ss sb sI sI sI sI sI si sb sb ss so}", "format",
                   (int)generation_format(FORMAT), "next_number", (int)s->next_number, "name", s->name, "iqn",
                   s->iqn, "id", id, "chap_user", s->chap_user, "chap_secret", s->chap_secret, "mutual_user",
                   s->mutual_user, "mutual_secret", s->mutual_secret, "deleting", deleting, "epoch",
-                  (json_int_t)s->epoch, "since", (json_int_t)s->since, "floor", (json_int_t)s->floor, "task",
-                  (json_int_t)s->task, "storage", (int)s->storage, "paused", s->paused, "home", s->home,
-                  "prefers", s->prefers, "disks", disks);
+                  (json_int_t)s->epoch, "since", (json_int_t)s->since, "joined", (json_int_t)s->joined,
+                  "floor", (json_int_t)s->floor, "task", (json_int_t)s->task, "storage", (int)s->storage,
+                  "paused", s->paused, "home", s->home, "prefers", s->prefers, "disks", disks);
     CHECK(o);
     text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS);
     CHECK(text);
@@ -192,19 +192,20 @@ int vm_spec_from_json(const char *text, size_t n, struct vm_spec *s, bool *delet
     json_t *o = json_loadb(text, n, 0, NULL), *disks;
     int newest = FORMAT + (int)generation_newest() - 1, format = 0, next_number = -1, gone, storage, paused,
         home, rc = -EBADMSG;
-    json_int_t epoch, since, floor = 0, task = 0;
+    json_int_t epoch, since, joined = 0, floor = 0, task = 0;
 
     memset(s, 0, sizeof *s);
     if (json_unpack(o, "{si ss}", "format", &format, "name", &name) == 0 && format > newest)
         rc = why_set(why, -EBADMSG, "VM %s is described in format %d, this isthmus-edge knows up to %d", name,
                      format, newest);
-    else if (json_unpack(o, "{s?i ss ss ss ss ss ss ss sb sI sI s?I s?I si sb sb s?s so}", "next_number",
+    else if (json_unpack(o, "{s?i ss ss ss ss ss ss ss sb sI sI s?I s?I s?I si sb sb s?s so}", "next_number",
                          &next_number, "name", &name, "iqn", &iqn, "id", &id, "chap_user", &cu, "chap_secret",
                          &cs, "mutual_user", &mu, "mutual_secret", &ms, "deleting", &gone, "epoch", &epoch,
-                         "since", &since, "floor", &floor, "task", &task, "storage", &storage, "paused",
-                         &paused, "home", &home, "prefers", &prefers, "disks", &disks) < 0 ||
+                         "since", &since, "joined", &joined, "floor", &floor, "task", &task, "storage",
+                         &storage, "paused", &paused, "home", &home, "prefers", &prefers, "disks",
+                         &disks) < 0 ||
              (storage != WB_WRITE_BACK && storage != WB_CLOUD_PERSIST) || epoch < 0 || since < 0 ||
-             floor < 0 || take_id(id, s->id) < 0 || take_disks(disks, next_number, s) < 0 ||
+             joined < 0 || floor < 0 || take_id(id, s->id) < 0 || take_disks(disks, next_number, s) < 0 ||
              !take(s->name, sizeof s->name, name) || !take(s->iqn, sizeof s->iqn, iqn) ||
              !take(s->chap_user, sizeof s->chap_user, cu) ||
              !take(s->chap_secret, sizeof s->chap_secret, cs) ||
@@ -216,6 +217,7 @@ int vm_spec_from_json(const char *text, size_t n, struct vm_spec *s, bool *delet
         *deleting = gone;
         s->epoch = (uint64_t)epoch;
         s->since = (uint64_t)since;
+        s->joined = (uint64_t)joined;
         s->floor = (uint64_t)floor;
         s->task = (uint64_t)task;
         s->storage = storage == WB_WRITE_BACK ? WB_WRITE_BACK : WB_CLOUD_PERSIST;

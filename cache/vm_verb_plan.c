@@ -72,6 +72,7 @@ static void throw_away(struct vm_verb *v, struct vm_spec *spec)
         return;
     spec->floor = v->written + 1;
     spec->since = spec->floor + 1;
+    spec->joined = 0;
     spec->epoch++;
 }
 

@@ -184,6 +184,7 @@ static int swap(struct vms_hand *h, const struct vm_store *s, struct why *why)
     h->spec->epoch++;
     h->spec->task = 0; /* another edge counted its tasks */
     h->spec->since = h->ask.seq + 1;
+    h->spec->joined = 0; /* the store has all of it */
     c = conf_of(h, s, &entry);
     next = recover_entry(&c, &h->result);
     STEP("hand.rest_map", "the rest of the map is here, what was kept of the log is closed");

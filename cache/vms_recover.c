@@ -188,7 +188,7 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
                              .arg = r};
     struct recover_result result = {0};
     struct vmobj next;
-    uint64_t from = 0;
+    uint64_t from = 0, last = 0;
     bool kept;
     int err = look_at_kept(r, spec, &from, &kept, why);
 
@@ -204,6 +204,8 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
     STEP("recover.map", "the map is rebuilt");
     if (!err && kept)
         err = joins(result.state.committed, from, why);
+    if (!err && kept)
+        err = keep_last(vms->conf.journal, spec->id, &last, why);
     if (!err)
         err = ask_onprem(r, spec, &result, why);
     if (!err)
@@ -214,6 +216,7 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
         spec->epoch++;
         spec->task = 0; /* another edge counted its tasks */
         spec->since = result.state.committed + 1;
+        spec->joined = last;
         next = recover_entry(&c, &result);
         err = vm_store_take(s, spec, &next, etag, why);
     }

@@ -48,6 +48,8 @@ void keep_free(struct keep **);
  * hold of it at least? -ENOENT: it was not. */
 int keep_look(struct journal *, const uint8_t id[VMLOG_ID_BYTES], const uint8_t writer[16], uint64_t *from,
               struct why *);
+/* Blocking. The last record that this edge has of a VM, which is not open; 0: it has none. */
+int keep_last(struct journal *, const uint8_t id[VMLOG_ID_BYTES], uint64_t *last, struct why *);
 /* Blocking. Records and reservations that this edge has of a VM, which is not open, go. */
 int keep_clear(struct journal *, const uint8_t id[VMLOG_ID_BYTES], struct why *);
 /* Blocking. It is a VM of this edge now: its records and reservations stay, what says that it was kept goes.

@@ -2,7 +2,9 @@
  *
  * A named value for each, "mirror/ID"; docs/pair.md has the bytes. Blocking.
  */
+#include "impl.h"
 #include "keep_impl.h"
+#include "record.h"
 #include "vm_value.h"
 #include "wire.h"
 
@@ -64,6 +66,32 @@ int keep_look(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], const uint8_t
     if (rc == 0)
         return why_set(why, -ENOENT, "this edge has not kept its log");
     return rc > 0 ? 0 : rc;
+}
+
+static int on_record(void *arg, const uint8_t *key, size_t key_len, const uint8_t *value, size_t n)
+{
+    uint64_t *last = arg;
+
+    (void)value;
+    (void)n;
+    if (key_len != RECORD_KEY_BYTES)
+        return -EBADMSG;
+    *last = get64(key + VMLOG_ID_BYTES);
+    return 0;
+}
+
+int keep_last(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], uint64_t *last, struct why *why)
+{
+    uint8_t from[RECORD_KEY_BYTES], to[RECORD_KEY_BYTES];
+    int rc;
+
+    *last = 0;
+    record_key(from, id, 0);
+    record_key_end(to, id);
+    pthread_rwlock_rdlock(&j->db_lock);
+    rc = j->kv->ops->each(j->kv, KV_LOG, from, sizeof from, to, sizeof to, on_record, last);
+    pthread_rwlock_unlock(&j->db_lock);
+    return rc ? why_set(why, rc, "the log that was kept here cannot be read: %s", strerror(-rc)) : 0;
 }
 
 int keep_forget(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], struct why *why)

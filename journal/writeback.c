@@ -250,10 +250,12 @@ static void next_step(struct writeback *wb)
         wb_ask(wb);
     else if (wb->alarm && !wb->damaged)
         return;
-    else if (there->applied > map_state(wb->conf.map)->applied)
+    else if (wb_can_confirm(wb))
         wb_confirm(wb);
     else if (wb_is_staged(wb))
         wb_stage_wait_applied(wb, there->target);
+    else if (there->applied > map_state(wb->conf.map)->applied)
+        return; /* what this edge has of it is being committed */
     else if (wb->told != wb_policy_wanted(wb) || (!wb->listed && !wb->alarm))
         wb_ask(wb);
     else if (is_due(wb))

@@ -40,6 +40,7 @@ struct writeback_conf {
     uint8_t numbers[WB_DISKS_MAX]; /* theirs in the map, rising; to on-prem their places in this list count */
     unsigned ndisks;
     uint64_t epoch, since; /* vmobj.h */
+    uint64_t joined; /* up to here its log is what the edge before this one had, in the store or not; or 0 */
     enum wb_policy policy;
     bool paused; /* attached, but nothing is sent */
     /* Is the VM this edge's, and no more? Nothing is done before the first, nor after the second is so. May

@@ -35,6 +35,16 @@ static void place(struct writeback *wb, enum writeback_place place)
     wb->conf.placed(wb->conf.arg);
 }
 
+/* Is a cut of this log at on-prem that this edge has not? The edge before may have brought it there, and its
+ * records may be here, kept from it, before they are in the store. */
+static bool is_beyond(const struct writeback *wb, uint64_t cut)
+{
+    if (cut <= wb->conf.joined)
+        return false;
+    return cut > map_state(wb->conf.map)->committed ||
+           (wb->onprem.epoch < wb->conf.epoch && wb->conf.since && cut >= wb->conf.since);
+}
+
 /* Does what on-prem has fit to what is here? */
 static void judge(struct writeback *wb)
 {
@@ -44,8 +54,7 @@ static void judge(struct writeback *wb)
 
     if (there->epoch > wb->conf.epoch)
         wb_lost(wb, "another edge has taken this VM over, says the on-prem daemon");
-    else if (ahead > here->committed ||
-             (there->epoch < wb->conf.epoch && wb->conf.since && ahead >= wb->conf.since)) {
+    else if (is_beyond(wb, ahead)) {
         wb_alarm(wb,
                  "the source disks are at record %" PRIu64
                  " of this VM's log, or will be, and the object store "
@@ -127,7 +136,7 @@ static void on_asked(struct writeback *wb)
     wb->must_ask = false;
     if (wb->lost || (wb->alarm && !wb->onprem.alarm)) {
         wb_idle(wb);
-    } else if (wb_is_staged(wb) || (!wb->alarm && wb->onprem.applied > map_state(wb->conf.map)->applied)) {
+    } else if (wb_is_staged(wb) || (!wb->alarm && wb_can_confirm(wb))) {
         /* It is under way, or done, whatever the policy is now: noted before anything else is said. */
         wb->attached = true;
         wb->told = WB_WRITE_BACK;

@@ -43,8 +43,20 @@ static void confirm_done(struct commit_turn *t)
     wb_idle(wb);
 }
 
+bool wb_can_confirm(const struct writeback *wb)
+{
+    const struct map_state *here = map_state(wb->conf.map);
+
+    return wb->onprem.applied > here->applied && wb->onprem.applied <= here->committed;
+}
+
 void wb_confirm(struct writeback *wb)
 {
+    if (!wb_can_confirm(wb)) { /* not yet in the store */
+        wb_stage_end(wb);
+        wb_idle(wb);
+        return;
+    }
     wb_enter(wb, WB_CONFIRMING);
     wb->confirming = wb->onprem.applied;
     wb->turn = (struct commit_turn){.run = confirm_run, .done = confirm_done};

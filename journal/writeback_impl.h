@@ -246,6 +246,8 @@ void wb_stage_sent(struct writeback *);                          /* the sender i
 void wb_stage_end(struct writeback *);                           /* forgets what belongs to a stage */
 
 /* writeback_confirm.c */
+bool wb_can_confirm(
+    const struct writeback *); /* on-prem is at a cut that the store has, and further than is noted */
 void wb_confirm(struct writeback *);
 
 /* writeback_plan.c: blocking */

@@ -326,6 +326,33 @@ static void another_history_at_on_prem(void **state)
     site_free(s);
 }
 
+/* The edge before had committed and brought home more than this one found in the store, which has it, too:
+ * from its mirror. */
+static void what_was_kept_is_no_other_history(void **state)
+{
+    struct site *s = site_new(WB_WRITE_BACK);
+
+    (void)state;
+    random_puts(s->w, 40, 0);
+    assert_int_equal(commit_and_wait(s->w), 0);
+    random_puts(s->w, 20, 100);
+    edge_down(s);
+    ONPREM_SET(s->o, s->o->known = true; s->o->state.applied = 51; memcpy(s->o->state.vm, s->w->f->id, 16));
+    s->conf.epoch = 1;
+    s->conf.since = 41;
+    s->conf.joined = 60;
+    edge_up(s);
+    UNTIL_STATUS(s, st->attached);
+    assert_int_equal(commit_and_wait(s->w), 0);
+    UNTIL_STATUS(s, st->applied == 51 && !st->alarm);
+    edge_down(s);
+    s->conf.joined = 50; /* what on-prem has more, nobody here ever had */
+    s->conf.epoch = 2;
+    edge_up(s);
+    UNTIL_STATUS(s, st->alarm && strstr(st->why.text, "another history"));
+    site_free(s);
+}
+
 /* A short outage is waited for with what was sent; a long one is not. */
 static void an_outage_in_the_midst_of_it(void **state)
 {
@@ -426,6 +453,7 @@ int main(void)
         cmocka_unit_test(an_alarm_stops_it),
         cmocka_unit_test(whether_the_source_disks_fit),
         cmocka_unit_test(another_history_at_on_prem),
+        cmocka_unit_test(what_was_kept_is_no_other_history),
         cmocka_unit_test(an_outage_in_the_midst_of_it),
         cmocka_unit_test(a_damaged_object_is_an_alarm),
         cmocka_unit_test(known_blocks_are_not_sent),
