@@ -3,6 +3,7 @@
  * one only forwards.
  */
 #include "link.h"
+#include "on_loop.h"
 #include "pki.h"
 #include "proto_forward.h"
 #include "reservations_fixture.h"
@@ -22,29 +23,8 @@ static struct vm heir; /* takes vm1's place at the other */
 static struct volume heir_volume;
 static char *pki;
 static uint16_t owner_port;
-static struct {
-    struct task task;
-    void (*what)(void);
-    atomic_uint done;
-} on_main_;
 
 /* --- the main loop ---------------------------------------------------------------------------------------*/
-
-static void run_on_main(struct task *t)
-{
-    (void)t;
-    on_main_.what();
-    atomic_store(&on_main_.done, 1);
-}
-
-static void on_loop(struct loop *loop, void (*what)(void))
-{
-    atomic_store(&on_main_.done, 0);
-    on_main_.what = what;
-    on_main_.task.run = run_on_main;
-    loop_post(loop, &on_main_.task);
-    fix_wait(&on_main_.done, 1);
-}
 
 static void on_request(void *arg, struct link_request *r)
 {

@@ -4,35 +4,13 @@
  */
 #include "target_fixture.h"
 
+#include "on_loop.h"
 #include "reserve.h"
 
 enum { LUNS_CHANGED = 0x63f0e, NO_LUN = 0x52500 };
 
 static struct volume second;
 static atomic_uint gone; /* lun_gone's done() has come */
-
-struct step {
-    struct task task;
-    void (*run)(void);
-    atomic_uint over;
-};
-
-static void step_run(struct task *t)
-{
-    struct step *s = container_of(t, struct step, task);
-
-    s->run();
-    atomic_store(&s->over, 1);
-}
-
-/* On vm0's loop. */
-static void on_loop(void (*run)(void))
-{
-    struct step s = {.task.run = step_run, .run = run};
-
-    loop_post(fix.loops[0], &s.task);
-    fix_wait(&s.over, 1);
-}
 
 static void on_gone(void *arg)
 {
@@ -60,7 +38,7 @@ static void turn(void)
 static void unstall(void)
 {
     atomic_store(&second.stalled, false);
-    on_loop(turn);
+    on_loop(fix.loops[0], turn);
 }
 
 static int begin(void **state)
@@ -70,7 +48,7 @@ static int begin(void **state)
     atomic_store(&gone, 0);
     fake_volume_init(&second, FIX_SECTORS, 512);
     memset(second.bytes, 7, 4096);
-    on_loop(give);
+    on_loop(fix.loops[0], give);
     return rc;
 }
 
@@ -131,7 +109,7 @@ static void the_others_tell_of_it(void **state)
 
     (void)state;
     assert_int_equal(reported(c), 3);
-    on_loop(take);
+    on_loop(fix.loops[0], take);
     fix_wait(&gone, 1);
     assert_int_equal(read_ends(c, 1), NO_LUN);
     assert_int_equal(read_ends(c, 0), LUNS_CHANGED);
@@ -139,7 +117,7 @@ static void the_others_tell_of_it(void **state)
     assert_int_equal(reported(c), 1);
     assert_int_equal(reported(other), 1); /* it has looked: that is the end of it */
     assert_int_equal(read_ends(other, 0), 0);
-    on_loop(give);
+    on_loop(fix.loops[0], give);
     assert_int_equal(read_ends(c, 1), 0);
     assert_int_equal(read_ends(c, 0), LUNS_CHANGED);
     assert_int_equal(read_ends(c, 0), 0);
@@ -157,7 +135,7 @@ static void what_is_in_flight_is_answered(void **state)
     fix_wait(&second.nparked, 1);
     send_to(c, 1, F | W, 512, raw_cdb10(0x2a, 0, 1), 10, NULL, 0);
     assert_int_equal(pdu_recv(c), ISCSI_R2T);
-    on_loop(take);
+    on_loop(fix.loops[0], take);
     assert_int_equal(ended(c), NO_LUN); /* nothing of it was in the volume */
     assert_int_equal(read_ends(c, 1), NO_LUN);
     raw_manage(c, TMF_LOGICAL_UNIT_RESET, 1, 0, 0);
@@ -180,7 +158,7 @@ static void a_long_command_ends_between_two_steps(void **state)
     atomic_store(&second.stalled, true);
     send_to(c, 1, F | W, 512, same, 16, pattern, 512);
     fix_wait(&second.nparked, 1);
-    on_loop(take);
+    on_loop(fix.loops[0], take);
     unstall();
     assert_int_equal(ended(c), NO_LUN);
     assert_int_equal(atomic_load(&second.writes), 1);
@@ -198,7 +176,7 @@ static void who_has_left_is_waited_for(void **state)
     fix_wait(&second.nparked, 1);
     raw_free(&c);
     fix_wait(&fix.vms[0].sessions, 0);
-    on_loop(take);
+    on_loop(fix.loops[0], take);
     assert_int_equal(atomic_load(&gone), 0);
     unstall();
     fix_wait(&gone, 1);
@@ -208,7 +186,7 @@ static void who_has_left_is_waited_for(void **state)
 static void nobody_was_logged_in(void **state)
 {
     (void)state;
-    on_loop(take);
+    on_loop(fix.loops[0], take);
     fix_wait(&gone, 1);
 }
 
@@ -225,9 +203,9 @@ static void the_next_disk_is_a_fresh_one(void **state)
     send_to(c, 1, F | R, 64, in_cdb, 10, NULL, 0);
     assert_int_equal(answer_recv(c, keys).status, 0);
     assert_int_equal(get32(keys + 4), 8);
-    on_loop(take);
+    on_loop(fix.loops[0], take);
     fix_wait(&gone, 1);
-    on_loop(give);
+    on_loop(fix.loops[0], give);
     assert_int_equal(read_ends(c, 0), LUNS_CHANGED);
     send_to(c, 1, F | R, 64, in_cdb, 10, NULL, 0);
     assert_int_equal(answer_recv(c, keys).status, 0);

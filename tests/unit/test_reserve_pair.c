@@ -5,6 +5,7 @@
 #include "reservations_fixture.h"
 
 #include "mirror.h"
+#include "on_loop.h"
 #include "vm_value.h"
 
 enum { GIVEN_MAX = 4 };
@@ -30,28 +31,6 @@ void mirror_reserve(struct mirror *m, uint8_t disk, const uint8_t *state, uint32
 }
 
 /* --- on the VM's loop --- */
-
-static struct {
-    struct task task;
-    void (*what)(void);
-    atomic_uint done;
-} turn;
-
-static void run_turn(struct task *t)
-{
-    (void)t;
-    turn.what();
-    atomic_store(&turn.done, 1);
-}
-
-static void on_loop(int vm, void (*what)(void))
-{
-    atomic_store(&turn.done, 0);
-    turn.what = what;
-    turn.task.run = run_turn;
-    loop_post(fix.loops[vm], &turn.task);
-    fix_wait(&turn.done, 1);
-}
 
 static char mirrors[2];
 
@@ -116,7 +95,7 @@ static void a_change_waits_for_the_mirror(void **state)
     (void)state;
     assert_int_equal(pr(b, RESERVE_REGISTER, 0, 0, 0xb, 0), GOOD); /* nobody else has to have it */
     assert_int_equal(atomic_load(&ngiven), 0);
-    on_loop(0, mirror_it);
+    on_loop(fix.loops[0], mirror_it);
     assert_int_equal(atomic_load(&ngiven), 1); /* what there is */
     assert_int_equal(given[0].state.n, 1);
     assert_null(given[0].done);
@@ -127,13 +106,13 @@ static void a_change_waits_for_the_mirror(void **state)
     assert_int_equal(given[1].state.registrants[1].key, 0xa);
     assert_false(given[1].state.aptpl);
     assert_int_equal(keys(b), 1); /* it does not hold yet */
-    on_loop(0, last_has_it);
+    on_loop(fix.loops[0], last_has_it);
     assert_int_equal(ended(a), GOOD);
     assert_int_equal(keys(b), 2);
     assert_int_equal(pr(a, RESERVE_RESERVE, 1, 0xc, 0, 0),
                      CONFLICTED); /* what changes nothing is not given */
     assert_int_equal(atomic_load(&ngiven), 2);
-    on_loop(0, leave_it);
+    on_loop(fix.loops[0], leave_it);
     raw_free(&a);
     raw_free(&b);
 }
@@ -144,19 +123,19 @@ static void or_until_there_is_none(void **state)
 {
     struct raw *a = session_new(0, 1, "");
 
-    on_loop(0, mirror_it);
+    on_loop(fix.loops[0], mirror_it);
     assert_int_equal(atomic_load(&ngiven), 1); /* that there are none */
     assert_int_equal(given[0].state.n, 0);
     register_send(a, 0, 0xa);
     fix_wait(&ngiven, 2);
-    on_loop(0, mirror_by_another);
-    on_loop(0, nobody_waits_for_last);
+    on_loop(fix.loops[0], mirror_by_another);
+    on_loop(fix.loops[0], nobody_waits_for_last);
     assert_int_equal(atomic_load(&ngiven), 3);
     assert_ptr_equal(given[2].to, &mirrors[1]);
     assert_int_equal(given[2].state.n, 1);
     assert_int_equal(keys(a), 0);
-    on_loop(0, leave_it);
-    on_loop(0, nobody_waits_for_last);
+    on_loop(fix.loops[0], leave_it);
+    on_loop(fix.loops[0], nobody_waits_for_last);
     assert_int_equal(ended(a), GOOD);
     assert_int_equal(keys(a), 1);
     raw_free(&a);
@@ -181,7 +160,7 @@ static void it_is_kept_by_both(void **state)
     unsigned kept = 0;
     struct why why;
 
-    on_loop(0, mirror_it);
+    on_loop(fix.loops[0], mirror_it);
     put64(list + 8, 0xa);
     for (unsigned aptpl = 0; aptpl < 2; aptpl++) {
         list[20] = aptpl ? APTPL : 0;
@@ -191,14 +170,14 @@ static void it_is_kept_by_both(void **state)
         kept = 0;
         assert_int_equal(vm_value_each(fix_conf.journal, fix.vms[0].spec.id, count, &kept, &why), 0);
         assert_int_equal(kept, 1);
-        on_loop(0, last_has_it);
+        on_loop(fix.loops[0], last_has_it);
         assert_int_equal(ended(a), GOOD);
         raw_free(&a);
         restart(state);
         atomic_store(&ngiven, 0);
         a = session_new(0, 1, "");
         assert_int_equal(keys(a), aptpl);
-        on_loop(0, mirror_it);
+        on_loop(fix.loops[0], mirror_it);
     }
     raw_free(&a);
 }
@@ -232,7 +211,7 @@ static void what_the_other_edge_had_goes_on(void **state)
     struct raw *a, *b;
 
     (void)state;
-    on_loop(0, take_first);
+    on_loop(fix.loops[0], take_first);
     b = session_new(0, 2, "");
     assert_int_equal(access_(b, 0x28), CONFLICTED);
     assert_int_equal(keys(b), 2);
@@ -251,13 +230,13 @@ static void what_the_other_edge_had_goes_on(void **state)
 static void it_is_given_on(void **state)
 {
     (void)state;
-    on_loop(0, take_first);
-    on_loop(0, mirror_it);
+    on_loop(fix.loops[0], take_first);
+    on_loop(fix.loops[0], mirror_it);
     assert_int_equal(atomic_load(&ngiven), 1);
     assert_int_equal(given[0].state.n, 2);
     assert_int_equal(given[0].state.holder, 1);
     assert_int_equal(given[0].state.generation, 9);
-    on_loop(0, leave_it);
+    on_loop(fix.loops[0], leave_it);
     buf_unref(&fix.vms[0].reserved[0]);
 }
 

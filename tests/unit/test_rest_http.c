@@ -5,6 +5,7 @@
 #include "http.h"
 #include "mem.h"
 #include "metric.h"
+#include "on_loop.h"
 #include "pki.h"
 
 #include <errno.h>
@@ -24,30 +25,6 @@ static struct loop *loop;
 static struct http *http;
 static struct http_request *parked; /* the /later handler's */
 static sem_t parked_ready;
-
-/* Runs f on the loop and waits for it. */
-struct on_loop {
-    struct task task;
-    void (*f)(void);
-    sem_t done;
-};
-
-static void on_loop_run(struct task *t)
-{
-    struct on_loop *o = container_of(t, struct on_loop, task);
-    o->f();
-    sem_post(&o->done);
-}
-
-static void on_loop(void (*f)(void))
-{
-    struct on_loop o = {.task.run = on_loop_run, .f = f};
-
-    sem_init(&o.done, 0, 0);
-    loop_post(loop, &o.task);
-    sem_wait(&o.done);
-    sem_destroy(&o.done);
-}
 
 static void say_hello(void *arg, struct http_request *r)
 {
@@ -224,7 +201,7 @@ static void test_an_answer_may_come_later_or_to_nobody(void **state)
     int fd = connect_to(http_port(http));
     assert_int_equal(send(fd, get, strlen(get), 0), strlen(get));
     sem_wait(&parked_ready);
-    on_loop(answer_parked);
+    on_loop(loop, answer_parked);
     while ((n = recv(fd, answer + have, sizeof(answer) - 1 - have, 0)) > 0)
         have += (size_t)n;
     assert_says(answer, "finally");
@@ -235,7 +212,7 @@ static void test_an_answer_may_come_later_or_to_nobody(void **state)
     sem_wait(&parked_ready);
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
     close(fd); /* a reset */
-    on_loop(answer_parked);
+    on_loop(loop, answer_parked);
     assert_says(ask("GET /hello"), "200 OK");
 }
 
@@ -316,7 +293,7 @@ static void test_tls(void **state)
     tls_certificate = xasprintf("%s/edge-a.pem", dir);
     tls_key = xasprintf("%s/edge-a.key", dir);
     CLEANUP_FREE char *ca = xasprintf("%s/ca.pem", dir), *command = xasprintf("rm -r '%s'", dir);
-    on_loop(start_tls);
+    on_loop(loop, start_tls);
     assert_non_null(tls);
 
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
@@ -340,7 +317,7 @@ static void test_tls(void **state)
     answer[n > 0 ? n : 0] = '\0';
     assert_null(strstr(answer, "secretly"));
     close(fd);
-    on_loop(stop_tls);
+    on_loop(loop, stop_tls);
     assert_int_equal(system(command), 0);
     free(tls_certificate);
     free(tls_key);
@@ -376,8 +353,8 @@ static void test_stop_under_load(void **state)
     fd = connect_to(http_port(http));
     assert_int_equal(send(fd, get, strlen(get), 0), strlen(get));
     sem_wait(&parked_ready);
-    on_loop(stop);
-    on_loop(answer_parked);
+    on_loop(loop, stop);
+    on_loop(loop, answer_parked);
     close(fd);
     close(idle);
 }
@@ -388,7 +365,7 @@ static int set_up(void **state)
     sem_init(&parked_ready, 0, 0);
     loop = loop_new("test");
     loop_start(loop);
-    on_loop(start);
+    on_loop(loop, start);
     return 0;
 }
 
