@@ -69,6 +69,10 @@ void vm_free(struct vm *); /* closed or never opened */
 /* Main loop, or before it runs. Takes a VM that is marked as being deleted and was never opened: it is
  * erased. held: on-prem may have it. */
 void vm_finish_off(struct vm *, bool held);
+/* Main loop. What is being deleted is closed, and is erased now. */
+void vm_erase_closed(struct vm *);
+/* Main loop: what could not be erased is not tried again. */
+void vms_erase_end(struct vms *);
 
 /* Main loop: who may log in. */
 void vm_set_shut(struct vm *, enum vm_shut);

@@ -1,7 +1,7 @@
-/* cache/vms.c - the catalog of VMs: opened at start-up, looked up at login, deleted.
+/* cache/vms.c - the catalog of VMs: opened at start-up, looked up at login, closed.
  *
  * The list is changed on the main loop, under the lock. A VM's entry in the journal outlives a crash at any
- * point of its deletion (vm_erase.c) and creation (vms_disks.c): it is marked before anything else is done;
+ * point of its deletion (vms_delete.c) and creation (vms_disks.c): it is marked before anything else is done;
  * an entry found marked at start-up is finished off.
  */
 #include "check.h"
@@ -133,51 +133,6 @@ static void vms_remove(struct vm *vm)
     pthread_mutex_unlock(&vms->lock);
 }
 
-/* It is being deleted from now on. `listed`: it was in the list. */
-static void add_going(struct vm *vm, bool listed)
-{
-    struct vms *vms = vm->in.vms;
-
-    pthread_mutex_lock(&vms->lock);
-    if (listed)
-        TAILQ_REMOVE(&vms->list, vm, in.entry);
-    TAILQ_INSERT_TAIL(&vms->going, vm, in.entry);
-    pthread_mutex_unlock(&vms->lock);
-}
-
-static void take_out_going(struct vm *vm)
-{
-    struct vms *vms = vm->in.vms;
-
-    pthread_mutex_lock(&vms->lock);
-    TAILQ_REMOVE(&vms->going, vm, in.entry);
-    pthread_mutex_unlock(&vms->lock);
-}
-
-bool vms_has_going(struct vms *vms, const char *name)
-{
-    struct vm *vm;
-
-    pthread_mutex_lock(&vms->lock);
-    TAILQ_FOREACH (vm, &vms->going, in.entry)
-        if (strcmp(vm->spec.name, name) == 0)
-            break;
-    pthread_mutex_unlock(&vms->lock);
-    return vm != NULL;
-}
-
-bool vms_is_going(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES])
-{
-    struct vm *vm;
-
-    pthread_mutex_lock(&vms->lock);
-    TAILQ_FOREACH (vm, &vms->going, in.entry)
-        if (memcmp(vm->spec.id, id, VMLOG_ID_BYTES) == 0)
-            break;
-    pthread_mutex_unlock(&vms->lock);
-    return vm != NULL;
-}
-
 /* --- changing --- */
 
 void vm_set_shut(struct vm *vm, enum vm_shut shut)
@@ -206,35 +161,7 @@ void vm_change_end(struct vm *vm)
     vms_refresh(vm);
 }
 
-/* --- deleting: mark (pool) -> sessions out (vm->loop) -> last reference -> close -> erase (pool) --- */
-
-static void erase(struct work *w)
-{
-    struct vm *vm = container_of(w, struct vm, in.work);
-
-    vm->in.status = vm_erase(vm->in.vms, &vm->spec, atomic_load(&vm->fenced), &vm->in.held, &vm->in.why);
-    take_out_going(vm); /* before the worker does anything else, such as taking it over from another edge */
-}
-
-static void erased(struct work *w)
-{
-    struct vm *vm = container_of(w, struct vm, in.work);
-
-    if (vm->in.status)
-        log_error(vm->spec.name, "could not be deleted wholly, the next start goes on: %s", vm->in.why.text);
-    else
-        log_info(vm->spec.name, "deleted");
-    if (vm->in.held)
-        vms_leave_tell(vm->in.vms, &vm->spec);
-    vm->in.deleted(vm->in.deleted_arg, vm->in.status, &vm->in.why);
-    vm_free(vm);
-}
-
-static void on_closed_for_deletion(struct vm *vm)
-{
-    vm->in.work = (struct work){.run = erase, .done = erased};
-    worker_do(vm->in.vms->conf.worker, vm->in.vms->conf.main, &vm->in.work);
-}
+/* --- the last reference --- */
 
 static void on_closed(struct vm *vm)
 {
@@ -250,7 +177,7 @@ static void on_last_reference(struct task *t)
 {
     struct vm *vm = container_of(t, struct vm, in.task);
 
-    vm_close(vm, atomic_load(&vm->deleting) ? on_closed_for_deletion : on_closed);
+    vm_close(vm, atomic_load(&vm->deleting) ? vm_erase_closed : on_closed);
 }
 
 void vm_unref(struct vm *vm)
@@ -261,108 +188,12 @@ void vm_unref(struct vm *vm)
     loop_post(vm->in.vms->conf.main, &vm->in.task);
 }
 
-static void on_going(struct task *t)
-{
-    struct vm *vm = container_of(t, struct vm, in.task);
-
-    if (vm->in.vms->conf.going)
-        vm->in.vms->conf.going(vm, VM_GONE);
-    vm_unref(vm); /* the catalog's reference */
-}
-
-static void mark(struct work *w)
-{
-    struct vm *vm = container_of(w, struct vm, in.work);
-
-    vm->in.held = !atomic_load(&vm->fenced) && vm_leave_needed(&vm->spec);
-    vm->in.status = vm_save(vm->in.vms, &vm->spec, true, &vm->in.why);
-    STEP("delete.mark", "a VM is marked as being deleted");
-}
-
-static void marked(struct work *w)
-{
-    struct vm *vm = container_of(w, struct vm, in.work);
-
-    if (vm->in.status) {
-        vm->in.deleted(vm->in.deleted_arg, vm->in.status, &vm->in.why);
-        atomic_store(&vm->deleting, false);
-        take_out_going(vm);
-        vms_insert(vm);
-        return;
-    }
-    vm->in.task.run = on_going;
-    loop_post(vm->loop, &vm->in.task);
-}
-
-/* An answer that is known at once still comes after vms_delete() has returned. */
-struct refusal {
-    struct task task;
-    void (*done)(void *arg, int status, const struct why *);
-    void *arg;
-    int status;
-    struct why why;
-};
-
-static void on_refusal(struct task *t)
-{
-    struct refusal *r = container_of(t, struct refusal, task);
-
-    r->done(r->arg, r->status, &r->why);
-    free(r);
-}
-
-void vms_delete(struct vms *vms, const char *name, bool force,
-                void (*done)(void *arg, int status, const struct why *), void *arg)
-{
-    struct vm *vm = vms_find(vms, name);
-    unsigned sessions = vm ? atomic_load(&vm->sessions) : 0;
-
-    if (!vm || vm->in.verb || vm->in.changing || (sessions && !force)) {
-        struct refusal *r = xcalloc(1, sizeof *r);
-
-        r->task.run = on_refusal;
-        r->done = done;
-        r->arg = arg;
-        if (!vm)
-            r->status = why_set(&r->why, -ENOENT, "there is no VM %s", name);
-        else if (sessions && !force)
-            r->status = why_set(&r->why, -EBUSY, "VM %s has %u session(s): log its initiator out, or force",
-                                name, sessions);
-        else
-            r->status = vm_change_begin(vm, &r->why);
-        loop_post(vms->conf.main, &r->task);
-        return;
-    }
-    add_going(vm, true);
-    atomic_store(&vm->deleting, true);
-    vm->in.deleted = done;
-    vm->in.deleted_arg = arg;
-    vm->in.work = (struct work){.run = mark, .done = marked};
-    loop_work(vms->conf.main, &vm->in.work);
-}
-
 /* --- start-up and end --- */
 
 struct opening {
     struct vms *vms;
     struct why *why;
 };
-
-static void on_finished_off(void *arg, int status, const struct why *why)
-{
-    (void)arg;
-    (void)status;
-    (void)why;
-}
-
-void vm_finish_off(struct vm *vm, bool held)
-{
-    atomic_store(&vm->deleting, true);
-    add_going(vm, false);
-    vm->in.held = held;
-    vm->in.deleted = on_finished_off;
-    on_closed_for_deletion(vm);
-}
 
 static int open_entry(void *arg, const char *key, const void *value, size_t n)
 {
@@ -452,6 +283,7 @@ static void on_close(struct task *t)
     vms_cancel_creations(vms);
     vms_cancel_changes(vms);
     vms_leave_end(vms);
+    vms_erase_end(vms);
     while ((vm = TAILQ_FIRST(&vms->list))) {
         vms_remove(vm);
         vm_unref(vm);

@@ -334,14 +334,29 @@ static void on_kept_closed(void *arg)
     work(h, take_run, take_done);
 }
 
+/* What is to be erased yet of that VM, which this edge had before, or of another of its name, would go with
+ * what is here of it by then: its map, its entry in the catalog.
+ */
+static bool is_left_over(const struct vms_hand *h, const struct vm *far)
+{
+    return vms_find(h->vms, far->spec.name) || vms_is_going(h->vms, far->spec.id) ||
+           vms_has_going(h->vms, far->spec.name);
+}
+
 static int may_begin(struct vms_hand *h, const struct link_request *r, struct why *why)
 {
+    const struct vm *far;
+
     if (pair_get_hand(r->body, r->len, &h->ask))
         return why_set(why, -EBADMSG, "it cannot be read");
     if (h->vms->recovering)
         return why_set(why, -EBUSY, "another VM is being taken over");
-    if (!vms_far_find(h->vms, h->ask.vm))
+    far = vms_far_find(h->vms, h->ask.vm);
+    if (!far)
         return why_set(why, -EAGAIN, "the other edge does not know that VM yet");
+    if (is_left_over(h, far))
+        return why_set(why, -EBUSY,
+                       "what the other edge has had of that VM, or of its name, is not gone yet");
     return vms_admitted(h->vms, why) ? 0 : -EAGAIN;
 }
 

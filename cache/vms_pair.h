@@ -75,6 +75,8 @@ void vms_pair_gave(struct vms *, struct vm *);
 void vms_pair_came(struct vms_pair *, struct vm *);
 /* Who may log in to it is another thing now. */
 void vms_pair_changed(struct vms_pair *, struct vm *);
+/* A VM that was being deleted is so no more: who waits for that goes on. */
+void vms_pair_gone(struct vms_pair *);
 /* Has the other edge a VM of that name? */
 bool vms_pair_has(const struct vms_pair *, const char *name);
 /* May VMs be served and made here? Else why not. */

@@ -42,10 +42,15 @@ static void on_room(struct task *t)
     free(r);
 }
 
+/* What could not be erased is going still, and is tried again. */
 static void on_stale_deleted(void *arg, int status, const struct why *why)
 {
     struct room *r = arg;
 
+    if (status && vms_is_going(r->pair->vms, r->id)) {
+        TAILQ_INSERT_TAIL(&r->pair->rooms, r, entry);
+        return;
+    }
     r->done(r->arg, status, why);
     free(r);
 }
@@ -77,7 +82,7 @@ static void look_for_room(struct room *r)
 
     if (p->stopping) {
         r->status = why_set(&r->why, -ESHUTDOWN, "this edge is stopping");
-    } else if ((vm && atomic_load(&vm->handing)) || is_leaving(p, r->id)) {
+    } else if ((vm && atomic_load(&vm->handing)) || is_leaving(p, r->id) || vms_is_going(p->vms, r->id)) {
         TAILQ_INSERT_TAIL(&p->rooms, r, entry);
         return;
     } else if (vm && atomic_load(&vm->fenced)) {
@@ -114,6 +119,11 @@ void vms_pair_look_for_rooms(struct vms_pair *p)
         TAILQ_REMOVE(&p->rooms, r, entry);
         look_for_room(r);
     }
+}
+
+void vms_pair_gone(struct vms_pair *p)
+{
+    vms_pair_look_for_rooms(p);
 }
 
 /* --- handing over ---------------------------------------------------------------------------------------*/

@@ -25,7 +25,7 @@ struct vms_pair {
     unsigned age_ms;      /* of a cut, now */
     unsigned round, left; /* of a preparation; what it still waits for */
     uint8_t fallen[ARBITER_WRITER_BYTES];
-    TAILQ_HEAD(rooms, room) rooms; /* that wait for a VM that is being handed over */
+    TAILQ_HEAD(rooms, room) rooms; /* that wait for a VM that is being handed over, or deleted */
     TAILQ_HEAD(, leaving) leaving; /* VMs that were: what this edge has of them goes */
     uint64_t stuck_ns;             /* when one of those could not go, last; or 0 */
     struct timer timer;            /* the next try to take over */

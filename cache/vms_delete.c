@@ -1,0 +1,254 @@
+/* cache/vms_delete.c - VMs are deleted.
+ *
+ *   mark (pool) ► sessions out (vm->loop) ► last reference (vms.c) ► close ► erase (worker, vm_erase.c)
+ *
+ * From the mark until what there is here of a VM is erased it is `going`: its name is not given again, and
+ * the other edge of a pair takes no VM of that id or name here, nor is its log kept. An erasure that fails is
+ * finished by the next start. In a pair it is tried again before that: else the other edge's log could be
+ * kept in between, and the next start would take it for what is left to erase.
+ */
+#include "check.h"
+#include "log.h"
+#include "mem.h"
+#include "step.h"
+#include "vm_leave.h"
+#include "vm_life.h"
+#include "vms_pair.h"
+
+#include <errno.h>
+#include <string.h>
+
+static const char part[] = "vms";
+
+enum { AGAIN_MS = 1000 };
+
+/* --- those that are going -------------------------------------------------------------------------------*/
+
+/* `listed`: it was in the list. */
+static void add_going(struct vm *vm, bool listed)
+{
+    struct vms *vms = vm->in.vms;
+
+    pthread_mutex_lock(&vms->lock);
+    if (listed)
+        TAILQ_REMOVE(&vms->list, vm, in.entry);
+    TAILQ_INSERT_TAIL(&vms->going, vm, in.entry);
+    pthread_mutex_unlock(&vms->lock);
+}
+
+static void take_out_going(struct vm *vm)
+{
+    struct vms *vms = vm->in.vms;
+
+    pthread_mutex_lock(&vms->lock);
+    TAILQ_REMOVE(&vms->going, vm, in.entry);
+    pthread_mutex_unlock(&vms->lock);
+}
+
+bool vms_has_going(struct vms *vms, const char *name)
+{
+    struct vm *vm;
+
+    pthread_mutex_lock(&vms->lock);
+    TAILQ_FOREACH (vm, &vms->going, in.entry)
+        if (strcmp(vm->spec.name, name) == 0)
+            break;
+    pthread_mutex_unlock(&vms->lock);
+    return vm != NULL;
+}
+
+bool vms_is_going(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES])
+{
+    struct vm *vm;
+
+    pthread_mutex_lock(&vms->lock);
+    TAILQ_FOREACH (vm, &vms->going, in.entry)
+        if (memcmp(vm->spec.id, id, VMLOG_ID_BYTES) == 0)
+            break;
+    pthread_mutex_unlock(&vms->lock);
+    return vm != NULL;
+}
+
+/* It is not going any more. */
+static void tell_pair(struct vms *vms)
+{
+    if (vms->pair)
+        vms_pair_gone(vms->pair);
+}
+
+/* --- erasing --------------------------------------------------------------------------------------------*/
+
+static void erase(struct work *w)
+{
+    struct vm *vm = container_of(w, struct vm, in.work);
+    struct vms *vms = vm->in.vms;
+
+    vm->in.status = vm_erase(vms, &vm->spec, atomic_load(&vm->fenced), &vm->in.held, &vm->in.why);
+    vm->in.left_over = vm->in.status && vms->conf.gate;
+    if (!vm->in.left_over)
+        take_out_going(
+            vm); /* before the worker does anything else, such as taking it over from another edge */
+}
+
+static void nobody_waits(void *arg, int status, const struct why *why)
+{
+    (void)arg;
+    (void)status;
+    (void)why;
+}
+
+static void on_again(struct timer *t)
+{
+    struct vm *vm = container_of(t, struct vm, in.again);
+
+    timer_free(&vm->in.again);
+    vm->in.rests = false;
+    vm_erase_closed(vm);
+}
+
+/* The log says so once. */
+static void erase_again(struct vm *vm)
+{
+    if (!vm->in.said)
+        log_error(vm->spec.name, "could not be deleted wholly, and is tried again: %s", vm->in.why.text);
+    vm->in.said = true;
+    vm->in.deleted(vm->in.deleted_arg, vm->in.status, &vm->in.why);
+    vm->in.deleted = nobody_waits;
+    vm->in.rests = true;
+    timer_init(&vm->in.again, vm->in.vms->conf.main, on_again);
+    timer_set_ms(&vm->in.again, AGAIN_MS);
+}
+
+static void erased(struct work *w)
+{
+    struct vm *vm = container_of(w, struct vm, in.work);
+    struct vms *vms = vm->in.vms;
+
+    if (vm->in.left_over && !atomic_load(&vms->stop)) {
+        erase_again(vm);
+        return;
+    }
+    if (vm->in.left_over)
+        take_out_going(vm);
+    if (vm->in.status)
+        log_error(vm->spec.name, "could not be deleted wholly, the next start goes on: %s", vm->in.why.text);
+    else
+        log_info(vm->spec.name, "deleted");
+    if (vm->in.held)
+        vms_leave_tell(vms, &vm->spec);
+    vm->in.deleted(vm->in.deleted_arg, vm->in.status, &vm->in.why);
+    tell_pair(vms);
+    vm_free(vm);
+}
+
+void vm_erase_closed(struct vm *vm)
+{
+    vm->in.work = (struct work){.run = erase, .done = erased};
+    worker_do(vm->in.vms->conf.worker, vm->in.vms->conf.main, &vm->in.work);
+}
+
+void vm_finish_off(struct vm *vm, bool held)
+{
+    atomic_store(&vm->deleting, true);
+    add_going(vm, false);
+    vm->in.held = held;
+    vm->in.deleted = nobody_waits;
+    vm_erase_closed(vm);
+}
+
+void vms_erase_end(struct vms *vms)
+{
+    struct vm *vm, *next;
+
+    for (vm = TAILQ_FIRST(&vms->going); vm; vm = next) {
+        next = TAILQ_NEXT(vm, in.entry);
+        if (!vm->in.rests)
+            continue;
+        timer_free(&vm->in.again);
+        take_out_going(vm);
+        vm_free(vm);
+    }
+}
+
+/* --- until it is closed ---------------------------------------------------------------------------------*/
+
+static void on_going(struct task *t)
+{
+    struct vm *vm = container_of(t, struct vm, in.task);
+
+    if (vm->in.vms->conf.going)
+        vm->in.vms->conf.going(vm, VM_GONE);
+    vm_unref(vm); /* the catalog's reference */
+}
+
+static void mark(struct work *w)
+{
+    struct vm *vm = container_of(w, struct vm, in.work);
+
+    vm->in.held = !atomic_load(&vm->fenced) && vm_leave_needed(&vm->spec);
+    vm->in.status = vm_save(vm->in.vms, &vm->spec, true, &vm->in.why);
+    STEP("delete.mark", "a VM is marked as being deleted");
+}
+
+static void marked(struct work *w)
+{
+    struct vm *vm = container_of(w, struct vm, in.work);
+
+    if (vm->in.status) {
+        atomic_store(&vm->deleting, false);
+        take_out_going(vm);
+        vms_insert(vm);
+        vm->in.deleted(vm->in.deleted_arg, vm->in.status, &vm->in.why);
+        tell_pair(vm->in.vms);
+        return;
+    }
+    vm->in.task.run = on_going;
+    loop_post(vm->loop, &vm->in.task);
+}
+
+/* An answer that is known at once still comes after vms_delete() has returned. */
+struct refusal {
+    struct task task;
+    void (*done)(void *arg, int status, const struct why *);
+    void *arg;
+    int status;
+    struct why why;
+};
+
+static void on_refusal(struct task *t)
+{
+    struct refusal *r = container_of(t, struct refusal, task);
+
+    r->done(r->arg, r->status, &r->why);
+    free(r);
+}
+
+void vms_delete(struct vms *vms, const char *name, bool force,
+                void (*done)(void *arg, int status, const struct why *), void *arg)
+{
+    struct vm *vm = vms_find(vms, name);
+    unsigned sessions = vm ? atomic_load(&vm->sessions) : 0;
+
+    if (!vm || vm->in.verb || vm->in.changing || (sessions && !force)) {
+        struct refusal *r = xcalloc(1, sizeof *r);
+
+        r->task.run = on_refusal;
+        r->done = done;
+        r->arg = arg;
+        if (!vm)
+            r->status = why_set(&r->why, -ENOENT, "there is no VM %s", name);
+        else if (sessions && !force)
+            r->status = why_set(&r->why, -EBUSY, "VM %s has %u session(s): log its initiator out, or force",
+                                name, sessions);
+        else
+            r->status = vm_change_begin(vm, &r->why);
+        loop_post(vms->conf.main, &r->task);
+        return;
+    }
+    add_going(vm, true);
+    atomic_store(&vm->deleting, true);
+    vm->in.deleted = done;
+    vm->in.deleted_arg = arg;
+    vm->in.work = (struct work){.run = mark, .done = marked};
+    loop_work(vms->conf.main, &vm->in.work);
+}
