@@ -5,9 +5,7 @@
 #define ISTHMUS_ONPREM_FIXTURE_H
 
 #include "check.h"
-#include "link.h"
-#include "mem.h"
-#include "pki.h"
+#include "link_ends.h"
 #include "proto_wb.h"
 
 #include <errno.h>
@@ -400,21 +398,13 @@ static inline void onprem_nothing(void *arg, struct link_request *r)
 
 static inline struct link *onprem_link(struct onprem *o, bool site)
 {
-    const char *name = site ? "site" : "edge";
-    CLEANUP_FREE char *crt = xasprintf("%s/%s.crt", o->pki, name),
-                      *key = xasprintf("%s/%s.key", o->pki, name), *ca = xasprintf("%s/ca.crt", o->pki);
-    struct link_conf conf = {.role = site ? "onprem" : "edge",
-                             .peer_role = site ? "edge" : "onprem",
-                             .certificate = crt,
-                             .key = key,
-                             .ca = ca,
-                             .listen = site ? NULL : "127.0.0.1:0"};
-    struct link_handlers h = {.request = site ? on_onprem_request : onprem_nothing, .arg = o};
+    const struct link_conf conf = {.role = site ? "onprem" : "edge",
+                                   .peer_role = site ? "edge" : "onprem",
+                                   .listen = site ? NULL : "127.0.0.1:0"};
+    const struct link_handlers h = {.request = site ? on_onprem_request : onprem_nothing, .arg = o};
     struct link *link;
-    struct why why;
 
-    if (link_new(&link, o->net, &conf, &h, &why))
-        fail_msg("%s", why.text);
+    end_open(&link, o->net, o->pki, site ? "site" : "edge", conf, &h);
     return link;
 }
 
@@ -433,11 +423,8 @@ static inline void onprem_cut(struct onprem *o)
 
 static inline void onprem_heal(struct onprem *o)
 {
-    CLEANUP_FREE char *address = xasprintf("127.0.0.1:%u", link_port(o->edge));
-    struct why why;
-
     o->site = onprem_link(o, true);
-    CHECK(link_dial(o->site, link_peer(o->site, "edge-a"), address, 2, &why) == 0);
+    end_dials(o->site, o->edge, "edge-a", 2);
 }
 
 static inline void onprem_up(struct onprem *o)

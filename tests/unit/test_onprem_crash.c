@@ -272,5 +272,5 @@ int main(int argc, char **argv)
         return 2;
     if (argc > 1)
         return child(argv[1], argc > 2 ? argv[2] : NULL);
-    return cmocka_run_group_tests(tests, all_begin, fixture_end);
+    return cmocka_run_group_tests(tests, serve_begin, fixture_end);
 }

@@ -205,7 +205,8 @@ static void offer(uint64_t target, uint8_t disk, const struct piece *pieces, uns
         blocks[i] = pieces[i].lba / 8;
         piece_hash(&pieces[i], hashes[i]);
     }
-    start_call(PROTO_WB_OFFER, wb_put_offer(&h, disk, n, blocks, (const uint8_t(*)[WB_HASH_BYTES])hashes));
+    start_call(PROTO_WB_OFFER, LINK_CONTROL,
+               wb_put_offer(&h, disk, n, blocks, (const uint8_t(*)[WB_HASH_BYTES])hashes));
     assert_int_equal(end_call(), 0);
     assert_int_equal(wb_get_wanted(call.reply->data, call.reply->len, wanted, n), 0);
     buf_unref(&call.reply);
@@ -302,7 +303,7 @@ static void a_disk_belongs_to_one_vm(void **state)
     assert_int_equal(ask(PROTO_VM_ATTACH, wb_put_attach(&a)), -EBUSY);
     assert_non_null(strstr(call.why.text, "belongs to VM web"));
     assert_int_equal(simple(PROTO_VM_DETACH, 0), 0);
-    start_call(PROTO_VM_ATTACH, wb_put_attach(&a));
+    start_call(PROTO_VM_ATTACH, LINK_CONTROL, wb_put_attach(&a));
     assert_int_equal(end_state(), 0);
 }
 
@@ -559,5 +560,5 @@ int main(void)
         return 77;
     }
 
-    return cmocka_run_group_tests(tests, all_begin, fixture_end);
+    return cmocka_run_group_tests(tests, serve_begin, fixture_end);
 }

@@ -7,11 +7,8 @@
 #ifndef ISTHMUS_WRITEBACK_FIXTURE_H
 #define ISTHMUS_WRITEBACK_FIXTURE_H
 
-#include "datastore_fixture.h"
-#include "link.h"
-#include "pki.h"
 #include "proto_wb.h"
-#include "serve.h"
+#include "serve_fixture.h"
 #include "stage.h"
 #include "writeback.h"
 
@@ -19,10 +16,7 @@
 
 enum { IMAGE_BYTES = 1 << 20, IMAGE_BLOCKS = IMAGE_BYTES / PROTO_BLOCK, DISKS_MAX = 64 };
 
-static struct serve *serve;
 static struct writeback *writeback;
-static struct link *edge, *onprem;
-static struct peer *dc1;
 static unsigned ndisks = 2;
 static uint8_t *model[DISKS_MAX]; /* what a disk should hold */
 static char data_dir[96];
@@ -74,71 +68,16 @@ static void expect_disks(void)
     free(bytes);
 }
 
-static void refuse_all(void *arg, struct link_request *r)
-{
-    (void)arg;
-    link_reply(&r, -ENOSYS, "the edge answers nothing", NULL, 0);
-}
-
-static void no_notice(void *arg, struct peer *p, uint8_t type, const uint8_t *body, uint32_t len)
-{
-    (void)arg, (void)p, (void)type, (void)body, (void)len;
-}
-
-static void no_state(void *arg, struct peer *p, bool up)
-{
-    (void)arg, (void)p, (void)up;
-}
-
-static void make_link(struct link **l, const char *role, const char *peer_role, const char *name,
-                      const char *listen, const struct link_handlers *handlers)
-{
-    char certificate[128], key[128], ca[128];
-    struct link_conf conf = {.role = role,
-                             .peer_role = peer_role,
-                             .certificate = certificate,
-                             .key = key,
-                             .ca = ca,
-                             .listen = listen};
-    struct why why = {""};
-
-    snprintf(certificate, sizeof certificate, "%s/%s.crt", dir, name);
-    snprintf(key, sizeof key, "%s/%s.key", dir, name);
-    snprintf(ca, sizeof ca, "%s/ca.crt", dir);
-    if (access(key, F_OK) != 0)
-        pki_issue(dir, "ca", name, name, role, -3600, 3600);
-    if (link_new(l, loop, &conf, handlers, &why) != 0)
-        fail_msg("%s", why.text);
-}
-
 static void add_disk(unsigned i)
 {
     char path[128], url[136], name[16];
-    struct datastore_conf disk = {.name = name, .url = url, .sessions = 1};
-    struct why why = {""};
 
     image_path(path, sizeof path, i);
     snprintf(url, sizeof url, "file:%s", path);
     if (i == 1 && second_url)
         snprintf(url, sizeof url, "%s", second_url);
     snprintf(name, sizeof name, "disk%u", i);
-    if (serve_add(serve, &disk, &why) != 0)
-        fail_msg("%s", why.text);
-}
-
-static void start_link(void)
-{
-    struct link_handlers handlers = {.request = refuse_all, .notice = no_notice, .peer_state = no_state};
-    struct why why = {""};
-    char address[32];
-
-    make_link(&edge, "edge", "onprem", "edge-a", "127.0.0.1:0", &handlers);
-    handlers = serve_handlers(serve);
-    make_link(&onprem, "onprem", "edge", "dc1", NULL, &handlers);
-    snprintf(address, sizeof address, "127.0.0.1:%u", link_port(edge));
-    assert_int_equal(link_dial(onprem, link_peer(onprem, "edge-a"), address, 1, &why), 0);
-    dc1 = link_peer(edge, "dc1");
-    WAIT(peer_up(dc1));
+    serve_disk(name, url);
 }
 
 /* 0 or -errno of the stage. */
@@ -156,7 +95,7 @@ static int try_up(struct why *why)
         add_disk(i);
     assert_int_equal(writeback_open(&writeback, loop, &stage, &disks, why), 0);
     serve_writeback(serve, writeback);
-    start_link();
+    serve_link_up(no_notice);
     return 0;
 }
 
@@ -178,8 +117,7 @@ static void on_closed(void *arg)
 
 static void world_down(void)
 {
-    link_free(&onprem);
-    link_free(&edge);
+    serve_link_down();
     nclosed = 0;
     writeback_close(&writeback, on_closed, NULL);
     serve_close(&serve, on_closed, NULL);
@@ -209,43 +147,13 @@ static int world_end(void **state)
     return 0;
 }
 
-static int all_begin(void **state)
-{
-    if (fixture_begin(state) != 0)
-        return -1;
-    pki_ca(dir, "ca");
-    return 0;
-}
-
 /* ---- an edge's calls ---- */
 
-static struct link_call call;
-static bool answered;
 static struct wb_state now; /* of the last answer that was a state */
-
-static void on_answer(struct link_call *c)
-{
-    (void)c;
-    answered = true;
-}
-
-static void start_call(uint8_t type, struct buf *body)
-{
-    answered = false;
-    call = (struct link_call){.type = type, .class = LINK_CONTROL, .body = body, .done = on_answer};
-    link_call(dc1, &call);
-}
-
-static int end_call(void)
-{
-    WAIT(answered);
-    buf_unref(&call.body);
-    return call.status;
-}
 
 static int ask(uint8_t type, struct buf *body)
 {
-    start_call(type, body);
+    start_call(type, LINK_CONTROL, body);
     return end_call();
 }
 
@@ -277,7 +185,7 @@ static int attach_at(enum wb_policy policy, uint64_t base)
     memcpy(a.vm, vm_id, WB_ID_BYTES);
     for (unsigned i = 0; i < ndisks; i++)
         snprintf(a.disks[i], sizeof a.disks[i], "disk%u", i);
-    start_call(PROTO_VM_ATTACH, wb_put_attach(&a));
+    start_call(PROTO_VM_ATTACH, LINK_CONTROL, wb_put_attach(&a));
     return end_state();
 }
 
@@ -290,7 +198,7 @@ static int simple(uint8_t type, uint64_t target)
 {
     struct wb_head h = head_of(target);
 
-    start_call(type, type == PROTO_VM_CLEAR_ALARM ? wb_put_clear_alarm(&h) : wb_put_head(&h));
+    start_call(type, LINK_CONTROL, type == PROTO_VM_CLEAR_ALARM ? wb_put_clear_alarm(&h) : wb_put_head(&h));
     return end_state();
 }
 
@@ -298,7 +206,7 @@ static int begin_cut(uint64_t base, uint64_t target)
 {
     struct wb_begin b = {.head = head_of(target), .base = base, .instant_ms = 1764370800000 + target};
 
-    start_call(PROTO_WB_BEGIN, wb_put_begin(&b));
+    start_call(PROTO_WB_BEGIN, LINK_CONTROL, wb_put_begin(&b));
     return end_state();
 }
 
@@ -375,7 +283,7 @@ static struct buf *end_of(uint64_t target, const struct piece *pieces, unsigned 
 
 static int end_cut(uint64_t target, const struct piece *pieces, unsigned n)
 {
-    start_call(PROTO_WB_END, end_of(target, pieces, n));
+    start_call(PROTO_WB_END, LINK_CONTROL, end_of(target, pieces, n));
     return end_state();
 }
 
