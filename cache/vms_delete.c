@@ -45,28 +45,36 @@ static void take_out_going(struct vm *vm)
     pthread_mutex_unlock(&vms->lock);
 }
 
-bool vms_has_going(struct vms *vms, const char *name)
+static bool is_named(const struct vm *vm, const void *name)
+{
+    return strcmp(vm->spec.name, name) == 0;
+}
+
+static bool has_id(const struct vm *vm, const void *id)
+{
+    return memcmp(vm->spec.id, id, VMLOG_ID_BYTES) == 0;
+}
+
+static bool any_going(struct vms *vms, bool (*is_it)(const struct vm *, const void *), const void *what)
 {
     struct vm *vm;
 
     pthread_mutex_lock(&vms->lock);
     TAILQ_FOREACH (vm, &vms->going, in.entry)
-        if (strcmp(vm->spec.name, name) == 0)
+        if (is_it(vm, what))
             break;
     pthread_mutex_unlock(&vms->lock);
     return vm != NULL;
 }
 
+bool vms_has_going(struct vms *vms, const char *name)
+{
+    return any_going(vms, is_named, name);
+}
+
 bool vms_is_going(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES])
 {
-    struct vm *vm;
-
-    pthread_mutex_lock(&vms->lock);
-    TAILQ_FOREACH (vm, &vms->going, in.entry)
-        if (memcmp(vm->spec.id, id, VMLOG_ID_BYTES) == 0)
-            break;
-    pthread_mutex_unlock(&vms->lock);
-    return vm != NULL;
+    return any_going(vms, has_id, id);
 }
 
 /* It is not going any more. */
