@@ -1,72 +1,17 @@
 /* links: store */
 /* The Azure store against a server that says what is written here: what real servers seldom say. */
-#include "../lib/store_call.h"
-#include "http_script.h"
+#include "store_script_fixture.h"
 
 #include "azure_auth.h"
 #include "store_azure.h"
 
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <sys/stat.h>
-#include <time.h>
-
-#include <cmocka.h>
-
-static struct loop *loop;
-static struct store *store;
-static struct script server;
-static struct store_conf conf;
-static struct why why;
-static char endpoint[60], key_file[40];
-
-static void open_store(void)
-{
-    store_free(&store);
-    store = store_azure_new(loop, &conf, &why);
-    if (!store)
-        fail_msg("%s", why.text);
-}
-
 static int setup(void **state)
 {
-    int fd;
-
     (void)state;
-    pool_start(2);
-    loop = loop_new("test");
-    script_start(&server);
-    snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%u", server.port);
-    strcpy(key_file, "/tmp/isthmus-key-XXXXXX");
-    fd = mkstemp(key_file);
-    assert_true(fd >= 0 && write(fd, "c2VjcmV0\n", 9) == 9);
-    close(fd);
-    store_conf_default(&conf, "azure://account/container/pre/fix/");
-    conf.endpoint = endpoint;
-    conf.account_key_file = key_file;
-    conf.part_bytes = 5 << 20;
-    conf.connections = 1;
-    open_store();
+    store_begin(store_azure_new, "azure://account/container/pre/fix/", "c2VjcmV0\n");
+    conf.account_key_file = secret_file;
+    reopen();
     return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    store_free(&store);
-    loop_free(&loop);
-    pool_stop();
-    script_stop(&server);
-    script_free(&server);
-    unlink(key_file);
-    return 0;
-}
-
-static void say(const char *status, const char *headers, const char *body)
-{
-    script_answer(&server, status, headers, body);
 }
 
 static void say_error(const char *status, const char *code)
@@ -78,11 +23,6 @@ static void say_error(const char *status, const char *code)
              "RequestId:5\nTime:now</Message></Error>",
              code);
     say(status, "", body);
-}
-
-static void asked(size_t i, const char *text)
-{
-    assert_true(script_asked(&server, i, text));
 }
 
 #define ETAG "ETag: \"0x8D\"\r\n"
@@ -111,24 +51,20 @@ static void an_account_of_azures_is_in_the_hosts_name(void **state)
 
     (void)state;
     conf.style = "virtual";
-    open_store();
+    reopen();
     say("201 Created", ETAG, "");
     assert_int_equal(call_put(store, &c, "x", "1", 1, STORE_ALWAYS, NULL), 0);
     asked(0, "PUT /container/pre/fix/x HTTP/1.1\r\n");
     conf.style = "auto";
     conf.endpoint = "http://account.invalid";
-    open_store();
+    reopen();
     assert_int_equal(call_put(store, &c, "x", "1", 1, STORE_ALWAYS, NULL), -ENOTCONN);
     assert_string_equal(c.req.why.text, "the name of account.invalid does not resolve");
 }
 
 static void refusals_are_statuses_and_sentences(void **state)
 {
-    static const struct {
-        const char *status, *code;
-        int wanted;
-        const char *sentence;
-    } table[] = {
+    static const struct refusal table[] = {
         {"403 Forbidden", "AuthenticationFailed", -EACCES,
          "azure://account/container/pre/fix/ does not accept our signature: the account key in "},
         {"403 Forbidden", "AuthorizationFailure", -EACCES, "to put x (403 AuthorizationFailure)"},
@@ -152,14 +88,12 @@ static void refusals_are_statuses_and_sentences(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-        open_store(); /* a key that was refused is read again */
+        reopen(); /* a key that was refused is read again */
         say_error(table[i].status, table[i].code);
         if (i == 0)
             say_error(table[i].status, table[i].code);
         call_put(store, &c, "x", "hello", 5, STORE_IF_ABSENT, NULL);
-        if (!strstr(c.req.why.text, table[i].sentence))
-            fail_msg("%s: %s", table[i].code, c.req.why.text);
-        assert_int_equal(c.req.status, table[i].wanted);
+        assert_refused(&table[i], &c);
     }
 }
 
@@ -196,7 +130,7 @@ static void the_stores_clock_is_signed_with(void **state)
 static void a_key_that_was_exchanged_is_read_again(void **state)
 {
     struct call c;
-    FILE *f = fopen(key_file, "w");
+    FILE *f = fopen(secret_file, "w");
 
     (void)state;
     assert_non_null(f);

@@ -1,72 +1,17 @@
 /* links: store */
 /* The S3 store against a server that says what is written here: what real servers seldom say. */
-#include "../lib/store_call.h"
-#include "http_script.h"
+#include "store_script_fixture.h"
 
 #include "store_s3.h"
 
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <sys/stat.h>
-#include <time.h>
-
-#include <cmocka.h>
-
-static struct loop *loop;
-static struct store *store;
-static struct script server;
-static struct store_conf conf;
-static struct why why;
-static char endpoint[60], secret_file[] = "/tmp/isthmus-secret-XXXXXX";
-
 static int setup(void **state)
 {
-    int fd;
-
     (void)state;
-    pool_start(2);
-    loop = loop_new("test");
-    script_start(&server);
-    snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%u", server.port);
-    strcpy(secret_file, "/tmp/isthmus-secret-XXXXXX");
-    fd = mkstemp(secret_file);
-    assert_true(fd >= 0 && write(fd, "secret\n", 7) == 7);
-    close(fd);
-    store_conf_default(&conf, "s3://bucket/pre/fix/");
-    conf.endpoint = endpoint;
+    store_begin(store_s3_new, "s3://bucket/pre/fix/", "secret\n");
     conf.access_key = "AK";
     conf.secret_key_file = secret_file;
-    conf.part_bytes = 5 << 20;
-    conf.connections = 1;
-    store = store_s3_new(loop, &conf, &why);
-    assert_non_null(store);
+    reopen();
     return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    store_free(&store);
-    loop_free(&loop);
-    pool_stop();
-    script_stop(&server);
-    script_free(&server);
-    unlink(secret_file);
-    return 0;
-}
-
-static void reopen(void)
-{
-    store_free(&store);
-    store = store_s3_new(loop, &conf, &why);
-    assert_non_null(store);
-}
-
-static void say(const char *status, const char *headers, const char *body)
-{
-    script_answer(&server, status, headers, body);
 }
 
 static void say_error(const char *status, const char *code)
@@ -76,11 +21,6 @@ static void say_error(const char *status, const char *code)
     snprintf(body, sizeof(body),
              "<?xml version=\"1.0\"?>\n<Error><Code>%s</Code><Message>Told so.</Message></Error>", code);
     say(status, "", body);
-}
-
-static void asked(size_t i, const char *text)
-{
-    assert_true(script_asked(&server, i, text));
 }
 
 #define ETAG "ETag: \"e1\"\r\n"
@@ -113,11 +53,7 @@ static void a_put_says_what_it_must(void **state)
 
 static void refusals_are_statuses_and_sentences(void **state)
 {
-    static const struct {
-        const char *status, *code;
-        int wanted;
-        const char *sentence;
-    } table[] = {
+    static const struct refusal table[] = {
         {"403 Forbidden", "SignatureDoesNotMatch", -EACCES,
          "s3://bucket/pre/fix/ does not accept our signature: the secret key does not belong to access key "
          "AK"},
@@ -142,9 +78,7 @@ static void refusals_are_statuses_and_sentences(void **state)
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         say_error(table[i].status, table[i].code);
         call_put(store, &c, "x", "hello", 5, STORE_IF_ABSENT, NULL);
-        assert_int_equal(c.req.status, table[i].wanted);
-        if (!strstr(c.req.why.text, table[i].sentence))
-            fail_msg("%s: %s", table[i].code, c.req.why.text);
+        assert_refused(&table[i], &c);
     }
 }
 
@@ -372,181 +306,6 @@ static void a_large_put_under_a_condition_goes_in_one_piece(void **state)
     asked(0, "Content-Length: 6291456\r\n");
 }
 
-/* --- credentials --- */
-
-static void expires(char *text, size_t max, int in_s)
-{
-    time_t t = time(NULL) + in_s;
-    struct tm tm;
-
-    gmtime_r(&t, &tm);
-    strftime(text, max, "%Y-%m-%dT%H:%M:%SZ", &tm);
-}
-
-static void say_role(const char *key, int in_s)
-{
-    char until[40], body[300];
-
-    expires(until, sizeof(until), in_s);
-    snprintf(body, sizeof(body),
-             "{\"Code\":\"Success\",\"AccessKeyId\":\"%s\",\"SecretAccessKey\":\"s\",\"Token\":\"tok\","
-             "\"Expiration\":\"%s\"}",
-             key, until);
-    say("200 OK", "", "session-token");
-    say("200 OK", "", "my-role");
-    say("200 OK", "", body);
-    server.answers[server.nanswers - 1].close = true; /* the store has a connection of its own */
-}
-
-static void with_role(void)
-{
-    unsetenv("AWS_ACCESS_KEY_ID");
-    unsetenv("AWS_SHARED_CREDENTIALS_FILE");
-    unsetenv("AWS_WEB_IDENTITY_TOKEN_FILE");
-    setenv("HOME", "/nonexistent", 1);
-    setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", endpoint, 1);
-    conf.access_key = conf.secret_key_file = "";
-    reopen();
-}
-
-static void the_instances_role_gives_credentials(void **state)
-{
-    struct call c;
-
-    (void)state;
-    with_role();
-    say_role("ROLE1", 3600);
-    say("200 OK", ETAG, "");
-    say("200 OK", ETAG, "");
-    assert_int_equal(call_put(store, &c, "x", "1", 1, STORE_ALWAYS, NULL), 0);
-    asked(0, "PUT /latest/api/token HTTP/1.1\r\n");
-    asked(0, "X-aws-ec2-metadata-token-ttl-seconds: 21600\r\n");
-    asked(1, "GET /latest/meta-data/iam/security-credentials/ HTTP/1.1\r\n");
-    asked(1, "X-aws-ec2-metadata-token: session-token\r\n");
-    asked(2, "GET /latest/meta-data/iam/security-credentials/my-role HTTP/1.1\r\n");
-    asked(3, "Credential=ROLE1/");
-    asked(3, "x-amz-security-token: tok\r\n");
-    assert_int_equal(call_put(store, &c, "x", "1", 1, STORE_ALWAYS, NULL), 0);
-    assert_int_equal(server.nrequests, 5); /* the same key again */
-}
-
-static void on_later(struct timer *t)
-{
-    (void)t;
-    loop_stop(loop);
-}
-
-/* About to expire, but asked for a moment ago: they do until they have, and then there are new ones. */
-static void credentials_are_used_up_and_renewed(void **state)
-{
-    struct timer t;
-    struct call c;
-
-    (void)state;
-    with_role();
-    say_role("ROLE1", 3);
-    say("200 OK", ETAG, "");
-    assert_int_equal(call_put(store, &c, "x", "1", 1, STORE_ALWAYS, NULL), 0);
-    say("200 OK", ETAG, "");
-    server.answers[server.nanswers - 1].close = true;
-    assert_int_equal(call_put(store, &c, "x", "1", 1, STORE_ALWAYS, NULL), 0);
-    asked(4, "Credential=ROLE1/");
-    timer_init(&t, loop, on_later);
-    timer_set_ms(&t, 3000);
-    loop_run(loop);
-    timer_free(&t);
-    say_role("ROLE2", 3600);
-    say("200 OK", ETAG, "");
-    assert_int_equal(call_put(store, &c, "x", "1", 1, STORE_ALWAYS, NULL), 0);
-    asked(8, "Credential=ROLE2/");
-}
-
-static void expired_credentials_are_replaced(void **state)
-{
-    struct call c;
-
-    (void)state;
-    with_role();
-    say_role("ROLE1", -5);
-    assert_int_equal(call_put(store, &c, "x", "1", 1, STORE_ALWAYS, NULL), -EACCES);
-    assert_non_null(strstr(c.req.why.text, "have expired already"));
-    say_role("ROLE2", 3600);
-    say("200 OK", ETAG, "");
-    assert_int_equal(call_put(store, &c, "x", "1", 1, STORE_ALWAYS, NULL), 0);
-    asked(6, "Credential=ROLE2/");
-}
-
-static void an_instance_without_a_role_is_a_sentence(void **state)
-{
-    struct call c;
-
-    (void)state;
-    with_role();
-    say("200 OK", "", "session-token");
-    say("404 Not Found", "", "none");
-    assert_int_equal(call_put(store, &c, "x", "1", 1, STORE_ALWAYS, NULL), -EACCES);
-    assert_string_equal(
-        c.req.why.text,
-        "no credentials for the object store: the name of the instance's role was answered 404");
-}
-
-static void who_waits_for_credentials_can_be_cancelled(void **state)
-{
-    struct call c[2];
-    unsigned left = 2;
-
-    (void)state;
-    with_role();
-    server.answers[server.nanswers++] = (struct answer){.silent = true};
-    for (int i = 0; i < 2; i++) {
-        call_put_set(&c[i], "x", "1", 1, STORE_ALWAYS, NULL);
-        c[i].req.done = call_done;
-        c[i].req.timeout_ms = 100 + 100 * (uint32_t)i;
-        c[i].left = &left;
-        store_submit(store, &c[i].req);
-    }
-    store_cancel(&c[0].req);
-    loop_run(loop);
-    assert_int_equal(c[0].req.status, -ECANCELED);
-    assert_int_equal(c[1].req.status, -ETIMEDOUT);
-}
-
-static void a_web_identity_gives_credentials(void **state)
-{
-    char until[40], body[600], file[] = "/tmp/isthmus-token-XXXXXX";
-    int fd = mkstemp(file);
-    struct call c;
-
-    (void)state;
-    assert_true(fd >= 0 && write(fd, "a.b+c\n", 6) == 6);
-    close(fd);
-    setenv("AWS_ENDPOINT_URL_STS", endpoint, 1);
-    conf.access_key = conf.secret_key_file = "";
-    conf.web_identity_token_file = file;
-    conf.role_arn = "arn:aws:iam::1:role/r";
-    reopen();
-    expires(until, sizeof(until), 3600);
-    snprintf(
-        body, sizeof(body),
-        "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>WEB1"
-        "</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>tok</SessionToken><Expiration>%s"
-        "</Expiration></Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>",
-        until);
-    say("403 Forbidden", "",
-        "<ErrorResponse><Error><Code>InvalidIdentityToken</Code></Error></ErrorResponse>");
-    say("200 OK", "", body);
-    server.answers[server.nanswers - 1].close = true;
-    say("200 OK", ETAG, "");
-    assert_int_equal(call_put(store, &c, "x", "1", 1, STORE_ALWAYS, NULL), -EACCES);
-    assert_string_equal(c.req.why.text,
-                        "no credentials for the object store: AssumeRoleWithWebIdentity was answered "
-                        "403 InvalidIdentityToken");
-    assert_int_equal(call_put(store, &c, "x", "1", 1, STORE_ALWAYS, NULL), 0);
-    asked(1, "RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fr&WebIdentityToken=a.b%2Bc");
-    asked(2, "Credential=WEB1/");
-    unlink(file);
-}
-
 static void settings_that_cannot_be_are_refused(void **state)
 {
     static const struct {
@@ -595,12 +354,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_fails_in_the_middle_of_parts_is_aborted, setup, teardown),
         cmocka_unit_test_setup_teardown(an_error_after_the_beginning_of_success_is_one, setup, teardown),
         cmocka_unit_test_setup_teardown(a_large_put_under_a_condition_goes_in_one_piece, setup, teardown),
-        cmocka_unit_test_setup_teardown(the_instances_role_gives_credentials, setup, teardown),
-        cmocka_unit_test_setup_teardown(credentials_are_used_up_and_renewed, setup, teardown),
-        cmocka_unit_test_setup_teardown(expired_credentials_are_replaced, setup, teardown),
-        cmocka_unit_test_setup_teardown(an_instance_without_a_role_is_a_sentence, setup, teardown),
-        cmocka_unit_test_setup_teardown(who_waits_for_credentials_can_be_cancelled, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_web_identity_gives_credentials, setup, teardown),
         cmocka_unit_test_setup_teardown(settings_that_cannot_be_are_refused, setup, teardown),
     };
 
