@@ -1,52 +1,14 @@
 /* links: datastore */
 /* NBD exports of a real nbdkit: TCP and Unix, errors that pass and errors that stay, a server that dies. */
-#include "datastore_fixture.h"
-
-static pid_t server;
-static uint16_t port;
-static char failing[96]; /* reads fail while this file exists */
-
-static void start_server(const char *filters, const char *parameters)
-{
-    char command[600];
-
-    snprintf(command, sizeof command, "nbdkit --exit-with-parent -f -i 127.0.0.1 -p %u %s file %s %s", port,
-             filters, image, parameters);
-    server = start_program(command);
-    WAIT(answers(port));
-}
-
-static struct datastore *open_tcp(void)
-{
-    char url[100];
-
-    snprintf(url, sizeof url, "nbd://127.0.0.1:%u", port);
-    return open_url(url);
-}
-
-static int begin(void **state)
-{
-    port = free_port();
-    if (fixture_begin(state) != 0)
-        return -1;
-    snprintf(failing, sizeof failing, "%s/failing", dir);
-    return 0;
-}
-
-static int end(void **state)
-{
-    stop_program(&server);
-    return fixture_end(state);
-}
+#include "nbdkit_fixture.h"
 
 static void an_export_is_read(void **state)
 {
     struct datastore *ds;
 
     (void)state;
-    start_server("", "");
-    ds = open_tcp();
-    WAIT(seen.opened);
+    serve_image("", "");
+    ds = open_export();
     assert_int_equal(ds->ops->info(ds)->bytes, DISK_BYTES);
     start_reads(ds, 0, 128 << 10, 256);
     end_reads();
@@ -79,9 +41,8 @@ static void errors_that_pass_are_not_told(void **state)
     struct datastore *ds;
 
     (void)state;
-    start_server("--filter=error", "error-pread=EIO error-pread-rate=20%");
-    ds = open_tcp();
-    WAIT(seen.opened);
+    serve_image("--filter=error", "error-pread=EIO error-pread-rate=20%");
+    ds = open_export();
     start_reads(ds, 0, 65536, 16);
     WAIT(nended == 16);
     assert_true(nfailed < 4);
@@ -97,9 +58,8 @@ static void an_error_that_stays_is_told_with_a_sentence(void **state)
     (void)state;
     snprintf(parameters, sizeof parameters, "error-pread=EIO error-pread-rate=100%% error-pread-file=%s",
              failing);
-    start_server("--filter=error", parameters);
-    ds = open_tcp();
-    WAIT(seen.opened);
+    serve_image("--filter=error", parameters);
+    ds = open_export();
     close(open(failing, O_CREAT | O_WRONLY, 0600));
     start_reads(ds, 0, 4096, 4);
     WAIT(nended == 4);
@@ -117,15 +77,14 @@ static void reads_survive_the_death_of_the_server(void **state)
     struct datastore *ds;
 
     (void)state;
-    start_server("--filter=delay", "rdelay=20ms");
-    ds = open_tcp();
-    WAIT(seen.opened);
+    serve_image("--filter=delay", "rdelay=20ms");
+    ds = open_export();
     for (int round = 0; round < 3; round++) {
         start_reads(ds, 0, 128 << 10, 200);
         WAIT(nended > 10);
         stop_program(&server);
         WAIT(ds->ops->trouble(ds));
-        start_server("--filter=delay", "rdelay=20ms");
+        serve_image("--filter=delay", "rdelay=20ms");
         end_reads();
     }
     close_ds(&ds);
@@ -136,9 +95,8 @@ static void closing_ends_what_is_pending(void **state)
     struct datastore *ds;
 
     (void)state;
-    start_server("--filter=delay", "rdelay=200ms");
-    ds = open_tcp();
-    WAIT(seen.opened);
+    serve_image("--filter=delay", "rdelay=200ms");
+    ds = open_export();
     start_reads(ds, 0, 65536, 100);
     turn();
     datastore_close(&ds);

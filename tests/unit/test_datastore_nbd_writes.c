@@ -1,55 +1,8 @@
 /* links: datastore */
 /* NBD exports of a real nbdkit are written: with and without zeroing, read-only, full, with a disk that
  * fails, and with a server that dies before it was flushed. */
-#include "datastore_fixture.h"
 #include "metric.h"
-
-static pid_t server;
-static uint16_t port;
-static char failing[96]; /* I/O fails while this file exists */
-
-static void start_server(const char *options)
-{
-    char command[600];
-
-    snprintf(command, sizeof command, "nbdkit --exit-with-parent -f -i 127.0.0.1 -p %u %s", port, options);
-    server = start_program(command);
-    WAIT(answers(port));
-}
-
-static void serve_image(const char *filters, const char *parameters)
-{
-    char options[400];
-
-    snprintf(options, sizeof options, "%s file %s %s", filters, image, parameters);
-    start_server(options);
-}
-
-static struct datastore *open_export(void)
-{
-    struct datastore *ds;
-    char url[100];
-
-    snprintf(url, sizeof url, "nbd://127.0.0.1:%u", port);
-    ds = open_url(url);
-    WAIT(seen.opened);
-    return ds;
-}
-
-static int begin(void **state)
-{
-    port = free_port();
-    if (fixture_begin(state) != 0)
-        return -1;
-    snprintf(failing, sizeof failing, "%s/failing", dir);
-    return 0;
-}
-
-static int end(void **state)
-{
-    stop_program(&server);
-    return fixture_end(state);
-}
+#include "nbdkit_fixture.h"
 
 static void write_all_of_it(struct datastore *ds)
 {

@@ -323,4 +323,15 @@ static void write_back(uint64_t base, uint64_t target, const struct piece *piece
     in_model(pieces, n);
 }
 
+/* ---- a cut ---- */
+
+/* Blocks, pieces of blocks at both ends, zeros short and long, two disks; in order. */
+static const struct piece some_cut[] = {
+    {0, WB_PIECE_DATA, 0, 8, 1},   {0, WB_PIECE_DATA, 8, 8, 2},     {0, WB_PIECE_DATA, 16, 8, 3},
+    {0, WB_PIECE_DATA, 27, 3, 4},  {0, WB_PIECE_DATA, 30, 1, 5},    {0, WB_PIECE_ZERO, 31, 9, 0},
+    {0, WB_PIECE_DATA, 800, 8, 6}, {0, WB_PIECE_ZERO, 900, 700, 0}, {1, WB_PIECE_DATA, 0, 8, 7},
+    {1, WB_PIECE_ZERO, 8, 1, 0},   {1, WB_PIECE_DATA, 2040, 8, 8},
+};
+#define PIECES(list) (list), (sizeof(list) / sizeof((list)[0]))
+
 #endif
