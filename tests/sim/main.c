@@ -131,7 +131,7 @@ int main(int argc, char **argv)
         perror(dir);
         return 2;
     }
-    mallopt(M_MMAP_THRESHOLD, 1 << 20); /* nothing else is given back: it ends soon */
+    mallopt(M_MMAP_THRESHOLD, 32 << 20); /* nothing else is given back: it ends soon */
     mallopt(M_TRIM_THRESHOLD, 1 << 30);
     log_set_level(o.debug ? "debug" : "info");
     if (o.one)

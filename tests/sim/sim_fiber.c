@@ -9,6 +9,7 @@
 #include "check.h"
 #include "mem.h"
 
+#include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -31,7 +32,9 @@ enum { STACK_BYTES = FIBER_ASAN ? 1 << 20 : 256 << 10 };
 
 struct fiber {
     TAILQ_ENTRY(fiber) entry;
-    ucontext_t context;
+    jmp_buf where;      /* once it has begun */
+    ucontext_t context; /* until then */
+    bool begun;
     uint8_t *stack;
     struct sim_node *node;
     void (*run)(void *);
@@ -44,7 +47,7 @@ struct fiber {
 };
 TAILQ_HEAD(fibers, fiber);
 
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static struct fiber *current;
 static struct fibers spare = TAILQ_HEAD_INITIALIZER(spare);
 static struct fiber *dying; /* its stack is in use until the scheduler runs */
@@ -74,8 +77,8 @@ static void leave(bool for_ever)
 #if FIBER_ASAN
     __sanitizer_start_switch_fiber(for_ever ? NULL : &f->fake_stack, scheduler_bottom, scheduler_bytes);
 #endif
-    /* cppcheck-suppress swapcontextCalled */
-    swapcontext(&f->context, &scheduler);
+    if (_setjmp(f->where) == 0)
+        _longjmp(scheduler, 1);
     arrived();
 }
 
@@ -99,6 +102,17 @@ static void bury(struct fiber *f)
     TAILQ_INSERT_HEAD(&spare, f, entry);
 }
 
+/* A context is what a fiber begins with; to set one asks the kernel for the signals' mask, to jump does not.
+ */
+static void go_on(struct fiber *f)
+{
+    if (f->begun)
+        _longjmp(f->where, 1);
+    f->begun = true;
+    /* cppcheck-suppress setcontextCalled */
+    setcontext(&f->context);
+}
+
 static void enter(void *arg)
 {
     struct fiber *f = arg;
@@ -109,8 +123,8 @@ static void enter(void *arg)
 #if FIBER_ASAN
     __sanitizer_start_switch_fiber(&scheduler_fake, f->stack, STACK_BYTES);
 #endif
-    /* cppcheck-suppress swapcontextCalled */
-    swapcontext(&scheduler, &f->context);
+    if (_setjmp(scheduler) == 0)
+        go_on(f);
 #if FIBER_ASAN
     __sanitizer_finish_switch_fiber(scheduler_fake, NULL, NULL);
 #endif
