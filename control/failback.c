@@ -27,11 +27,12 @@ static const char by_command[] = "it was handed over by command, and stays until
 struct turn {
     TAILQ_ENTRY(turn) entry;
     uint8_t id[VMLOG_ID_BYTES];
-    char prefers[PROTO_NAME_MAX + 1];
-    bool due;         /* else it stays, because: why */
-    bool seen;        /* in this look */
-    uint64_t next_ns; /* was refused (why): not before */
-    uint64_t rest_ns; /* after the next refusal */
+    char name[VM_NAME_MAX + 1], prefers[PROTO_NAME_MAX + 1];
+    uint64_t preferred; /* the newest task that has said what it prefers */
+    bool due;           /* else it stays, because: why */
+    bool seen, found;   /* in this look; for the first time */
+    uint64_t next_ns;   /* was refused (why): not before */
+    uint64_t rest_ns;   /* after the next refusal */
     struct why why;
 };
 
@@ -92,8 +93,10 @@ static void look_at_vm(void *arg, struct vm *vm)
     if (!t) {
         t = xcalloc(1, sizeof *t);
         memcpy(t->id, vm->spec.id, sizeof t->id);
+        memcpy(t->name, vm->spec.name, sizeof t->name);
         memcpy(t->prefers, vm->spec.prefers, sizeof t->prefers);
         make_due(f, t);
+        t->found = true;
         t->due = vm->spec.epoch == 0;
         if (!t->due)
             why_set(&t->why, 0, "%s", by_command);
@@ -110,12 +113,30 @@ static void look_at_vm(void *arg, struct vm *vm)
         f->away++;
 }
 
+/* What it prefers may have changed and changed back since the last look: somebody has wanted each. */
+static void look_at_preference(void *arg, const struct tasks_info *info)
+{
+    struct failback *f = arg;
+    struct turn *t;
+
+    if (info->ask.kind != VERB_PREFER || info->state != TASK_DONE)
+        return;
+    TAILQ_FOREACH (t, &f->turns, entry)
+        if (strcmp(t->name, info->ask.vm) == 0)
+            break;
+    if (!t || info->id <= t->preferred)
+        return;
+    t->preferred = info->id;
+    if (!t->found)
+        make_due(f, t);
+}
+
 static void look_at_vms(struct failback *f)
 {
     struct turn *t, *next;
 
     TAILQ_FOREACH (t, &f->turns, entry)
-        t->seen = false;
+        t->seen = t->found = false;
     f->away = f->left = 0;
     vms_each(f->conf.vms, look_at_vm, f);
     for (t = TAILQ_FIRST(&f->turns); t; t = next) {
@@ -125,6 +146,7 @@ static void look_at_vms(struct failback *f)
         TAILQ_REMOVE(&f->turns, t, entry);
         free(t);
     }
+    tasks_each(f->conf.tasks, look_at_preference, f);
     metric_set(f->m_away, f->away);
 }
 

@@ -291,6 +291,39 @@ static void what_was_done_by_command_counts(void **state)
     assert_int_equal(asked, 4);
 }
 
+/* vm prefer, which ends at once. */
+static void prefer(struct vm *vm, const char *edge)
+{
+    snprintf(vm->spec.prefers, sizeof vm->spec.prefers, "%s", edge);
+    another = (struct tasks_info){.id = another.id + 1, .ask = {.kind = VERB_PREFER}, .state = TASK_DONE};
+    memcpy(another.ask.vm, vm->spec.name, sizeof another.ask.vm);
+}
+
+/* Each of two that come between two looks. */
+static void what_is_preferred_again_counts(void **state)
+{
+    (void)state;
+    pass(AFTER_S);
+    prefer(make(0, "vm", "", 5), "edge-b");
+    pass(AFTER_S); /* what was said before it came here does not */
+    assert_why(vms[0], "by command");
+    assert_int_equal(asked, 0);
+    prefer(vms[0], "edge-a");
+    prefer(vms[0], "edge-b");
+    pass(1);
+    assert_int_equal(asked, 1);
+    end(TASK_FAILED, "commands of VM vm do not end");
+    pass(5);
+    assert_int_equal(asked, 1);
+    prefer(vms[0], "edge-b"); /* nor does a refusal stand */
+    pass(1);
+    assert_int_equal(asked, 2);
+    end(TASK_CANCELLED, "");
+    pass(10 * AFTER_S);
+    assert_why(vms[0], "cancelled");
+    assert_int_equal(asked, 2);
+}
+
 static void who_cannot_go_says_why(void **state)
 {
     struct vm *home = make(0, "home", "edge-b", 1), *stray = make(1, "stray", "edge-x", 1);
@@ -411,6 +444,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(not_while_anything_stirs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_is_refused_comes_again_later, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_was_done_by_command_counts, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_preferred_again_counts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_cannot_go_says_why, set_up, tear_down),
         cmocka_unit_test_setup_teardown(it_can_be_off, set_up, tear_down),
         cmocka_unit_test_setup_teardown(all_can_be_given, set_up, tear_down),
