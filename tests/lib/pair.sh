@@ -129,20 +129,83 @@ ctl_at() {
     shift
     in_ns "$at" isthmusctl --server http://127.0.0.1:7261 --token-file "$stage/token" "$@"
 }
+# pair_status a|b [jq options] FILTER: of what that edge says of its pair.
+pair_status() { ctl_at "$1" --json pair status | jq -r "${@:2}"; }
+# pair_vm a|b VM FILTER: of what that edge says of this VM.
+pair_vm() { ctl_at "$1" --json pair status | jq -r --arg vm "$2" ".vms[] | select(.name == \$vm) | $3"; }
+# What metric() asks: metric a NAME, metric b NAME.
+a_get() { curl -fsS --max-time 5 "http://${edge_address[a]}:7262$1"; }
+b_get() { curl -fsS --max-time 5 "http://${edge_address[b]}:7262$1"; }
 # url_at a|b VM
 url_at() { printf 'iscsi://%s:3260/%s:%s/0\n' "${edge_address[$1]}" "$iqn" "$2"; }
 
+# --- vm1 and its load: verify-load knows what was written to its disk, and what of that was acknowledged ---
+
+sectors=16384 # of the disk
+more_disks=() # DISK URL..., for other VMs
+# vm1_up: the pair, both its members, and vm1 at edge a.
+vm1_up() {
+    verify-load prepare source.img "$sectors"
+    pair_up disk1 "file:$stage/source.img" "${more_disks[@]}"
+    both_up
+    ctl_at a vm create vm1 --disk dc1:disk1
+}
+# load_at a|b: an unbroken load at that edge, which runs from now on.
+load_at() {
+    rm -f load.log
+    start load verify-load run "$(url_at "$1" vm1)" "$stage/state" "$sectors" "$RANDOM"
+    wait_log load "^loading" 60
+}
+# load_lost: it ends by itself, for its edge is gone, and was told of nothing wrong.
+load_lost() {
+    ended load 60
+    [ "$ended_status" = 0 ] || failed "what was acknowledged is not there: $(tail -n 2 load.log)"
+}
 # load_dies: the load is killed; what it had under way is there, or never will be.
-load_dies() {
+load_dies() { load_dies_at b a; }
+# load_dies_at a|b...: the same of what it had under way there.
+load_dies_at() {
+    local at
     crash load
     rm load.log
-    wait_for 10 "its connection to be gone" no_connection b
-    wait_for 10 "its connection to be gone" no_connection a
+    for at in "$@"; do
+        wait_for 10 "its connection to be gone" no_connection "$at"
+    done
 }
 no_connection() { ! curl -fsS --max-time 5 "http://${edge_address[$1]}:7262/metrics" | grep -E '^isthmus_iscsi_(connections|sessions).* [1-9]'; }
+# served_by a|b: all that was acknowledged is there.
+served_by() { verify-load check "$(url_at "$1" vm1)" "$stage/state" "$sectors"; }
+
+# Of several loads each has a name and a state of its own: load-NAME and state-NAME.
+# acknowledged LOAD -> how many writes of it were
+acknowledged() { od -An -tu4 -j4 -N4 "${1/load/state}" | tr -d ' '; }
+goes_beyond() { [ "$(acknowledged "$1")" -gt "$2" ]; }
+# goes_on LOAD [SECONDS=10]: more of its writes are acknowledged.
+goes_on() { wait_for "${2:-10}" "more writes of $1 to be acknowledged" goes_beyond "$1" "$(acknowledged "$1")"; }
+# unharmed LOAD [SECONDS]: it goes on, and was told of no trouble.
+unharmed() {
+    expect "the initiator of $1 to be logged in still" alive "$1"
+    refuse "the initiator of $1 to have been refused anything" logged "$1" refused
+    goes_on "$@"
+}
+
+# --- whose a VM is ---
 
 # owns a|b VM: it is that edge's, and not only forwarded there.
 owns() { ctl_at "$1" --json vm list | jq -e --arg vm "$2" 'any(.vms[]; .name == $vm)' >/dev/null; }
+
+# one_ends -> of two that do not hear of each other one is left, in $at, and the other, in $loser, has found out that it lost.
+# As a rule the owner is left: who serves nothing waits a little.
+one_ends() {
+    wait_for 30 "one edge to end" one_ended
+    at=a loser=b
+    alive edge-a || at=b loser=a
+    ended "edge-$loser" 5
+    [ "$ended_status" = 75 ] || failed "edge $loser ended with status $ended_status"
+    wait_role "$at" sole
+    act "edge $at goes on"
+}
+one_ended() { ! alive edge-a || ! alive edge-b; }
 
 # The cable between the edges. Pulled, each end is there, without a carrier.
 peer_cut() { ip -n b link set cable down; }

@@ -7,46 +7,29 @@
 . "$root/tests/lib/pair.sh"
 needs jq
 
-sectors=16384
-verify-load prepare source.img "$sectors"
-pair_up disk1 "file:$stage/source.img"
-
-# load a|b SECONDS: an unbroken load at that edge, which is then killed.
-load() {
-    start load verify-load run "$(url_at "$1" vm1)" "$stage/state" "$sectors" "$RANDOM"
-    wait_log load "^loading" 60
-    sleep "$2"
-    crash "edge-$1"
-    ended load 60
-    [ "$ended_status" = 0 ] || failed "what was acknowledged is not there: $(tail -n 2 load.log)"
-    rm -f load.log
-}
-served_by() { verify-load check "$(url_at "$1" vm1)" "$stage/state" "$sectors"; }
-
 act "the first edge is alone, the second is taken in"
-both_up
-ctl_at a vm create vm1 --disk dc1:disk1
-
+vm1_up
 ctl_at a pair status
-expect "the pair's state to be shown" test "$(ctl_at b --json pair status | jq -r '.role + " " + (.epoch | tostring) + " " + (.degraded | tostring)')" = "both 2 false"
+expect "the pair's state to be shown" test "$(pair_status b '"\(.role) \(.epoch) \(.degraded)"')" = "both 2 false"
 
 at=a other=b
 for round in 1 2; do
     act "round $round: edge $at dies under load, and its disks with it"
-    load "$at" 2
+    load_at "$at"
+    sleep 2
+    crash "edge-$at"
+    load_lost
     rm -rf "data-$at"
     began=$(now)
     wait_role "$other" sole
-    expect "degradation to be shown" test "$(ctl_at "$other" --json pair status | jq -r '.role + " " + (.degraded | tostring)')" = "sole true"
+    expect "degradation to be shown" test "$(pair_status "$other" '"\(.role) \(.degraded)"')" = "sole true"
     expect "nothing lost at edge $other" wait_for 30 "edge $other to serve vm1" served_by "$other"
     act "edge $other serves after $(since "$began") s"
     expect "the edges to say so" logged "edge-$other" "VM\(s\) of the other edge taken over"
     act "edge $at comes back, with nothing, while edge $other is written to"
-    start load verify-load run "$(url_at "$other" vm1)" "$stage/state" "$sectors" "$RANDOM"
-    wait_log load "^loading" 60
+    load_at "$other"
     edge_up "$at"
-    wait_role "$at" both
-    wait_role "$other" both
+    whole
     load_dies
     expect "nothing lost" served_by "$other"
     refuse "edge $at to be the owner, too" owns "$at" vm1
@@ -56,11 +39,7 @@ done
 
 act "while nothing is written nobody asks the store for anything"
 # requests -> of both edges, since they started
-requests() {
-    local e
-    for e in a b; do curl -fsS --max-time 5 "http://${edge_address[$e]}:7262/metrics"; done |
-        awk '/^isthmus_store_requests_total/ { n += $NF } END { print n + 0 }'
-}
+requests() { echo $(($(metric a isthmus_store_requests_total) + $(metric b isthmus_store_requests_total))); }
 count=-1
 settled() { # three seconds without one
     local before=$count

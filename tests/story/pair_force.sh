@@ -7,28 +7,20 @@
 . "$root/tests/lib/pair.sh"
 needs jq
 
-sectors=16384
-verify-load prepare source.img "$sectors"
-pair_up disk1 "file:$stage/source.img"
-both_up
-ctl_at a vm create vm1 --disk dc1:disk1
+vm1_up
 
-# load_at a|b: a load for a moment, until it is killed.
-load_at() {
-    rm -f load.log
-    start load verify-load run "$(url_at "$1" vm1)" "$stage/state" "$sectors" "$RANDOM"
-    wait_log load "^loading" 60
+# written_to a|b: vm1, for a moment.
+written_to() {
+    load_at "$1"
     sleep 1
-    crash load
-    wait_for 10 "its connection to be gone" no_connection "$1"
+    load_dies_at "$1"
 }
-served_by() { verify-load check "$(url_at "$1" vm1)" "$stage/state" "$sectors"; }
-pair_says() { ctl_at "$1" --json pair status | jq -e "$2" >/dev/null; }
+pair_says() { pair_status "$1" -e "$2" >/dev/null; }
 
 act "edge b dies; edge a goes on alone, and writes"
 crash edge-b
 wait_role a sole
-load_at a
+written_to a
 ctl_at a vm flush vm1
 cut=$(ctl_at a --json vm show vm1 | jq .log.committed)
 
@@ -36,7 +28,7 @@ act "the cable is pulled, edge b comes: it is out, and says what would be lost"
 peer_cut
 edge_up b
 wait_role b out
-epoch=$(ctl_at b --json pair status | jq .epoch)
+epoch=$(pair_status b .epoch)
 refuse "to do it without being told so" ctl_at b pair force >said 2>refusal
 grep -q "nothing was done: --accept-loss does it" refusal || failed "the refusal says: $(cat refusal)"
 grep -qE "^VM vm1: the object store holds it up to record $cut, which came there at 20.* ago; all that edge-a acknowledged after that is LOST" said ||
@@ -55,7 +47,7 @@ expect "edge b to be out" edge_is b 2
 expect "edge a to serve" served_by a
 
 act "edge a is gone: edge b takes its place, and what the store held is served"
-load_at a
+written_to a
 ctl_at a vm flush vm1
 kill -STOP "${pids[edge-a]}"
 start_in b force isthmusctl --server http://127.0.0.1:7261 --token-file "$stage/token" pair force --accept-loss --yes
@@ -69,7 +61,7 @@ ended force 60
 grep -q "edge-b is the only member" force.log || failed "the command said: $(cat force.log)"
 expect "nothing lost that the store had" wait_for 30 "edge b to serve vm1" served_by b
 expect "it to be written down" pair_says b '.forced.edge == "edge-b" and .forced.at > 1700000000 and .forced.epoch > 1'
-load_at b
+written_to b
 
 act "edge a goes on after all: it finds out, and ends; with its old disks it is out, and is taken in"
 kill -CONT "${pids[edge-a]}"

@@ -6,23 +6,17 @@
 # shellcheck source=../lib/pair.sh
 . "$root/tests/lib/pair.sh"
 
-sectors=16384
-verify-load prepare source.img "$sectors"
-pair_up disk1 "file:$stage/source.img"
-both_up
-ctl_at a vm create vm1 --disk dc1:disk1
+vm1_up
 
-load_at() {
-    rm -f load.log
-    start load verify-load run "$(url_at "$1" vm1)" "$stage/state" "$sectors" "$RANDOM"
-    wait_log load "^loading" 60
+# loaded_at a|b: vm1 is written to there, and has been for a moment.
+loaded_at() {
+    load_at "$1"
     sleep 1
 }
-# load_ends a|b: what the load had under way is there, or never will be, when it is looked at.
+# load_ends a|b
 load_ends() {
-    crash load
-    wait_for 10 "its connection to be gone" no_connection "$1"
-    expect "nothing lost at edge $1" wait_for 30 "edge $1 to serve vm1" verify-load check "$(url_at "$1" vm1)" "$stage/state" "$sectors"
+    load_dies_at "$1"
+    expect "nothing lost at edge $1" wait_for 30 "edge $1 to serve vm1" served_by "$1"
 }
 # read_at a|b: a read there, begun now, has no answer until edge_ends says so.
 read_at() {
@@ -38,19 +32,7 @@ edge_ends() {
     expect "no read to be answered at edge $1" test ! -e read.out
     crash read
 }
-one_ended() { ! alive edge-a || ! alive edge-b; }
-# one_ends -> which is left in $at, which has found out that it lost in $loser. As a rule the owner is left: who serves
-# nothing waits a little.
-one_ends() {
-    wait_for 30 "one edge to end" one_ended
-    at=a loser=b
-    alive edge-a || at=b loser=a
-    ended "edge-$loser" 5
-    [ "$ended_status" = 75 ] || failed "edge $loser ended with status $ended_status"
-    wait_role "$at" sole
-    act "edge $at goes on"
-}
-blocked() { curl -fsS --max-time 5 "http://${edge_address[$1]}:7262/metrics" | grep '^isthmus_pair_blocked{.*} 1$' >/dev/null; }
+blocked() { [ "$(metric "$1" isthmus_pair_blocked)" = 1 ]; }
 # taken_in a|b: it comes back and is a member again.
 taken_in() {
     edge_up "$1"
@@ -58,7 +40,7 @@ taken_in() {
 }
 
 act "the cable between the edges is pulled: one goes on, the other ends"
-load_at a
+loaded_at a
 peer_cut
 one_ends
 load_ends "$at"
@@ -71,7 +53,7 @@ if [ "$at" = b ]; then # the acts below begin with edge a as the owner
 fi
 
 act "cable and store of the owner are pulled: it blocks, the other serves what was acknowledged"
-load_at a
+loaded_at a
 touch away-a
 peer_cut
 wait_role b sole
@@ -86,7 +68,7 @@ peer_heal
 taken_in a
 
 act "the owner is stopped for longer than a lease"
-load_at b
+loaded_at b
 kill -STOP "${pids[edge-b]}"
 read_at b
 wait_role a sole
@@ -96,7 +78,7 @@ edge_ends b
 taken_in b
 
 act "no store for both, and no cable: nobody guesses, and all goes on when either is back"
-load_at a
+loaded_at a
 touch away-a away-b
 peer_cut
 wait_for 30 "edge a to block" blocked a

@@ -21,16 +21,11 @@ sed -i 's/ram = "128M"/ram = "64M"/' edge-b.conf
 both_up
 ctl_at a vm create vm1 --disk dc1:disk1 --disk dc1:disk2
 
-# count a|b NAME: of all that edge counts under that name.
-count() {
-    curl -fsS --max-time 5 "http://${edge_address[$1]}:7262/metrics" |
-        awk -v name="$2" 'index($1, name "{") == 1 { n += $2 } END { printf "%d\n", n }'
-}
-wan() { count "$1" isthmus_onprem_reply_bytes_total; }
+wan() { metric "$1" isthmus_onprem_reply_bytes_total; }
 # prompt a|b what command...: expected, unless the machine was so slow that answers came late, or a link was taken for dead.
 prompt() {
     local late
-    late=$(count "$1" isthmus_peer_cache_late_total)
+    late=$(metric "$1" isthmus_peer_cache_late_total)
     if [ "$late" = 0 ] && ! logged "edge-$1" "edge-. .* ended: "; then
         expect "${@:2}"
     else
@@ -55,16 +50,16 @@ expect "its disk" disk_is_now a
 scribble a
 cold=$(wan a)
 expect "that came over the WAN: $cold bytes" test "$cold" -gt $((megabytes << 19))
-expect "nobody asked another edge" test "$(count a isthmus_peer_cache_asked_total)" = 0
+expect "nobody asked another edge" test "$(metric a isthmus_peer_cache_asked_total)" = 0
 
-serves() { [ "$(count "$1" isthmus_pair_blocked)" = 0 ]; }
+serves() { [ "$(metric "$1" isthmus_pair_blocked)" = 0 ]; }
 wait_for 30 "edge b to have a lease" serves b
 
 act "handed to edge b it finds there what edge a has"
 ctl_at a vm hand-over vm1
 expect "edge b to own it" owns b vm1
 expect "its disk as it is" disk_is_now b
-warm=$(wan b) hits=$(count b isthmus_peer_cache_hits_total)
+warm=$(wan b) hits=$(metric b isthmus_peer_cache_hits_total)
 act "over the WAN $cold bytes before, $warm now; $hits blocks came from edge a"
 prompt b "next to nothing over the WAN: $warm bytes" test "$warm" -lt $((cold / 20))
 prompt b "edge a to have given it: $hits blocks" test "$hits" -gt $((megabytes * 256 * 19 / 20))
@@ -73,15 +68,15 @@ act "what is written at edge b is what is read there, though it forgets"
 scribble b
 ctl_at b vm flush vm1
 lun-io read "iscsi://${edge_address[b]}:3260/$iqn:vm1/1" 0 $((72 * 2048)) | cmp - filler.img
-hits=$(count b isthmus_peer_cache_hits_total)
+hits=$(metric b isthmus_peer_cache_hits_total)
 expect "its disk as it is" disk_is_now b
-prompt b "it to have asked again" test "$(count b isthmus_peer_cache_hits_total)" -gt $((hits + megabytes * 64))
+prompt b "it to have asked again" test "$(metric b isthmus_peer_cache_hits_total)" -gt $((hits + megabytes * 64))
 
 act "it goes back: what edge b has left, it finds at edge a"
 ctl_at b vm hand-over vm1
 expect "edge a to own it" owns a vm1
 expect "its disk as it is" disk_is_now a
-prompt a "edge b to have given some" test "$(count a isthmus_peer_cache_hits_total)" -gt 0
+prompt a "edge b to have given some" test "$(metric a isthmus_peer_cache_hits_total)" -gt 0
 scribble a
 expect "its disk as it is" disk_is_now a
 stop edge-a

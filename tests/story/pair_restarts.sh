@@ -6,14 +6,9 @@
 . "$root/tests/lib/pair.sh"
 needs jq
 
-sectors=16384
-verify-load prepare source.img "$sectors"
-pair_up disk1 "file:$stage/source.img"
-both_up
-ctl_at a vm create vm1 --disk dc1:disk1
+vm1_up
 owner=a
 
-served_by() { verify-load check "$(url_at "$1" vm1)" "$stage/state" "$sectors"; }
 served() {
     local edge
     for edge in a b; do
@@ -23,13 +18,10 @@ served() {
 }
 # load_until command...: an unbroken load at the owner, until the command has killed it.
 load_until() {
-    rm -f load.log
-    start load verify-load run "$(url_at "$owner" vm1)" "$stage/state" "$sectors" "$RANDOM"
-    wait_log load "^loading" 60
+    load_at "$owner"
     sleep 1
     "$@"
-    ended load 60
-    [ "$ended_status" = 0 ] || failed "what was acknowledged is not there: $(tail -n 2 load.log)"
+    load_lost
 }
 both_die() {
     crash edge-a

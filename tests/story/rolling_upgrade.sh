@@ -17,7 +17,7 @@ leave() {
     wait_role "$other" sole
 }
 lives=0
-status() { ctl_at "$1" --json pair status | jq -r "[$2] | map(tostring) | join(\" \")"; }
+status() { pair_status "$1" "[$2] | map(tostring) | join(\" \")"; }
 generations() { status "$1" '.generation, .own_generation, .other_generation'; }
 # byte_at FILE MAGIC OFFSET: of the object in that file, which begins with MAGIC.
 byte_at() { od -An -tu1 -j"$(($(grep -abo -m1 "$2" "$1" | head -n 1 | cut -d: -f1) + $3))" -N1 "$1" | tr -d ' '; }
