@@ -70,12 +70,19 @@ static bool make_settle(struct wb_vm *vm, struct wb_change *c, struct wb_record 
     return changed;
 }
 
+/* It may be the end of the VM, which was detached meanwhile. */
+static void end_settling(struct wb_vm *vm)
+{
+    vm->settling = false;
+    wb_pump(vm);
+}
+
 static void done_settle(struct wb_vm *vm, struct wb_change *c, int status, const struct why *why)
 {
     (void)status; /* asked for again when they are needed */
     (void)why;
-    vm->settling = false;
     free(container_of(c, struct settling, change));
+    end_settling(vm);
 }
 
 static void on_marks(struct wb_round *round)
@@ -84,8 +91,8 @@ static void on_marks(struct wb_round *round)
     struct settling *s;
 
     if (round->status || vm->wb->closing) {
-        vm->settling = false;
         free(round);
+        end_settling(vm);
         return;
     }
     s = xcalloc(1, sizeof *s);

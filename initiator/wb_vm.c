@@ -420,7 +420,7 @@ void wb_pump(struct wb_vm *vm)
     }
     vm->pumping = false;
     if (!vm->op && !vm->rec.attached && vm->rec.epoch == 0 && !vm->change && TAILQ_EMPTY(&vm->changes) &&
-        !vm->wb->closing)
+        !vm->settling && !vm->wb->closing)
         wb_vm_forget(vm); /* what would have made it known did not come true */
 }
 
