@@ -121,9 +121,12 @@ struct vm {
         bool held; /* it is being deleted, and on-prem may still have it */
         void (*deleted)(void *arg, int status, const struct why *);
         void *deleted_arg;
-        struct timer again; /* vms_delete.c; of the main loop */
-        bool left_over;     /* it could not be erased, and is still going, */
-        bool rests, said;   /* until it is tried again; and the log has said so */
+        bool anothers;       /* another edge has it, not all of it goes */
+        struct timer again;  /* vms_delete.c; of the main loop */
+        unsigned errands;    /* vms_pair_errand.c, to one that is being deleted; of the main loop, as is */
+        bool erasing, waits; /* it is closed; and for those */
+        bool left_over;      /* it could not be erased, and is still going, */
+        bool rests, said;    /* until it is tried again; and the log has said so */
         struct work work;
         struct why why;
         int status;

@@ -42,13 +42,13 @@ static int erase_store(struct vms *vms, const struct vm_spec *spec, bool held, s
     return rc;
 }
 
-int vm_erase_all(struct vms *vms, const struct vm_spec *spec, bool fenced, bool *held, struct why *why)
+int vm_erase_all(struct vms *vms, const struct vm_spec *spec, bool *anothers, bool *held, struct why *why)
 {
     struct journal *journal = vms->conf.journal;
     int rc;
-    bool anothers = is_anothers(vms, spec, fenced, &rc, why);
 
-    if (anothers)
+    *anothers = is_anothers(vms, spec, *anothers, &rc, why);
+    if (*anothers)
         *held = false;
     else if (rc == 0)
         rc = erase_store(vms, spec, *held, why);
@@ -58,17 +58,17 @@ int vm_erase_all(struct vms *vms, const struct vm_spec *spec, bool fenced, bool 
     if (rc == 0)
         rc = map_delete(journal, spec->id, why);
     STEP("delete.map", "its map is gone");
-    if (rc == 0 && !anothers) /* else they are as much the other edge's as this one's */
+    if (rc == 0 && !*anothers) /* else they are as much the other edge's as this one's */
         rc = vm_value_erase(journal, spec->id, why);
     if (rc == 0)
         rc = vm_place_forget(journal, spec->id, why);
     return rc ? rc : vm_hand_forget(journal, spec->id, why);
 }
 
-int vm_erase(struct vms *vms, const struct vm_spec *spec, bool fenced, bool *held, struct why *why)
+int vm_erase(struct vms *vms, const struct vm_spec *spec, bool *anothers, bool *held, struct why *why)
 {
     char key[VM_KEY_MAX];
-    int rc = vm_erase_all(vms, spec, fenced, held, why);
+    int rc = vm_erase_all(vms, spec, anothers, held, why);
 
     vm_key(spec, key);
     if (rc == 0)

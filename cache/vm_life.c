@@ -336,7 +336,6 @@ static void on_mirror_stopped(void *arg)
 {
     struct vm *vm = arg;
 
-    vm->mirror = NULL;
     if (vm->log)
         vmlog_close(&vm->log);
     map_close(&vm->map);
@@ -347,11 +346,13 @@ static void on_mirror_stopped(void *arg)
 static void on_commit_stopped(void *arg)
 {
     struct vm *vm = arg;
+    struct mirror *mirror = vm->mirror;
     bool stays = atomic_load(&vm->in.vms->stop);
 
     vm->commit = NULL;
-    if (vm->mirror)
-        mirror_stop(vm->mirror, !stays, on_mirror_stopped, vm);
+    vm->mirror = NULL;
+    if (mirror)
+        mirror_stop(mirror, !stays, on_mirror_stopped, vm);
     else
         on_mirror_stopped(vm);
 }

@@ -69,8 +69,11 @@ void vm_free(struct vm *); /* closed or never opened */
 /* Main loop, or before it runs. Takes a VM that is marked as being deleted and was never opened: it is
  * erased. held: on-prem may have it. */
 void vm_finish_off(struct vm *, bool held);
-/* Main loop. What is being deleted is closed, and is erased now. */
+/* Main loop. What is being deleted is closed, and is erased now, or when errands are back. */
 void vm_erase_closed(struct vm *);
+/* Main loop, each() in the catalog's lock: VMs that are being deleted and may not be closed yet. */
+void vms_each_going(struct vms *, void (*each)(void *arg, struct vm *), void *arg);
+void vm_errand_back(struct vm *);
 /* Main loop: what could not be erased is not tried again. */
 void vms_erase_end(struct vms *);
 
@@ -105,11 +108,12 @@ void vm_key(const struct vm_spec *, char key[VM_KEY_MAX]);
 int vm_save(struct vms *, const struct vm_spec *, bool deleting, struct why *);
 
 /* Blocking, on the worker: removes all the store (unless another edge has the VM) and the journal have of it,
- * its entry here last. *held: on-prem may still have it, so its entry in the store stays, and a note in the
- * journal: vms_leave_tell() has to follow. Set to false if another edge has the VM. */
-int vm_erase(struct vms *, const struct vm_spec *, bool fenced, bool *held, struct why *);
+ * its entry here last. *anothers: another edge is known to have it; and is found to have it. *held: on-prem
+ * may still have it, so its entry in the store stays, and a note in the journal: vms_leave_tell() has to
+ * follow. Set to false if another edge has the VM. */
+int vm_erase(struct vms *, const struct vm_spec *, bool *anothers, bool *held, struct why *);
 /* The same of one that is not in the catalog. */
-int vm_erase_all(struct vms *, const struct vm_spec *, bool fenced, bool *held, struct why *);
+int vm_erase_all(struct vms *, const struct vm_spec *, bool *anothers, bool *held, struct why *);
 struct vm_store vm_store_of(struct vms *);
 
 /* Blocking: of a VM that was about to be handed over (vm_verb_hand.c) a note says that a swap of its entry

@@ -78,10 +78,12 @@ bool vms_is_going(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES])
 }
 
 /* It is not going any more. */
-static void tell_pair(struct vms *vms)
+static void tell_pair(struct vm *vm, bool deleted)
 {
-    if (vms->pair)
-        vms_pair_gone(vms->pair);
+    struct vms_pair *pair = vm->in.vms->pair;
+
+    if (pair)
+        vms_pair_gone(pair, deleted ? vm->spec.id : NULL);
 }
 
 /* --- erasing --------------------------------------------------------------------------------------------*/
@@ -91,7 +93,8 @@ static void erase(struct work *w)
     struct vm *vm = container_of(w, struct vm, in.work);
     struct vms *vms = vm->in.vms;
 
-    vm->in.status = vm_erase(vms, &vm->spec, atomic_load(&vm->fenced), &vm->in.held, &vm->in.why);
+    vm->in.anothers = atomic_load(&vm->fenced);
+    vm->in.status = vm_erase(vms, &vm->spec, &vm->in.anothers, &vm->in.held, &vm->in.why);
     vm->in.left_over = vm->in.status && vms->conf.gate;
     if (!vm->in.left_over)
         take_out_going(
@@ -145,14 +148,35 @@ static void erased(struct work *w)
     if (vm->in.held)
         vms_leave_tell(vms, &vm->spec);
     vm->in.deleted(vm->in.deleted_arg, vm->in.status, &vm->in.why);
-    tell_pair(vms);
+    tell_pair(vm, !vm->in.status && !vm->in.anothers);
     vm_free(vm);
 }
 
 void vm_erase_closed(struct vm *vm)
 {
+    vm->in.erasing = true;
+    vm->in.waits = vm->in.errands > 0;
+    if (vm->in.waits)
+        return;
     vm->in.work = (struct work){.run = erase, .done = erased};
     worker_do(vm->in.vms->conf.worker, vm->in.vms->conf.main, &vm->in.work);
+}
+
+void vms_each_going(struct vms *vms, void (*each)(void *arg, struct vm *), void *arg)
+{
+    struct vm *vm;
+
+    pthread_mutex_lock(&vms->lock);
+    TAILQ_FOREACH (vm, &vms->going, in.entry)
+        if (!vm->in.erasing)
+            each(arg, vm);
+    pthread_mutex_unlock(&vms->lock);
+}
+
+void vm_errand_back(struct vm *vm)
+{
+    if (--vm->in.errands == 0 && vm->in.waits)
+        vm_erase_closed(vm);
 }
 
 void vm_finish_off(struct vm *vm, bool held)
@@ -207,7 +231,7 @@ static void marked(struct work *w)
         take_out_going(vm);
         vms_insert(vm);
         vm->in.deleted(vm->in.deleted_arg, vm->in.status, &vm->in.why);
-        tell_pair(vm->in.vms);
+        tell_pair(vm, false);
         return;
     }
     vm->in.task.run = on_going;

@@ -117,8 +117,9 @@ static void undo(struct work *w)
 {
     struct vms_creation *c = container_of(w, struct vms_creation, work);
     struct why why = {""};
+    bool anothers = false;
 
-    if (vm_erase(c->vms, &c->spec, false, &c->held, &why))
+    if (vm_erase(c->vms, &c->spec, &anothers, &c->held, &why))
         log_error(c->spec.name, "something of it is left behind, the next start goes on: %s", why.text);
 }
 
@@ -459,6 +460,8 @@ void vms_peer_up(struct vms *vms, struct peer *peer)
 {
     struct vm *vm;
 
+    if (vms->pair)
+        vms_pair_up(vms->pair, peer);
     TAILQ_FOREACH (vm, &vms->list, in.entry)
         for (unsigned lun = 0; lun < vm->spec.ndisks && vm->log; lun++)
             if (vm_has_disk(&vm->spec, lun) && vm->in.peers[lun] == peer)

@@ -4,6 +4,7 @@
 #include "log.h"
 #include "mem.h"
 #include "proto_forward.h"
+#include "proto_pair.h"
 #include "remains.h"
 #include "vm_life.h"
 #include "vm_spec.h"
@@ -13,7 +14,7 @@
 
 static const char part[] = "pair";
 
-enum { REST_MS = 500 };
+enum { REST_MS = 500, GONE_MAX = 64 };
 
 /* A VM of ours that the other edge is told of. It holds no reference: the VM may go meanwhile. */
 struct telling {
@@ -31,13 +32,15 @@ struct vms_far {
     struct vms *vms;
     struct peer *peer;
     TAILQ_HEAD(, telling) tellings;
+    uint8_t gone[GONE_MAX][VMLOG_ID_BYTES]; /* ours that were deleted last, */
+    unsigned ngone;                         /* so many ever */
     bool silent, stopping;
     void (*done)(void *arg);
     void *arg;
     struct task task;
 };
 
-/* --- telling of ours ------------------------------------------------------------------------------------*/
+/* --- those who are told ---------------------------------------------------------------------------------*/
 
 static void forget(struct telling *t)
 {
@@ -72,6 +75,45 @@ static struct vm *ours(struct vms_far *f, const uint8_t id[VMLOG_ID_BYTES])
     return vm;
 }
 
+/* --- telling that one of ours was deleted ---------------------------------------------------------------*/
+
+/* A word that may be lost with its connection, or overtaken by what the other edge is told of a VM that it
+ * did not know yet. So it is said again, and counts whatever stream there was.
+ */
+static void say_gone(const struct vms_far *f, const uint8_t id[VMLOG_ID_BYTES])
+{
+    struct pair_mark mark = {.stream = PAIR_ANY_STREAM};
+    struct buf *b;
+
+    memcpy(mark.vm, id, sizeof mark.vm);
+    b = pair_put_mark(&mark);
+    link_notice(f->peer, PROTO_MIRROR_END, b->data, b->len);
+    buf_unref(&b);
+}
+
+static void say_gone_again(const struct vms_far *f, const uint8_t *id)
+{
+    for (unsigned i = 0; i < f->ngone && i < GONE_MAX; i++)
+        if (!id || memcmp(f->gone[i], id, VMLOG_ID_BYTES) == 0)
+            say_gone(f, f->gone[i]);
+}
+
+void vms_far_gone(struct vms_far *f, const uint8_t id[VMLOG_ID_BYTES])
+{
+    memcpy(f->gone[f->ngone % GONE_MAX], id, VMLOG_ID_BYTES);
+    f->ngone++;
+    if (!f->silent)
+        say_gone(f, id);
+}
+
+void vms_far_up(struct vms_far *f)
+{
+    if (!f->silent)
+        say_gone_again(f, NULL);
+}
+
+/* --- telling of ours ------------------------------------------------------------------------------------*/
+
 static void tell(struct telling *t);
 
 static void on_told(struct link_call *call)
@@ -84,6 +126,8 @@ static void on_told(struct link_call *call)
     if (call->status == 0)
         buf_unref(&call->reply);
     t->out = false;
+    if (call->status == 0)
+        say_gone_again(f, t->id);
     if (f->silent) {
         forget(t);
         look_stopped(f);

@@ -23,6 +23,10 @@ void vms_far_silence(struct vms_far *);
 /* The same for good; done() later. */
 void vms_far_stop(struct vms_far *, void (*done)(void *arg), void *arg);
 
+/* One of ours was deleted: the other edge forgets it. It hears so again when the link is up again. */
+void vms_far_gone(struct vms_far *, const uint8_t id[VMLOG_ID_BYTES]);
+void vms_far_up(struct vms_far *);
+
 /* PROTO_FORWARD_VM. */
 void vms_far_request(struct vms_far *, struct link_request *);
 /* That VM is nobody's any more. */

@@ -33,6 +33,7 @@ static void tell_all(struct vms_pair *p)
 
     TAILQ_FOREACH (vm, &p->vms->list, in.entry)
         vms_far_tell(p->far, vm);
+    vms_far_up(p->far);
 }
 
 /* --- the pair's moves -----------------------------------------------------------------------------------*/
@@ -83,6 +84,7 @@ static void on_both(void *arg)
     vms_pair_send_all(p, CUT_AGE, 0);
     if (!p->purging)
         keep_reopen(p->keep);
+    vms_pair_forget_theirs(p);
     admit(p);
 }
 
@@ -213,6 +215,16 @@ static void on_timer(struct timer *t)
     inherit(container_of(t, struct vms_pair, timer));
 }
 
+static void on_clears(struct timer *t)
+{
+    struct vms_pair *p = container_of(t, struct vms_pair, clears);
+    struct pair_status s;
+
+    pair_status(p->pair, &s);
+    if (s.role == PAIR_BOTH)
+        vms_pair_forget_theirs(p);
+}
+
 static void on_kept_closed(void *arg)
 {
     struct vms_pair *p = arg;
@@ -326,6 +338,7 @@ struct vms_pair *vms_pair_new(struct vms *vms, const struct pair_conf *conf,
     p->arg = arg;
     p->age_ms = DEGRADED_AGE_MS;
     timer_init(&p->timer, vms->conf.main, on_timer);
+    timer_init(&p->clears, vms->conf.main, on_clears);
     p->keep = keep_new(&keep);
     p->far = vms_far_new(vms, conf->peer);
     p->hand = vms_hand_new(vms, p->keep);
@@ -416,6 +429,7 @@ void vms_pair_stop(struct vms_pair *p, void (*done)(void *arg), void *arg)
     p->closed = done;
     p->closed_arg = arg;
     timer_stop(&p->timer);
+    timer_stop(&p->clears);
     vms_pair_look_for_rooms(p);
     p->busy += 2;
     vms_hand_stop(p->hand, vms_pair_idle, p);
@@ -431,6 +445,7 @@ void vms_pair_free(struct vms_pair **pp)
     if (!p)
         return;
     timer_free(&p->timer);
+    timer_free(&p->clears);
     keep_free(&p->keep);
     vms_far_free(&p->far);
     vms_hand_free(&p->hand);

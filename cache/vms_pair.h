@@ -75,8 +75,11 @@ void vms_pair_gave(struct vms *, struct vm *);
 void vms_pair_came(struct vms_pair *, struct vm *);
 /* Who may log in to it is another thing now. */
 void vms_pair_changed(struct vms_pair *, struct vm *);
-/* A VM that was being deleted is so no more: who waits for that goes on. */
-void vms_pair_gone(struct vms_pair *);
+/* A VM that was being deleted is so no more: who waits for that goes on. id: it was this edge's, and is gone.
+ */
+void vms_pair_gone(struct vms_pair *, const uint8_t *id);
+/* The link to the other edge is up. */
+void vms_pair_up(struct vms_pair *, const struct peer *);
 /* Has the other edge a VM of that name? */
 bool vms_pair_has(const struct vms_pair *, const char *name);
 /* May VMs be served and made here? Else why not. */

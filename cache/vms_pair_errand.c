@@ -12,7 +12,7 @@
 struct errand {
     struct task task;
     struct vms_pair *pair;
-    struct vm *vm; /* a reference */
+    struct vm *vm; /* a reference; or one that is being deleted, and is not freed before this is back */
     enum errand_kind what;
     bool other; /* initiators can come by it, too */
     unsigned round, age_ms;
@@ -118,6 +118,14 @@ static bool mirror_it(struct errand *e)
     return true;
 }
 
+static void leave_it(struct vm *vm)
+{
+    if (!vm->mirror)
+        return;
+    mirror_stop(vm->mirror, false, on_mirror_left, NULL);
+    vm->mirror = NULL;
+}
+
 static void on_errand(struct task *t)
 {
     struct errand *e = container_of(t, struct errand, task);
@@ -130,10 +138,8 @@ static void on_errand(struct task *t)
         e->pair->vms->conf.paths(vm, e->other);
     if (e->what == MIRROR_IT)
         goes_on = mirror_it(e);
-    if (e->what == LEAVE_IT && vm->mirror) {
-        mirror_stop(vm->mirror, false, on_mirror_left, NULL);
-        vm->mirror = NULL;
-    }
+    if (e->what == LEAVE_IT)
+        leave_it(vm);
     if (!goes_on)
         errand_free(e);
 }
@@ -153,10 +159,42 @@ void vms_pair_send(struct vms_pair *p, struct vm *vm, enum errand_kind what, uns
     loop_post(vm->loop, &e->task);
 }
 
+/* --- to those that are being deleted: what they have under way waits for the other edge, too -------------*/
+
+static void on_going_back(struct task *t)
+{
+    struct errand *e = container_of(t, struct errand, task);
+
+    vm_errand_back(e->vm);
+    free(e);
+}
+
+static void on_going_errand(struct task *t)
+{
+    struct errand *e = container_of(t, struct errand, task);
+
+    leave_it(e->vm);
+    e->task.run = on_going_back;
+    loop_post(e->pair->vms->conf.main, &e->task);
+}
+
+static void send_to_going(void *arg, struct vm *vm)
+{
+    struct errand *e = xcalloc(1, sizeof *e);
+
+    vm->in.errands++;
+    e->pair = arg;
+    e->vm = vm;
+    e->task.run = on_going_errand;
+    loop_post(vm->loop, &e->task);
+}
+
 void vms_pair_send_all(struct vms_pair *p, enum errand_kind what, unsigned round)
 {
     struct vm *vm;
 
     TAILQ_FOREACH (vm, &p->vms->list, in.entry)
         vms_pair_send(p, vm, what, round);
+    if (what == LEAVE_IT)
+        vms_each_going(p->vms, send_to_going, p);
 }

@@ -121,9 +121,17 @@ void vms_pair_look_for_rooms(struct vms_pair *p)
     }
 }
 
-void vms_pair_gone(struct vms_pair *p)
+void vms_pair_gone(struct vms_pair *p, const uint8_t *id)
 {
+    if (id)
+        vms_far_gone(p->far, id);
     vms_pair_look_for_rooms(p);
+}
+
+void vms_pair_up(struct vms_pair *p, const struct peer *peer)
+{
+    if (peer == p->peer)
+        vms_far_up(p->far);
 }
 
 /* --- handing over ---------------------------------------------------------------------------------------*/
@@ -237,4 +245,24 @@ bool vms_pair_clears(struct vms_pair *p)
             return true;
     }
     return false;
+}
+
+/* One with which something is being done, or that could not go, is looked at again. */
+void vms_pair_forget_theirs(struct vms_pair *p)
+{
+    struct vm *vm, *next;
+    bool some = false;
+
+    for (vm = TAILQ_FIRST(&p->vms->list); vm; vm = next) {
+        next = TAILQ_NEXT(vm, in.entry);
+        if (!atomic_load(&vm->fenced))
+            continue;
+        some = true;
+        if (vm->in.verb || vm->in.changing || atomic_load(&vm->handing))
+            continue;
+        log_info(vm->spec.name, "what this edge has of it goes: it is not its own");
+        let_go(p, vm);
+    }
+    if (some)
+        timer_set_ms(&p->clears, STUCK_S * 1000);
 }

@@ -29,6 +29,7 @@ struct vms_pair {
     TAILQ_HEAD(, leaving) leaving; /* VMs that were: what this edge has of them goes */
     uint64_t stuck_ns;             /* when one of those could not go, last; or 0 */
     struct timer timer;            /* the next try to take over */
+    struct timer clears;           /* vms_pair_forget_theirs() once more */
     unsigned rest_ms;
     struct work purge;
     int purge_status;
@@ -59,6 +60,9 @@ bool vms_pair_gives(const struct vms_pair *);
  * where it was handed over, or taken. true: that is to be waited for, or that whose a VM is is not known yet.
  */
 bool vms_pair_clears(struct vms_pair *);
+/* Both edges are members, so the other has all VMs that it would take over. What is here of one that is not
+ * this edge's goes, whether or not its log will be kept: it may be deleted by now, or run on-prem. */
+void vms_pair_forget_theirs(struct vms_pair *);
 
 /* vms_pair_errand.c. To the VM's loop: cuts are of that age from now on; its log is mirrored, or is not any
  * more. With MIRROR_IT two words come back for that round: the other edge keeps the log; the store has what

@@ -254,14 +254,14 @@ static void on_tell_onprem(struct task *t)
 static int go_on_deleting(struct vms_recovery *r, const struct vm_store *s, struct vm_spec *spec,
                           const struct vmobj *entry, const char *etag, struct why *why)
 {
-    bool held = vm_leave_needed(spec);
+    bool held = vm_leave_needed(spec), anothers = false;
     struct telling *l;
     int err;
 
     spec->epoch++;
     err = vm_store_take_condemned(s, spec, entry, etag, why);
     if (!err)
-        err = vm_erase_all(r->vms, spec, false, &held, why);
+        err = vm_erase_all(r->vms, spec, &anothers, &held, why);
     if (err)
         return err;
     say(r, "VM %s is not recovered: it was being deleted, and that goes on%s%s%s", spec->name,

@@ -433,7 +433,7 @@ void keep_notice(struct keep *keep, uint8_t type, const uint8_t *body, uint32_t 
     if (type != PROTO_MIRROR_END || pair_get_mark(body, len, &m) < 0 || keep->closed)
         return;
     k = find(keep, m.vm);
-    if (!k || k->begin.stream != m.stream)
+    if (!k || (k->begin.stream != m.stream && m.stream != PAIR_ANY_STREAM))
         return;
     k->gone = true;
     close_kept(k, true, NULL);

@@ -435,7 +435,11 @@ static void on_stop(struct task *t)
 
 void mirror_stop(struct mirror *m, bool forget, void (*done)(void *arg), void *arg)
 {
+    struct why why = {""};
+
     CHECK(!m->stopping);
+    if (forget && !m->kept && !m->failed) /* who waits for that waits for nothing */
+        m->conf.state(m->conf.arg, true, &why);
     vmlog_follow(m->conf.log, NULL);
     if (m->open) {
         buf_unref(&m->open->call.call.body);

@@ -20,8 +20,9 @@ struct mirror_conf {
     uint8_t id[VMLOG_ID_BYTES];
     const uint8_t *writer; /* 16 bytes: this edge; borrowed */
     const char *vm;        /* copied */
-    /* The other edge has begun to keep this VM's log: true; or does not, or no more: false, with why; then
-     * nothing will be acknowledged until mirror_stop(). Not after that. */
+    /* The other edge has begun to keep this VM's log, or need not any more, for the VM is gone: true; or does
+     * not, or no more: false, with why; then nothing will be acknowledged until mirror_stop(). Not after
+     * that. */
     void (*state)(void *arg, bool kept, const struct why *);
     void *arg;
 };

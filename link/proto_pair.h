@@ -51,7 +51,9 @@ struct pair_begin {
     char name[PROTO_NAME_MAX + 1]; /* of the VM, for people */
 };
 
-/* MIRROR_SYNC, MIRROR_TRIM, MIRROR_END: of the stream, up to this record (END: 0). */
+/* MIRROR_SYNC, MIRROR_TRIM, MIRROR_END: of the stream, up to this record (END: 0). An END of any stream: the
+ * VM was deleted. */
+#define PAIR_ANY_STREAM 0
 struct pair_mark {
     uint8_t vm[PAIR_ID_BYTES];
     uint64_t stream, seq;

@@ -56,6 +56,9 @@ static const struct {
     [BROKEN_KEPT_BESIDE] = {"a log is kept beside what is there of the VM", 300},
     [BROKEN_UNMARKED] = {"the other edge's memory is asked for what was written since", 300},
     [BROKEN_LEFT_BEFORE] = {"what a VM has left in memory an earlier time is given", 1000},
+    [BROKEN_ENTRY_FIRST] = {"the entry of a VM goes first", 500},
+    [BROKEN_NOT_CONDEMNED] = {"an entry does not say that its VM is being deleted", 100},
+    [BROKEN_THEIRS_STAYS] = {"what an edge has of a VM that is no more stays", 500},
 };
 
 const char *broken_name(enum broken b)
@@ -70,7 +73,12 @@ unsigned broken_seeds(enum broken b)
 
 bool broken_is_of_pair(enum broken b)
 {
-    return b >= BROKEN_MIRROR_NOT_AWAITED;
+    return b >= BROKEN_MIRROR_NOT_AWAITED && b != BROKEN_ENTRY_FIRST && b != BROKEN_NOT_CONDEMNED;
+}
+
+bool broken_is_of_deleting(enum broken b)
+{
+    return b >= BROKEN_ENTRY_FIRST;
 }
 
 /* --- the log --- */

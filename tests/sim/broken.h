@@ -46,6 +46,10 @@ enum broken {
     BROKEN_KEPT_BESIDE, /* a log is kept beside what is here of the VM */
     BROKEN_UNMARKED,    /* the other edge's memory is asked for what was written since */
     BROKEN_LEFT_BEFORE, /* it answers from what the VM has left there an earlier time */
+    /* of deleting */
+    BROKEN_ENTRY_FIRST,   /* a VM's entry goes before anything else */
+    BROKEN_NOT_CONDEMNED, /* its entry does not say that it is being deleted */
+    BROKEN_THEIRS_STAYS,  /* of a pair: what is here of a VM that the other edge has, or deletes, stays */
     BROKEN_VARIANTS
 };
 extern enum broken broken;
@@ -53,8 +57,9 @@ extern enum broken broken;
 const char *broken_name(enum broken);
 /* It is found within so many seeds of its kind, */
 unsigned broken_seeds(enum broken);
-/* which is: those of a pair, or the others. */
+/* which is: those of a pair, or the others; in worlds in which VMs are deleted, or not. */
 bool broken_is_of_pair(enum broken);
+bool broken_is_of_deleting(enum broken);
 
 /* The link has an answer to a call. */
 struct link_call;

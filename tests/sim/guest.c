@@ -21,7 +21,8 @@ struct guest *guest_new(const struct guest_conf *conf)
     TAILQ_INIT(&g->path.ops);
     TAILQ_INIT(&g->old.ops);
     g->wanted = conf->nops;
-    CHECK(cut_create(conf->path, conf->vm, conf->ndisks, sizes) && cut_model_open(&g->model, conf->path));
+    CHECK(cut_create(conf->path, conf->stamps ? conf->stamps : conf->vm, conf->ndisks, sizes) &&
+          cut_model_open(&g->model, conf->path));
     for (unsigned d = 0; d < conf->ndisks; d++) {
         g->sectors[d] = xcalloc(conf->nsectors, sizeof *g->sectors[d]);
         for (uint32_t i = 0; i < conf->nsectors; i++)

@@ -26,6 +26,7 @@ struct guest;
 
 struct guest_conf {
     const char *vm, *path; /* of the history */
+    const char *stamps;    /* what names what it writes; NULL: vm */
     unsigned ndisks;
     uint32_t nsectors;
     unsigned depth;    /* I/Os in flight */
@@ -48,6 +49,8 @@ void guest_prepare(const struct guest *, unsigned disk, uint8_t *bytes);
 /* From now on its target is there; or at one of the two (other: NULL). */
 void guest_target(struct guest *, struct sim_edge *, struct sim_edge *other);
 void guest_going(struct guest *, struct vm *);
+/* It is no more; what is under way is nobody's. */
+void guest_end(struct guest *);
 /* On the VM's loop. Nothing is begun at it any more; quiet() when all that was under way is answered. */
 void guest_still(struct vm *, void (*quiet)(void *arg), void *arg);
 bool guest_is_quiet_at(const struct vm *); /* nobody is answered there */

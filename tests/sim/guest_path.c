@@ -84,6 +84,18 @@ void guest_lost(struct guest *g, const struct sim_edge *e)
     guest_plan(g, 0);
 }
 
+void guest_end(struct guest *g)
+{
+    g->edges[0] = g->edges[1] = NULL;
+    g->look++;
+    g->looked_ns = 0;
+    g->moves = g->auditing = g->flushing = false;
+    guest_leave(&g->old);
+    guest_leave(&g->path);
+    g->nops = 0;
+    g->lost = true;
+}
+
 void guest_going(struct guest *g, struct vm *vm)
 {
     if (g->old.vm == vm)

@@ -6,6 +6,7 @@
  *   --variant N                with the N-th broken variant
  *   --jobs N                   so many seeds at once (1)
  *   --calm                     without faults
+ *   --deleting                 worlds with one more VM, which is made and deleted again and again
  *   --debug                    with the daemons' debug lines
  */
 #include "broken.h"
@@ -48,6 +49,7 @@ static int run_broken(struct runner_conf conf)
         bool found;
 
         broken = (enum broken)variant;
+        conf.deleting = broken_is_of_deleting(broken);
         found = runner_run(&conf, broken_is_of_pair(broken) ? 2 : 1, broken_seeds(broken), &seed) > 0;
 
         if (found)
@@ -70,10 +72,10 @@ static int run_many(const struct runner_conf *conf, uint64_t from, uint64_t n)
     return violated ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-static int run_one(uint64_t seed, bool calm, bool live)
+static int run_one(uint64_t seed, const struct runner_conf *conf, bool live)
 {
     sim_story_live(live);
-    runner_live(seed, dir, calm);
+    runner_live(seed, dir, conf);
     if (!live)
         sim_story(stdout);
     printf("seed %" PRIu64 " violations %u events %" PRIu64 " story %016" PRIx64 "\n", seed, sim_violations(),
@@ -89,12 +91,17 @@ struct options {
 
 static bool read_options(struct options *o, int argc, char **argv)
 {
-    static const struct option known[] = {
-        {"seeds", required_argument, NULL, 'n'},   {"from", required_argument, NULL, 'f'},
-        {"seed", required_argument, NULL, 's'},    {"jobs", required_argument, NULL, 'j'},
-        {"variant", required_argument, NULL, 'v'}, {"broken", no_argument, NULL, 'b'},
-        {"live", no_argument, NULL, 'l'},          {"calm", no_argument, NULL, 'c'},
-        {"debug", no_argument, NULL, 'd'},         {NULL, 0, NULL, 0}};
+    static const struct option known[] = {{"seeds", required_argument, NULL, 'n'},
+                                          {"from", required_argument, NULL, 'f'},
+                                          {"seed", required_argument, NULL, 's'},
+                                          {"jobs", required_argument, NULL, 'j'},
+                                          {"variant", required_argument, NULL, 'v'},
+                                          {"broken", no_argument, NULL, 'b'},
+                                          {"live", no_argument, NULL, 'l'},
+                                          {"calm", no_argument, NULL, 'c'},
+                                          {"debug", no_argument, NULL, 'd'},
+                                          {"deleting", no_argument, NULL, 'e'},
+                                          {NULL, 0, NULL, 0}};
     int c;
 
     while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
@@ -108,6 +115,7 @@ static bool read_options(struct options *o, int argc, char **argv)
         o->debug |= c == 'd';
         o->broken |= c == 'b';
         o->runner.calm |= c == 'c';
+        o->runner.deleting |= c == 'e';
         if (c == 'j')
             o->runner.jobs = (unsigned)number;
         if (c == 'v')
@@ -123,7 +131,7 @@ int main(int argc, char **argv)
 
     if (!read_options(&o, argc, argv)) {
         fprintf(stderr, "Usage: sim --seeds N [--from S] | --seed S [--live] | --broken\n"
-                        "           [--variant N] [--jobs N] [--calm] [--debug]\n");
+                        "           [--variant N] [--jobs N] [--calm] [--deleting] [--debug]\n");
         return 2;
     }
     snprintf(dir, sizeof dir, "/dev/shm/isthmus-sim.%d", (int)getpid());
@@ -135,7 +143,7 @@ int main(int argc, char **argv)
     mallopt(M_TRIM_THRESHOLD, 1 << 30);
     log_set_level(o.debug ? "debug" : "info");
     if (o.one)
-        rc = run_one(o.seed, o.runner.calm, o.live);
+        rc = run_one(o.seed, &o.runner, o.live);
     else if (o.broken)
         rc = run_broken(o.runner);
     else

@@ -45,20 +45,20 @@ static void tell_at_death(void)
         CHECK(sigaction(numbers[i], &action, NULL) == 0);
 }
 
-void runner_live(uint64_t seed, const char *dir, bool calm)
+void runner_live(uint64_t seed, const char *dir, const struct runner_conf *runner)
 {
-    struct world_conf conf = {.dir = dir, .faults = !calm};
+    struct world_conf conf = {.dir = dir, .faults = !runner->calm, .deleting = runner->deleting};
 
     tell_at_death();
     world_run(seed, &conf);
 }
 
-static void live_in_child(const struct job *j, bool calm)
+static void live_in_child(const struct job *j, const struct runner_conf *conf)
 {
     alarm(SEED_S);
     if (!freopen(j->out, "we", stdout))
         _exit(2);
-    runner_live(j->seed, j->dir, calm);
+    runner_live(j->seed, j->dir, conf);
     if (sim_violations())
         sim_story(stdout);
     fflush(stdout);
@@ -75,7 +75,7 @@ static void start(struct job *j, unsigned slot, uint64_t seed, const struct runn
     j->pid = fork();
     CHECK(j->pid >= 0);
     if (j->pid == 0)
-        live_in_child(j, conf->calm);
+        live_in_child(j, conf);
 }
 
 static void print_story(const struct job *j, int status)

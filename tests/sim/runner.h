@@ -11,13 +11,14 @@ struct runner_conf {
     const char *dir; /* for all of it */
     unsigned jobs;   /* at once */
     bool calm;       /* without faults */
+    bool deleting;   /* worlds in which VMs are deleted */
     unsigned tell;   /* so many violated seeds tell their story on stdout */
     unsigned step;   /* from one seed to the next */
     bool first_only; /* ends with the first that is violated */
 };
 
 /* This process lives this seed. */
-void runner_live(uint64_t seed, const char *dir, bool calm);
+void runner_live(uint64_t seed, const char *dir, const struct runner_conf *);
 /* n seeds from `from` on: how many were violated; *first is one of them, the lowest that ran (0: none). */
 uint64_t runner_run(const struct runner_conf *, uint64_t from, uint64_t n, uint64_t *first);
 

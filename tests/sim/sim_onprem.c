@@ -6,6 +6,7 @@
 #include "mem.h"
 #include "serve.h"
 #include "stage.h"
+#include "wb_impl.h"
 
 #include <errno.h>
 #include <string.h>
@@ -53,6 +54,7 @@ static int start_writeback(struct sim_onprem *o, struct why *why)
         err = writeback_open(&writeback, o->loop, &stage, &disks, why);
     if (!err)
         serve_writeback(o->serve, writeback);
+    o->writeback = err ? NULL : writeback;
     return err;
 }
 
@@ -82,6 +84,7 @@ static void boot(void *arg)
 
 void sim_onprem_start(struct sim_onprem *o)
 {
+    o->writeback = NULL;
     sim_say(&o->node, "starts");
     sim_node_start(&o->node, boot, o);
 }
@@ -91,4 +94,17 @@ void sim_onprem_kill(struct sim_onprem *o, bool machine)
     sim_disk_crash(&o->disk, &o->node, machine);
     sim_net_died(&o->node, machine);
     sim_node_kill(&o->node);
+}
+
+bool sim_onprem_has(const struct sim_onprem *o, const uint8_t id[16])
+{
+    const struct writeback *wb = o->node.alive ? o->writeback : NULL;
+    const struct wb_vm *vm;
+
+    if (!wb)
+        return false;
+    TAILQ_FOREACH (vm, &wb->vms, entry)
+        if (vm->rec.attached && memcmp(vm->rec.vm, id, sizeof vm->rec.vm) == 0)
+            return true;
+    return false;
 }

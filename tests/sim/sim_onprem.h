@@ -18,11 +18,14 @@ struct sim_onprem {
     struct aead_key key;
     struct loop *loop;
     struct serve *serve;
+    void *writeback;
     struct link *link;
 };
 void sim_onprem_init(struct sim_onprem *, const char *name, struct sim_volume *, unsigned nvolumes,
                      const char *const *edges);
 void sim_onprem_start(struct sim_onprem *);
 void sim_onprem_kill(struct sim_onprem *, bool machine);
+/* It runs, and a VM of that id is attached to it. */
+bool sim_onprem_has(const struct sim_onprem *, const uint8_t id[16]);
 
 #endif

@@ -53,6 +53,13 @@ void sim_volume_copy(struct sim_volume *v, const struct sim_volume *from)
     v->writes = from->writes;
 }
 
+void sim_volume_fill(struct sim_volume *v, const uint8_t *bytes)
+{
+    while (v->nunflushed > 0)
+        free(v->unflushed[--v->nunflushed].before);
+    memcpy(v->bytes, bytes, v->n);
+}
+
 static struct sim_volume *find(const char *url)
 {
     const char *name = url + strlen("file:/");

@@ -30,6 +30,8 @@ struct sim_volume {
 void sim_volume_init(struct sim_volume *, const char *name, size_t bytes, uint64_t latency_ns);
 /* All that the other holds, as if it were flushed. */
 void sim_volume_copy(struct sim_volume *, const struct sim_volume *from);
+/* Somebody has put that in it, flushed, while no VM reads or writes it. */
+void sim_volume_fill(struct sim_volume *, const uint8_t *bytes);
 /* Its machine restarts: some of what was not flushed is lost. */
 void sim_volume_restart(struct sim_volume *);
 

@@ -59,7 +59,8 @@ static void on_ask(struct task *t)
         vms_recover(vms, v->name, UINT64_MAX, on_told, on_recovered, v);
         return;
     }
-    if (vms_find(vms, v->name)) { /* an earlier life's creation, or recovery, went through */
+    if ((v->recover || !world_passing_is(v)) &&
+        vms_find(vms, v->name)) { /* an earlier life's creation, or recovery, went through */
         v->created = true;
         v->recover = false;
         v->asked = false;
@@ -78,7 +79,7 @@ static bool may_ask(const struct world_vm *v)
 {
     struct why why;
 
-    return v->home->ready && !v->asked && (!v->created || v->recover) &&
+    return v->home->ready && !v->asked && (!v->created || v->recover) && !world_passing_waits(v) &&
            (!world.pair || vms_admitted(v->home->vms, &why));
 }
 
@@ -113,6 +114,7 @@ static void look_after(void *arg)
         look_after_vm(&world.vms[i]);
     world_operator_mends();
     world_hand_mends();
+    world_passing_look();
     sim_after(NULL, 200 * SIM_MS, look_after, NULL);
 }
 
@@ -154,9 +156,10 @@ static void on_settled(void *arg, const struct sim_edge *e)
 
 /* --- putting together --- */
 
-static void make_guest(struct world_vm *v)
+static void make_guest(struct world_vm *v, const char *stamps)
 {
     struct guest_conf conf = {.vm = v->name,
+                              .stamps = stamps,
                               .ndisks = v->ndisks,
                               .nsectors = v->nsectors,
                               .depth = (unsigned)sim_between(1, 6),
@@ -167,8 +170,13 @@ static void make_guest(struct world_vm *v)
                               .acknowledged = world.pair ? world_pair_acknowledged : NULL,
                               .arg = v};
 
-    conf.path = xasprintf("%s/history.%s", world.conf.dir, v->name);
+    conf.path = xasprintf("%s/history.%s", world.conf.dir, stamps ? stamps : v->name);
     v->guest = guest_new(&conf);
+}
+
+void world_passing_guest(struct world_vm *v, unsigned life)
+{
+    make_guest(v, xasprintf("%s.%u", v->name, life));
 }
 
 static void make_vm(struct world_vm *v, unsigned i)
@@ -179,7 +187,7 @@ static void make_vm(struct world_vm *v, unsigned i)
     v->ndisks = (unsigned)sim_between(1, GUEST_DISKS);
     v->nsectors = 256U << sim_below(2);
     v->cloud_persist = sim_chance(250000);
-    make_guest(v);
+    make_guest(v, NULL);
     for (unsigned d = 0; d < v->ndisks; d++) {
         struct sim_volume *volume = &world.volumes[world.ndisks++];
         char name[32];
@@ -212,10 +220,14 @@ static void make_world(void)
 {
     world.bucket = sim_bucket_new(sim_between(1, 60) * SIM_MS);
     sim_net_begin(sim_between(100, world.pair ? 20000 : 80000) * SIM_US);
-    world.nvms = world.pair ? (unsigned)sim_between(2, WORLD_VMS) : 1;
+    world.nvms = world.pair ? (unsigned)sim_between(2, WORLD_VMS - 1) : 1;
     for (unsigned i = 0; i < world.nvms; i++)
         make_vm(&world.vms[i], i);
     world_edge_init(0);
+    if (world.passes) {
+        make_vm(&world.vms[world.nvms], world.nvms);
+        world_passing_begin(&world.vms[world.nvms++]);
+    }
     sim_onprem_init(&world.onprem, "onprem", world.volumes, world.ndisks, edges);
     fiber_preempt((uint32_t)sim_below(100000));
 }
@@ -223,6 +235,7 @@ static void make_world(void)
 static void begin(void)
 {
     make_world();
+    sim_bucket_watch(world.bucket, world_passing_put);
     if (world.pair)
         world_pair_begin();
     else
@@ -230,7 +243,8 @@ static void begin(void)
     sim_onprem_start(&world.onprem);
     look_after(NULL);
     for (unsigned i = 0; i < world.nvms; i++)
-        guest_target(world.vms[i].guest, &world.edges[0], world.pair ? &world.edges[1] : NULL);
+        if (!world_passing_is(&world.vms[i]))
+            guest_target(world.vms[i].guest, &world.edges[0], world.pair ? &world.edges[1] : NULL);
 }
 
 /* --- phases --- */
@@ -262,7 +276,8 @@ static bool all_quiet(void *arg)
     for (unsigned i = 0; i < world.nvms; i++)
         if (!is_quiet(&world.vms[i]))
             return false;
-    return world_judge_done() && (!world.pair || world_pair_whole()) && world_hand_done();
+    return world_judge_done() && (!world.pair || world_pair_whole()) && world_hand_done() &&
+           world_passing_done();
 }
 
 static bool judged(void *arg)
@@ -277,6 +292,7 @@ static void say_why_not(const char *phase)
         sim_violation("%s: the edges are not both members", phase);
     if (!world_hand_done())
         sim_violation("%s: a VM is not handed over", phase);
+    world_passing_say_why_not(phase);
     for (unsigned i = 0; i < world.nvms; i++) {
         const struct world_vm *v = &world.vms[i];
         struct vm *vm = guest_vm(v->guest);
@@ -322,7 +338,7 @@ static void judge_the_end(void)
 
 void world_run(uint64_t seed, const struct world_conf *conf)
 {
-    world = (struct world){.conf = *conf, .pair = seed % 2 == 0};
+    world = (struct world){.conf = *conf, .pair = seed % 2 == 0, .passes = conf->deleting};
     sim_begin(seed);
     begin();
     if (sim_run(120 * SIM_S, are_created, NULL) != SIM_STOPPED) {
@@ -335,6 +351,7 @@ void world_run(uint64_t seed, const struct world_conf *conf)
     if (conf->faults)
         world_storm_end();
     sim_say(NULL, "calm from here on");
+    world.stormed = true;
     world_hand_want();
     for (unsigned i = 0; i < world.nvms; i++)
         guest_more(world.vms[i].guest, 20);

@@ -63,6 +63,7 @@ void world_edge_dies(struct sim_edge *e, enum guest_must must)
         note_loss(&world.vms[i], e, must);
     world_operator_lost(e);
     world_hand_lost(e);
+    world_passing_lost(e, must);
     sim_after(NULL, sim_between(10, sim_chance(300000) ? 20000 : 5000) * SIM_MS, start_edge, e);
     if (must == GUEST_LOST_DISKS) {
         sim_table_wipe(e->disk.table);
@@ -182,8 +183,8 @@ static void take_over(void)
     struct sim_edge *e = &world.edges[1];
     struct world_vm *v = &world.vms[0];
 
-    if (!v->cloud_persist || !v->created || v->recover || v->asked || v->home == e || world_operator_busy() ||
-        !v->home->node.alive)
+    if (world.passes || !v->cloud_persist || !v->created || v->recover || v->asked || v->home == e ||
+        world_operator_busy() || !v->home->node.alive)
         return;
     sim_say(&v->home->node, "another edge takes the VM over; %llu is committed",
             (unsigned long long)v->committed);
@@ -391,7 +392,7 @@ static void judge_a_copy(void)
 {
     struct world_vm *v = &world.vms[sim_below(world.nvms)];
 
-    if (v->created)
+    if (v->created && world_passing_stays(v))
         world_judge_begin("a copy", v);
 }
 

@@ -8,7 +8,7 @@
 #include "sim_world.h"
 #include "world.h"
 
-enum { WORLD_VMS = 3, WORLD_EDGES = 2 };
+enum { WORLD_VMS = 4, WORLD_EDGES = 2 };
 
 /* What an edge would have to show of a VM, were it the one that goes on with it. */
 struct holding {
@@ -35,14 +35,15 @@ struct world_vm {
 struct world {
     struct world_conf conf;
     struct sim_bucket *bucket;
-    bool pair; /* the edges are one; else there is only the first, until another takes over */
+    bool pair;   /* the edges are one; else there is only the first, until another takes over */
+    bool passes; /* the last VM is made and deleted again and again */
     struct sim_edge edges[WORLD_EDGES];
     struct sim_onprem onprem;
     struct sim_volume volumes[WORLD_VMS * GUEST_DISKS];
     unsigned ndisks;
     struct world_vm vms[WORLD_VMS];
     unsigned nvms;
-    bool storming; /* faults are allowed */
+    bool storming, stormed; /* faults are allowed; were */
     unsigned restarts;
 };
 extern struct world world;
@@ -86,6 +87,19 @@ void world_hand_lost(const struct sim_edge *);
 void world_hand_want(void); /* the last one, in calm, perhaps */
 void world_hand_mends(void);
 bool world_hand_done(void);
+
+/* world_passing.c: a VM that is made and deleted. */
+void world_passing_begin(struct world_vm *);
+void world_passing_look(void);
+void world_passing_put(const char *key, const void *bytes, size_t n); /* into the bucket */
+void world_passing_lost(const struct sim_edge *, enum guest_must);
+bool world_passing_is(const struct world_vm *);
+bool world_passing_stays(const struct world_vm *); /* it is there, and is not to go; as any other VM */
+bool world_passing_waits(const struct world_vm *); /* it is not to be made now */
+bool world_passing_done(void);                     /* it is there, and of those before nothing is left */
+void world_passing_say_why_not(const char *phase);
+/* world.c: another life of it has that number. */
+void world_passing_guest(struct world_vm *, unsigned life);
 
 /* world_judge.c: from copies of what is there now a whole other world is started, in which a VM must come to
  * a cut.

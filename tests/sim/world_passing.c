@@ -1,0 +1,473 @@
+/* tests/sim/world_passing.c - a VM that is made, used, deleted, and made anew, again and again: of the same
+ * name, on the same disks, which somebody fills anew before.
+ *
+ * Each of its lives has an id of its own, and writes stamps of its own. Of one that was deleted nothing may
+ * be seen again, and nothing stays: at the edges, at on-prem, in the store. The last life lasts.
+ */
+#include "world_inside.h"
+
+#include "check.h"
+#include "mem.h"
+#include "vm_life.h"
+#include "vm_spec.h"
+#include "vmobj.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NAME "passing"
+
+enum { LIVES_MAX = 256, STEP_PPM = 500000, KEY_HEX = 2 * VMLOG_ID_BYTES };
+
+/* An id that an entry of that name had in the store. */
+struct life {
+    uint8_t id[VMLOG_ID_BYTES];
+    char hex[KEY_HEX + 1];
+    bool was, deleting; /* its entry once said, says that it is there; that it is being deleted */
+    bool deleted;       /* somebody was told so */
+    bool late;          /* something of it was put after that: only its entry has to go */
+    bool empty;         /* the store had nothing of it, after that */
+    bool said;
+};
+
+static struct {
+    enum { COMES, STAYS, GOES, IS_GONE } state;
+    struct world_vm *vm;
+    struct life lives[LIVES_MAX];
+    unsigned nlives, guests;
+    struct life *now;      /* STAYS, GOES */
+    uint64_t until;        /* STAYS, IS_GONE: for so long */
+    bool asked;            /* for its deletion, */
+    struct sim_edge *edge; /* there */
+    struct task task;
+    bool sweep, sweeping; /* an edge that lost its disks has to look at all that the store has */
+    struct task sweep_task;
+    uint64_t looked_ns;
+} p;
+
+bool world_passing_is(const struct world_vm *v)
+{
+    return world.passes && v == p.vm;
+}
+
+bool world_passing_stays(const struct world_vm *v)
+{
+    return !world_passing_is(v) || p.state == STAYS;
+}
+
+bool world_passing_waits(const struct world_vm *v)
+{
+    return world_passing_is(v) && p.state != STAYS && (p.state != COMES || p.sweep);
+}
+
+/* --- the store ------------------------------------------------------------------------------------------*/
+
+static struct life *find(const uint8_t id[VMLOG_ID_BYTES])
+{
+    for (unsigned i = 0; i < p.nlives; i++)
+        if (memcmp(p.lives[i].id, id, VMLOG_ID_BYTES) == 0)
+            return &p.lives[i];
+    return NULL;
+}
+
+static struct life *add(const uint8_t id[VMLOG_ID_BYTES], const char *hex)
+{
+    struct life *l = &p.lives[p.nlives++];
+
+    CHECK(p.nlives <= LIVES_MAX);
+    memcpy(l->id, id, sizeof l->id);
+    memcpy(l->hex, hex, KEY_HEX);
+    return l;
+}
+
+static void note_entry(const uint8_t id[VMLOG_ID_BYTES], const char *hex, const struct vm_spec *spec,
+                       bool deleting)
+{
+    struct life *l = find(id);
+
+    if (strcmp(spec->name, NAME) != 0)
+        return;
+    l = l ? l : add(id, hex);
+    l->deleting = deleting;
+    l->was = l->was || !deleting;
+    if (!deleting && l->deleted)
+        sim_violation("the entry of a VM that was deleted says that it is there");
+}
+
+static void note_late(const char *hex)
+{
+    for (unsigned i = 0; i < p.nlives; i++)
+        if (strncmp(p.lives[i].hex, hex, KEY_HEX) == 0 && p.lives[i].deleting)
+            p.lives[i].late = true;
+}
+
+void world_passing_put(const char *key, const void *bytes, size_t n)
+{
+    const char *hex = strncmp(key, "vms/", 4) == 0 ? key + 4 : "";
+    uint8_t id[VMLOG_ID_BYTES];
+    struct vm_spec *spec;
+    struct vmobj v;
+    struct buf *text;
+    struct why why;
+    bool deleting;
+    int err;
+
+    if (!world.passes || strlen(hex) < KEY_HEX + 3)
+        return;
+    if (strcmp(hex + KEY_HEX, "/vm") != 0) {
+        note_late(hex);
+        return;
+    }
+    for (unsigned i = 0; i < sizeof id; i++)
+        CHECK(sscanf(hex + 2 * i, "%2hhx", &id[i]) == 1);
+    text = vmobj_open(&world.edges[0].master, id, bytes, n, &v, &err, &why);
+    CHECK(text);
+    spec = xcalloc(1, sizeof *spec);
+    if (vm_spec_from_json((const char *)text->data, text->len, spec, &deleting, &why) == 0)
+        note_entry(id, hex, spec, deleting);
+    free(spec);
+    vmobj_wipe(&text);
+}
+
+static bool has_objects(const struct life *l)
+{
+    char entry[KEY_HEX + 4];
+
+    snprintf(entry, sizeof entry, "%s/vm", l->hex);
+    return sim_bucket_last(world.bucket, l->late ? entry : l->hex) != NULL;
+}
+
+/* Nobody may find it as a VM any more. */
+static bool is_dead(const struct life *l)
+{
+    return l->deleted || (l->was && l->deleting) || (l != p.now && l->empty);
+}
+
+/* --- the edges ------------------------------------------------------------------------------------------*/
+
+static bool is_live(const struct vm *vm)
+{
+    return atomic_load(&vm->admitted) && !atomic_load(&vm->fenced) && !atomic_load(&vm->deleting);
+}
+
+/* Where it can be used; NULL: nowhere. */
+static struct sim_edge *find_live(struct vm **vm)
+{
+    for (unsigned i = 0; i < WORLD_EDGES; i++) {
+        struct sim_edge *e = &world.edges[i];
+
+        *vm = e->ready && e->vms ? vms_find(e->vms, NAME) : NULL;
+        if (*vm && is_live(*vm) && (!world.pair || world_pair_is_member(e)))
+            return e;
+    }
+    return NULL;
+}
+
+static bool is_in(const struct sim_edge *e, const struct life *l, bool live)
+{
+    const struct vm *vm;
+
+    if (!e->node.alive || !e->vms)
+        return false;
+    TAILQ_FOREACH (vm, &e->vms->list, in.entry)
+        if (memcmp(vm->spec.id, l->id, sizeof l->id) == 0 && (!live || is_live(vm)))
+            return true;
+    return !live && vms_is_going(e->vms, l->id);
+}
+
+/* One that the other edge has gone on without may not know yet. */
+static bool serves(const struct sim_edge *e)
+{
+    return !world.pair || (e->node.alive && lease_gate_open(&e->gate, sim_node_clock(&e->node)));
+}
+
+/* --- what may not be ------------------------------------------------------------------------------------*/
+
+static void look_at(struct life *l)
+{
+    if (!l->empty && l != p.now && !has_objects(l))
+        l->empty = true;
+    for (unsigned i = 0; i < WORLD_EDGES && l->deleted && !l->said; i++)
+        if (serves(&world.edges[i]) && is_in(&world.edges[i], l, true)) {
+            sim_violation("a VM that was deleted is back at %s", world.edges[i].node.name);
+            l->said = true;
+        }
+}
+
+/* NULL: nothing is left of it. */
+static const char *left_of(const struct life *l)
+{
+    for (unsigned i = 0; i < WORLD_EDGES; i++)
+        if (is_in(&world.edges[i], l, false))
+            return world.edges[i].node.name;
+    if (sim_onprem_has(&world.onprem, l->id))
+        return "on-prem";
+    return l->empty ? NULL : "the store";
+}
+
+/* --- it is made -----------------------------------------------------------------------------------------*/
+
+static void new_life(void)
+{
+    p.state = COMES;
+    p.now = NULL;
+    p.vm->created = p.vm->recover = false;
+    p.vm->committed = p.vm->applied = 0;
+    memset(p.vm->holds, 0, sizeof p.vm->holds);
+    p.vm->home = &world.edges[world.pair ? sim_below(WORLD_EDGES) : 0];
+    world_passing_guest(p.vm, ++p.guests);
+}
+
+static void fill_disks(void)
+{
+    const struct world_vm *v = p.vm;
+
+    for (unsigned d = 0; d < v->ndisks; d++) {
+        struct sim_volume *volume = &world.volumes[v->disk + d];
+        uint8_t *bytes = xmalloc(volume->n);
+
+        guest_prepare(v->guest, d, bytes);
+        sim_volume_fill(volume, bytes);
+        free(bytes);
+    }
+}
+
+static void look_whether_it_came(void)
+{
+    struct vm *vm;
+    struct sim_edge *e = find_live(&vm);
+    struct life *l = e ? find(vm->spec.id) : NULL;
+
+    if (!l || is_dead(l)) {
+        if (world.pair && !p.vm->asked) /* the edge that is asked may not know yet that the name is free */
+            p.vm->home = &world.edges[sim_below(WORLD_EDGES)];
+        return;
+    }
+    sim_say(&e->node, "%s begins its life %u", NAME, p.guests);
+    p.state = STAYS;
+    p.now = l;
+    p.until = sim_now + sim_between(200, sim_chance(500000) ? 2000 : 10000) * SIM_MS;
+    p.vm->created = true;
+    p.vm->recover = false;
+    fill_disks();
+    guest_target(p.vm->guest, &world.edges[0], world.pair ? &world.edges[1] : NULL);
+    if (!world.storming && world.stormed)
+        guest_more(p.vm->guest, 20);
+}
+
+/* --- it is deleted --------------------------------------------------------------------------------------*/
+
+static void is_gone(void)
+{
+    p.state = IS_GONE;
+    p.asked = false;
+    p.until = sim_now + (sim_chance(500000) ? 0 : sim_below(8000) * SIM_MS);
+}
+
+static void on_deleted(void *arg, int status, const struct why *why)
+{
+    (void)arg;
+    p.asked = false;
+    sim_say(&p.edge->node, "%s is %s%s", NAME, status ? "not deleted: " : "deleted", status ? why->text : "");
+    if (status)
+        return;
+    p.now->deleted = true;
+    if (p.now->was && !p.now->deleting && has_objects(p.now))
+        sim_violation("a VM was deleted, and its entry does not say so");
+    is_gone();
+}
+
+static void on_ask(struct task *t)
+{
+    (void)t;
+    vms_delete(p.edge->vms, NAME, true, on_deleted, NULL);
+}
+
+/* On-prem may hear that it is to let go of a disk before it hears that it was to attach it, for these are two
+ * connections. Kept out of these worlds (docs/simulator.md).
+ */
+static bool is_attaching(struct vm *vm)
+{
+    struct vm_status s;
+
+    vm_status(vm, &s);
+    return s.has_wb && s.wb.link_up && !s.wb.attached;
+}
+
+/* What one edge alone could not do, as with a store that was full, its next start goes on with. */
+static void restart_if_left_over(void)
+{
+    struct sim_edge *e = &world.edges[0];
+
+    if (world.pair || world.storming || !world.stormed || !e->ready || p.sweep || is_in(e, p.now, false))
+        return;
+    sim_say(&e->node, "is started again, for what is left of %s", NAME);
+    world_edge_dies(e, GUEST_WAS_KILLED);
+}
+
+/* What is not answered, for its edge has died, is asked for again where the VM is then; or was done. */
+static void go_on_deleting(void)
+{
+    struct vm *vm;
+    struct sim_edge *e;
+
+    if (p.asked)
+        return;
+    if (is_dead(p.now)) {
+        is_gone();
+        return;
+    }
+    e = find_live(&vm);
+    if (!e || memcmp(vm->spec.id, p.now->id, sizeof p.now->id) != 0) {
+        restart_if_left_over();
+        return;
+    }
+    if (is_attaching(vm))
+        return;
+    p.edge = e;
+    p.asked = true;
+    sim_say(&e->node, "is asked to delete %s", NAME);
+    p.task.run = on_ask;
+    loop_post(e->main, &p.task);
+}
+
+static bool may_lose_disks(const struct sim_edge *e)
+{
+    const struct world_vm *first = &world.vms[0];
+
+    return world.pair ? world_pair_may_lose(e) : first->created && !first->recover;
+}
+
+/* Whoever gets to a step of it. */
+static void at_step(void *arg, struct sim_node *node, const char *name)
+{
+    struct sim_edge *e = container_of(node, struct sim_edge, node);
+
+    if (!world.storming || (e != &world.edges[0] && e != &world.edges[1]))
+        return;
+    if (!sim_chance(400000) || !may_lose_disks(e)) {
+        world_at_step(arg, node, name);
+        return;
+    }
+    sim_say(node, "dies at the step %s", name);
+    world_edge_dies(e, GUEST_LOST_DISKS);
+}
+
+static void begin_deletion(void)
+{
+    p.state = GOES;
+    guest_end(p.vm->guest);
+    if (sim_chance(STEP_PPM))
+        world_arm_step("delete.", at_step);
+    go_on_deleting();
+}
+
+/* --- an edge has lost its disks, and there is no other to go on -----------------------------------------*/
+
+static void on_told(void *arg, const char *sentence)
+{
+    const struct sim_edge *e = arg;
+
+    sim_say(&e->node, "%s", sentence);
+}
+
+static void on_swept(void *arg, int status, unsigned recovered, const struct why *why)
+{
+    const struct sim_edge *e = arg;
+
+    p.sweeping = false;
+    p.sweep = status != 0;
+    sim_say(&e->node, "recovered %u of all: %s", recovered, status ? why->text : "good");
+}
+
+static void on_sweep(struct task *t)
+{
+    struct sim_edge *e = &world.edges[0];
+
+    (void)t;
+    vms_recover(e->vms, NULL, UINT64_MAX, on_told, on_swept, e);
+}
+
+static void sweep(void)
+{
+    struct sim_edge *e = &world.edges[0];
+
+    if (!e->ready || p.sweeping || world.vms[0].asked || world.vms[0].recover)
+        return;
+    p.sweeping = true;
+    p.sweep_task.run = on_sweep;
+    loop_post(e->main, &p.sweep_task);
+}
+
+/* --- all the time ---------------------------------------------------------------------------------------*/
+
+void world_passing_begin(struct world_vm *v)
+{
+    p.vm = v;
+    snprintf(v->name, sizeof v->name, NAME);
+    v->home = &world.edges[0];
+    new_life();
+}
+
+void world_passing_look(void)
+{
+    if (!world.passes)
+        return;
+    if (p.state != STAYS && p.vm->recover) {
+        p.vm->recover = false;
+        p.sweep = true;
+    }
+    if (sim_now - p.looked_ns > SIM_S || p.nlives < 4) {
+        p.looked_ns = sim_now;
+        for (unsigned i = 0; i < p.nlives; i++)
+            look_at(&p.lives[i]);
+    }
+    if (p.sweep)
+        sweep();
+    if (p.state == COMES)
+        look_whether_it_came();
+    else if (p.state == STAYS && world.storming && sim_now > p.until && !p.vm->asked)
+        begin_deletion();
+    else if (p.state == GOES)
+        go_on_deleting();
+    else if (p.state == IS_GONE && sim_now > p.until)
+        new_life();
+}
+
+void world_passing_lost(const struct sim_edge *e, enum guest_must must)
+{
+    if (!world.passes)
+        return;
+    if (p.edge == e)
+        p.asked = false;
+    if (e == &world.edges[0])
+        p.sweeping = false;
+    p.sweep = p.sweep || (must == GUEST_LOST_DISKS && !world.pair);
+}
+
+bool world_passing_done(void)
+{
+    if (!world.passes)
+        return true;
+    for (unsigned i = 0; i < p.nlives; i++)
+        if (&p.lives[i] != p.now && left_of(&p.lives[i]))
+            return false;
+    return p.state == STAYS && !p.sweep;
+}
+
+void world_passing_say_why_not(const char *phase)
+{
+    static const char *const states[] = {"being made", "there", "being deleted", "gone"};
+
+    if (!world.passes || world_passing_done())
+        return;
+    sim_violation("%s: %s is %s%s", phase, NAME, states[p.state], p.sweep ? ", and to be recovered" : "");
+    for (unsigned i = 0; i < p.nlives; i++) {
+        const char *where = &p.lives[i] == p.now ? NULL : left_of(&p.lives[i]);
+
+        if (where)
+            sim_violation("%s: something of a VM that was deleted is left: %s has %s", phase, where,
+                          p.lives[i].hex);
+    }
+}
