@@ -71,7 +71,7 @@ struct map_change; /* what is to be installed; allocated here, freed by map_inst
  * (fsynced if `stable`). */
 int map_apply(struct map *, const struct logobj_head *, const struct logobj_entry *, unsigned n,
               const struct map_state *state, bool stable, struct map_change **, struct why *);
-/* Drops what objects up to cut `through` hold: the source disks have it now. */
+/* Drops what objects that end at or before cut `through` hold: the source disks have it now. */
 int map_drop(struct map *, uint64_t through, const struct map_state *state, struct map_change **,
              struct why *);
 /* Drops everything of one disk, which is gone. */

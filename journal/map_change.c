@@ -395,10 +395,31 @@ static int drop(struct map *m, int only, uint64_t through, const struct map_stat
     return err;
 }
 
+/* The cut may be in the midst of an object, if the edge before brought it to the source disks and this one
+ * has put what it had kept of that log in one with what came later: of such an object nothing is dropped.
+ */
+static uint64_t whole_through(struct map *m, uint64_t through)
+{
+    struct object_node *node;
+    uint64_t whole = through;
+
+    pthread_mutex_lock(&m->lock);
+    RB_FOREACH (node, object_tree, &m->objects) {
+        if (node->object.first > through)
+            break;
+        if (node->object.last > through) {
+            whole = node->object.first - 1;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&m->lock);
+    return whole;
+}
+
 int map_drop(struct map *m, uint64_t through, const struct map_state *state, struct map_change **out,
              struct why *why)
 {
-    return drop(m, -1, through, state, out, why);
+    return drop(m, -1, whole_through(m, through), state, out, why);
 }
 
 int map_drop_disk(struct map *m, uint8_t disk, struct map_change **out, struct why *why)
