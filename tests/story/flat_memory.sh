@@ -14,10 +14,10 @@ usual_cast "$stage/source.img"
 
 # soaked logins|reads|writes N
 soaked() { soak "$1" "$2" "$(url vm1)" "${pids[edge]}"; }
-# flat logins|reads|writes N KIB: the least it has in the last quarter is at most KIB above the least in the first
-# half (what RocksDB writes and compacts makes memory come and go; a leak never goes).
-flat() {
-    local percent=0 count kib last=0 before=0 after=0 growth
+# growth logins|reads|writes N -> in $growth, in KiB: the least it has in the last quarter above the least in the first half
+# (what RocksDB writes and compacts makes memory come and go; a leak never goes).
+growth() {
+    local percent=0 count kib last=0 before=0 after=0
     while read -r percent count kib; do
         last=$percent
         [ "$percent" -gt 50 ] || { [ "$before" -gt 0 ] && [ "$kib" -ge "$before" ]; } || before=$kib
@@ -27,8 +27,20 @@ flat() {
     done < <(soaked "$1" "$2")
     [ "$last" = 100 ] || failed "$1 ended early"
     growth=$((after - before))
-    # (the sanitizers' allocators keep what is freed; there LeakSanitizer tells at the end)
-    [ -n "${ASAN_OPTIONS:-}${TSAN_OPTIONS:-}" ] || [ "$growth" -le "$3" ] || failed "$2 $1 made the edge's memory grow by $growth KiB"
+}
+# flat logins|reads|writes N KIB: it grows by at most KIB. Something may take its place for good in the midst of it, as a
+# thread's stack does that was never so deep; the next time it has it already, while a leak grows each time.
+flat() {
+    local grown=()
+    while [ ${#grown[@]} -lt 3 ]; do
+        growth "$1" "$2"
+        # (the sanitizers' allocators keep what is freed; there LeakSanitizer tells at the end)
+        [ -z "${ASAN_OPTIONS:-}${TSAN_OPTIONS:-}" ] || return 0
+        [ "$growth" -gt "$3" ] || return 0
+        grown+=("$growth")
+        act "$2 $1 made it grow by $growth KiB, more than $3: a leak would do so again"
+    done
+    failed "$2 $1 made the edge's memory grow each time: by ${grown[*]} KiB"
 }
 
 act "warming up: what has a bound fills"
