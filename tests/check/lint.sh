@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # One linter over all our sources: lint.sh shellcheck | cppcheck | clang-tidy BUILD_DIR
 #
-# TIDY_NODES says how many states of a function the analyzer looks at, at most (50,000). It is three quarters of all the linters' time with
-# its own 225,000, which `tests/run --long` has.
+# TIDY_NODES says how many states of a function the analyzer looks at, at most (50,000). Its own limit, 225,000, which `tests/run --long` has,
+# takes three to four times as long in large files.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . deploy/lib.sh
