@@ -15,21 +15,16 @@
  * is for one login. --vms N: sessions in turn for the targets whose names end with 1 to N (URL has the
  * first).
  */
+#include "load_floor.h"
 #include "load_session.h"
+#include "load_usage.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Latencies: 64 steps for each doubling, so within 1.6 %. */
@@ -47,14 +42,6 @@ static struct {
 static struct load load = {.io_bytes = 4096, .depth = 1};
 static uint64_t counts[BUCKETS], ios;
 static struct load_session *sessions[SESSIONS_MAX];
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * SECOND_NS + (uint64_t)t.tv_nsec;
-}
 
 static unsigned bucket(uint64_t ns)
 {
@@ -88,86 +75,6 @@ static double percentile_us(double part)
     return 0;
 }
 
-/* By the kernel's ticks, of what dir/stat tells of; 0 if it is gone, or its name is not this (NULL: any). */
-static double cpu_of(const char *dir, const char *name)
-{
-    char path[128], text[1024], *p, *open;
-    unsigned long user = 0, system = 0;
-    size_t n;
-    FILE *f;
-
-    snprintf(path, sizeof path, "%s/stat", dir);
-    f = fopen(path, "r");
-    if (!f)
-        return 0;
-    n = fread(text, 1, sizeof text - 1, f);
-    fclose(f);
-    text[n] = '\0';
-    open = strchr(text, '(');
-    p = strrchr(text, ')');
-    if (!open || !p ||
-        sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
-        load_die("%s is not understood", path);
-    *p = '\0';
-    if (name && strcmp(open + 1, name) != 0)
-        return 0;
-    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-}
-
-/* Of all threads of the target. */
-static double cpu_seconds(void)
-{
-    return cpu_of(args.process, NULL);
-}
-
-/* Of those called "pool": in isthmus what is not on the path of an I/O. */
-static double cpu_pool_seconds(void)
-{
-    char path[128];
-    struct dirent *e;
-    double sum = 0;
-    DIR *tasks;
-
-    snprintf(path, sizeof path, "%s/task", args.process);
-    tasks = opendir(path);
-    if (!tasks)
-        load_die("%s: %s", path, strerror(errno));
-    while ((e = readdir(tasks))) {
-        snprintf(path, sizeof path, "%s/task/%.20s", args.process, e->d_name);
-        if (e->d_name[0] != '.')
-            sum += cpu_of(path, "pool");
-    }
-    closedir(tasks);
-    return sum;
-}
-
-/* Seconds this process was on a core, and those it was ready but others had the core. */
-static void own_seconds(double *ran, double *waited)
-{
-    unsigned long long ran_ns = 0, waited_ns = 0;
-    FILE *f = fopen("/proc/self/schedstat", "r");
-
-    if (!f || fscanf(f, "%llu %llu", &ran_ns, &waited_ns) != 2)
-        load_die("/proc/self/schedstat is not understood");
-    fclose(f);
-    *ran = (double)ran_ns / 1e9;
-    *waited = (double)waited_ns / 1e9;
-}
-
-static double rss_mb(void)
-{
-    char path[64];
-    unsigned long pages = 0;
-    FILE *f;
-
-    snprintf(path, sizeof path, "%s/statm", args.process);
-    f = fopen(path, "r");
-    if (!f || fscanf(f, "%*u %lu", &pages) != 1)
-        load_die("%s is not understood", path);
-    fclose(f);
-    return (double)pages * (double)sysconf(_SC_PAGESIZE) / 1e6;
-}
-
 /* --- the load --- */
 
 struct run {
@@ -193,15 +100,15 @@ static void turn(struct run *r)
     bool moved = false;
 
     if (args.poll && args.sessions == 1) {
-        load.now_ns = now_ns();
+        load.now_ns = usage_now_ns();
         moved = load_session_turn(sessions[0]);
         if (!moved)
             r->idle_ns += load.now_ns - before;
         return;
     }
-    before = now_ns();
+    before = usage_now_ns();
     n = epoll_wait(r->epoll, events, SESSIONS_MAX, args.poll ? 0 : 100);
-    load.now_ns = now_ns();
+    load.now_ns = usage_now_ns();
     r->idle_ns += load.now_ns - before;
     for (int i = 0; i < n; i++) {
         unsigned number = events[i].data.u32;
@@ -238,22 +145,22 @@ static void measure_begin(struct measure *m)
 {
     memset(counts, 0, sizeof counts);
     ios = 0;
-    m->cpu = args.process ? cpu_seconds() : 0;
-    m->pool = args.process ? cpu_pool_seconds() : 0;
-    own_seconds(&m->ran, &m->waited);
-    m->since_ns = now_ns();
+    m->cpu = args.process ? usage_cpu(args.process) : 0;
+    m->pool = args.process ? usage_cpu_pool(args.process) : 0;
+    usage_own(&m->ran, &m->waited);
+    m->since_ns = usage_now_ns();
 }
 
 /* busy < 0: what this process computed. CPU time is told for one of so many parts of an I/O. */
 static void measure_end(const struct measure *m, double busy, double login_ms, unsigned parts)
 {
-    double seconds = (double)(now_ns() - m->since_ns) / 1e9, ran, waited, cpu = 0, pool = 0, rss = 0;
+    double seconds = (double)(usage_now_ns() - m->since_ns) / 1e9, ran, waited, cpu = 0, pool = 0, rss = 0;
 
-    own_seconds(&ran, &waited);
+    usage_own(&ran, &waited);
     if (args.process) {
-        cpu = cpu_seconds() - m->cpu;
-        pool = cpu_pool_seconds() - m->pool;
-        rss = rss_mb();
+        cpu = usage_cpu(args.process) - m->cpu;
+        pool = usage_cpu_pool(args.process) - m->pool;
+        rss = (double)usage_rss_kib(args.process) * 1024 / 1e6;
     }
     busy = busy < 0 ? (ran - m->ran) / seconds : busy;
     waited = (waited - m->waited) / seconds;
@@ -268,13 +175,13 @@ static void measure_end(const struct measure *m, double busy, double login_ms, u
 
 static double log_in_together(void)
 {
-    uint64_t since_ns = now_ns();
+    uint64_t since_ns = usage_now_ns();
 
     for (unsigned i = 0; i < args.sessions; i++)
         load_session_dial(sessions[i]);
     for (unsigned i = 0; i < args.sessions; i++)
         load_session_login(sessions[i]);
-    return (double)(now_ns() - since_ns) / 1e6;
+    return (double)(usage_now_ns() - since_ns) / 1e6;
 }
 
 static void drive_logins(void)
@@ -292,7 +199,7 @@ static void drive_logins(void)
             load_session_hang_up(sessions[i]);
         ms = log_in_together();
         on_done((uint64_t)(ms * 1e6));
-    } while (now_ns() - m.since_ns < (uint64_t)(args.seconds * 1e9));
+    } while (usage_now_ns() - m.since_ns < (uint64_t)(args.seconds * 1e9));
     measure_end(&m, -1, ms, args.sessions);
     for (unsigned i = 0; i < args.sessions; i++)
         load_session_free(&sessions[i]);
@@ -300,7 +207,7 @@ static void drive_logins(void)
 
 static void end_all(struct run *r)
 {
-    uint64_t since_ns = now_ns();
+    uint64_t since_ns = usage_now_ns();
 
     load.ending = true;
     while (in_flight() > 0) {
@@ -324,7 +231,7 @@ static void drive(void)
     login_ms = log_in_together();
     for (unsigned i = 0; i < args.sessions; i++)
         load_session_prepare(sessions[i]);
-    load.now_ns = now_ns();
+    load.now_ns = usage_now_ns();
     for (unsigned i = 0; i < args.sessions; i++) {
         load_session_begin(sessions[i]);
         watch(&r, i, EPOLL_CTL_ADD);
@@ -334,7 +241,8 @@ static void drive(void)
     measure_begin(&m);
     load.now_ns = m.since_ns;
     run_until(&r, m.since_ns + (uint64_t)(args.seconds * 1e9));
-    measure_end(&m, args.poll ? 1 - (double)r.idle_ns / (double)(now_ns() - m.since_ns) : -1, login_ms, 1);
+    measure_end(&m, args.poll ? 1 - (double)r.idle_ns / (double)(usage_now_ns() - m.since_ns) : -1, login_ms,
+                1);
     end_all(&r);
 }
 
@@ -349,7 +257,7 @@ static void fill(void)
     load.sequential = true;
     sessions[0] = load_session_new(&load, 1);
     load_session_prepare(sessions[0]);
-    load.now_ns = now_ns();
+    load.now_ns = usage_now_ns();
     load_session_begin(sessions[0]);
     watch(&r, 0, EPOLL_CTL_ADD);
     while (ios < wanted + load.depth)
@@ -360,79 +268,6 @@ static void fill(void)
     load_session_free(&sessions[0]);
     close(r.epoll);
     printf("{\"mib\": %u}\n", args.span_mib);
-}
-
-/* --- the floor --- */
-
-static void pin(int core)
-{
-    cpu_set_t set;
-
-    CPU_ZERO(&set);
-    CPU_SET((size_t)core, &set);
-    if (sched_setaffinity(0, sizeof set, &set) != 0)
-        load_die("core %d: %s", core, strerror(errno));
-}
-
-static void no_delay(int fd)
-{
-    int one = 1;
-
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-}
-
-static void echo(int fd)
-{
-    static uint8_t bytes[4096 + 48];
-    struct epoll_event e = {.events = EPOLLIN};
-    int epoll = epoll_create1(0);
-
-    pin(args.cores[1]);
-    no_delay(fd);
-    epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e);
-    while (epoll_wait(epoll, &e, 1, -1) == 1 && recv(fd, bytes, 48, 0) == 48)
-        send(fd, bytes, sizeof bytes, MSG_NOSIGNAL);
-    _exit(0);
-}
-
-static void measure_floor(void)
-{
-    static uint8_t bytes[4096 + 48];
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof a;
-    int listener = socket(AF_INET, SOCK_STREAM, 0), fd = socket(AF_INET, SOCK_STREAM, 0);
-    uint64_t end_ns;
-    pid_t child;
-
-    if (bind(listener, (struct sockaddr *)&a, len) || listen(listener, 1) ||
-        getsockname(listener, (struct sockaddr *)&a, &len) || connect(fd, (struct sockaddr *)&a, len))
-        load_die("loopback: %s", strerror(errno));
-    child = fork();
-    if (child == 0) {
-        close(fd);
-        echo(accept(listener, NULL, NULL));
-    }
-    pin(args.cores[0]);
-    no_delay(fd);
-    for (end_ns = now_ns() + (uint64_t)(args.seconds * 1e9); now_ns() < end_ns;) {
-        uint64_t start_ns = now_ns();
-        ssize_t got = 0;
-
-        if (send(fd, bytes, 48, MSG_NOSIGNAL) != 48)
-            load_die("loopback: %s", strerror(errno));
-        while (got < (ssize_t)sizeof bytes) {
-            ssize_t n = recv(fd, bytes, sizeof bytes, args.poll ? MSG_DONTWAIT : 0);
-
-            if (n == 0 || (n < 0 && errno != EAGAIN))
-                load_die("loopback: closed");
-            got += n > 0 ? n : 0;
-        }
-        on_done(now_ns() - start_ns);
-    }
-    printf("{\"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f}\n", percentile_us(0.5),
-           percentile_us(0.99), percentile_us(0.999));
-    close(fd);
-    waitpid(child, NULL, 0);
 }
 
 /* --- the command line --- */
@@ -518,7 +353,9 @@ int main(int argc, char **argv)
     }
     load.done = on_done;
     if (args.floor) {
-        measure_floor();
+        load_floor(args.cores, (uint64_t)(args.seconds * 1e9), args.poll, on_done);
+        printf("{\"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f}\n", percentile_us(0.5),
+               percentile_us(0.99), percentile_us(0.999));
         return 0;
     }
     load_url(&load, args.url);

@@ -8,27 +8,18 @@
  * RSS_KIB. Nothing is judged here; one thread.
  */
 #include "load_session.h"
+#include "load_usage.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 enum { SESSIONS = 4, SLICES = 100, TOGETHER = 16 };
 
 static struct load load = {.io_bytes = 4096, .depth = 32};
 static uint64_t ios;
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 static void on_done(uint64_t took_ns)
 {
@@ -46,20 +37,6 @@ static uint64_t number(const char *text)
     return value;
 }
 
-static unsigned long rss_kib(const char *pid)
-{
-    char path[64];
-    unsigned long pages = 0;
-    FILE *f;
-
-    snprintf(path, sizeof path, "/proc/%s/statm", pid);
-    f = fopen(path, "r");
-    if (!f || fscanf(f, "%*u %lu", &pages) != 1)
-        load_die("%s is not understood", path);
-    fclose(f);
-    return pages * (unsigned long)(sysconf(_SC_PAGESIZE) / 1024);
-}
-
 static void turn(struct load_session *const *sessions)
 {
     struct pollfd fds[SESSIONS];
@@ -71,7 +48,7 @@ static void turn(struct load_session *const *sessions)
         };
     if (poll(fds, SESSIONS, 20000) <= 0)
         load_die("no answer for 20 s");
-    load.now_ns = now_ns();
+    load.now_ns = usage_now_ns();
     for (int i = 0; i < SESSIONS; i++)
         if (fds[i].revents)
             load_session_turn(sessions[i]);
@@ -88,7 +65,7 @@ static void do_ios(uint64_t wanted)
         sessions[i] = load_session_new(&load, i + 1);
         load_session_prepare(sessions[i]);
     }
-    load.now_ns = now_ns();
+    load.now_ns = usage_now_ns();
     for (unsigned i = 0; i < SESSIONS; i++)
         load_session_begin(sessions[i]);
     do {
@@ -125,6 +102,7 @@ static void do_logins(uint64_t n)
 int main(int argc, char **argv)
 {
     const char *what = argc == 5 ? argv[1] : "";
+    char process[32];
     bool logins = strcmp(what, "logins") == 0, writes = strcmp(what, "writes") == 0;
     uint64_t wanted, done = 0;
 
@@ -134,6 +112,7 @@ int main(int argc, char **argv)
     }
     wanted = number(argv[2]);
     load_url(&load, argv[3]);
+    snprintf(process, sizeof process, "/proc/%s", argv[4]);
     load.done = on_done;
     load.write = writes;
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -145,7 +124,7 @@ int main(int argc, char **argv)
         else
             do_ios(until);
         done = logins ? until : ios;
-        printf("%u %llu %lu\n", slice * 100 / SLICES, (unsigned long long)done, rss_kib(argv[4]));
+        printf("%u %llu %lu\n", slice * 100 / SLICES, (unsigned long long)done, usage_rss_kib(process));
     }
     return 0;
 }
