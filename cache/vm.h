@@ -131,7 +131,7 @@ struct vm {
         struct why why;
         int status;
         struct peer *peers[VM_DISKS_MAX]; /* where the disks are, by LUN: looked up on the main loop */
-        unsigned mirror_round;            /* of vm->loop: vms_pair.c */
+        unsigned mirror_round;            /* of vm->loop: vms_pair_errand.c; one that waits for its stream */
         bool changing;                    /* its spec: one change at a time */
         bool ask_again;                   /* a disk's size was told meanwhile */
     } in;

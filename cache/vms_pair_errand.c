@@ -59,11 +59,21 @@ void vms_pair_tell(struct vms_pair *p, unsigned round, int status, const struct 
 
 /* --- errands, on a VM's loop ----------------------------------------------------------------------------*/
 
+/* Once in a round, of whichever stream. */
+static void tell_kept(struct vm *vm)
+{
+    vms_pair_tell(vm->in.vms->pair, vm->in.mirror_round, 0, NULL);
+    vm->in.mirror_round = 0;
+}
+
 static void on_mirror_state(void *arg, bool kept, const struct why *why)
 {
     struct vm *vm = arg;
 
-    vms_pair_tell(vm->in.vms->pair, vm->in.mirror_round, kept ? 0 : -ESTALE, why);
+    if (kept)
+        tell_kept(vm);
+    else
+        vms_pair_tell(vm->in.vms->pair, vm->in.mirror_round, -ESTALE, why);
 }
 
 static void on_mirror_left(void *arg)
@@ -86,7 +96,8 @@ static void on_committed(struct commit_wait *wait)
     errand_free(e);
 }
 
-/* true: the errand goes on. */
+/* true: the errand goes on. A stream that is begun anew, as of a VM that was about to be handed over, has to
+ * say what the one before it has not said yet. */
 static bool mirror_it(struct errand *e)
 {
     struct vm *vm = e->vm;
@@ -101,13 +112,15 @@ static bool mirror_it(struct errand *e)
                                .state = on_mirror_state,
                                .arg = vm};
 
+    if (e->round)
+        vm->in.mirror_round = e->round;
     if (!vm->log || !vm->commit || vm->mirror || atomic_load(&vm->fenced)) {
-        vms_pair_tell(e->pair, e->round, 0, NULL);
+        if (e->round || !vm->mirror)
+            tell_kept(vm);
         vms_pair_tell(e->pair, e->round, 0, NULL);
         return false;
     }
     memcpy(conf.id, vm->spec.id, sizeof conf.id);
-    vm->in.mirror_round = e->round;
     vm->mirror = mirror_new(&conf, &first);
     if (vm->in.vms->conf.mirrored && !vm->in.vms->conf.mirrored(vm)) {
         why_set(&why, -ESHUTDOWN, "this edge is stopping, and cannot tell the VM's reservations");
