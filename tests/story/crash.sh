@@ -92,7 +92,7 @@ for ((lane = 0; lane < lanes; lane++)); do
     storage=cloud-persist
     if [ $((lane % 2)) = 1 ] || [ "$lanes" = 1 ]; then storage=write-back; fi
     STORAGE=$storage ISTHMUS_BIN=$bin bash "$root/tests/lib/crash_lane.sh" "$lane" "$work/plan.$lane" >"$work/out.$lane" 2>"$work/errors.$lane" &
-    undo "kill -TERM $! 2>/dev/null"
+    undo "kill -KILL $! 2>/dev/null" # its namespaces go with it; it hears nothing else
 done
 
 summary() {

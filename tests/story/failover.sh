@@ -3,7 +3,8 @@
 # to its cables, what was acknowledged is there, no initiator sees an error, and all goes on within seconds.
 #
 # FAILOVER_ROUNDS says how many rounds (10), SEED which ones, STOP_SECONDS how long a stopped edge is stopped (6). The last line is
-# "rounds N lost N errors N stall_p50_ms N stall_max_ms N"; a stall is the longest time in which a load had no answer.
+# "rounds N lost N errors N stall_p50_ms N stall_max_ms N"; a stall is the longest time in which a load had no answer. As each check
+# is one of all that was written, there are new VMs every 10 rounds, on the same source disks, which nobody writes to.
 . "$(dirname "$0")/../lib/story.sh"
 # shellcheck source=../lib/pair.sh
 . "$root/tests/lib/pair.sh"
@@ -48,7 +49,7 @@ loads_go() {
         rm -f "load-$vm.log"
         start "load-$vm" cut-check run "history-$vm" "$(url_at a $vm)" "$(url_at b $vm)" --ms 300000 --seed "$RANDOM" --login 60
     done
-    for vm in vm1 vm2; do wait_log "load-$vm" "^loading" 60; done
+    for vm in vm1 vm2; do wait_log "load-$vm" "^loading" 180; done # it looks at all that was written before
 }
 # take FILE: what a load or a check has said.
 take() {
@@ -139,16 +140,39 @@ summary() {
         "$(printf '%s\n' "${stalls[@]}" | sort -n | tail -n 1)"
 }
 
-cut-check prepare history-vm1 vm1 one.img "$sectors" two.img "$sectors"
-cut-check prepare history-vm2 vm2 three.img "$sectors" four.img "$sectors"
+# --- the VMs ---
+
+vms_new() {
+    cp none-vm1 history-vm1
+    cp none-vm2 history-vm2
+    wait_for 60 "vm1 to be made" ctl_at a vm create vm1 --disk dc1:one --disk dc1:two
+    wait_for 60 "vm2 to be made" ctl_at b vm create vm2 --disk dc1:three --disk dc1:four
+}
+# Each by the edge that has it.
+vm_delete() {
+    local e
+    for e in a b; do
+        if owns "$e" "$1"; then ctl_at "$e" vm delete "$1" && return; fi
+    done
+    return 1
+}
+vms_again() {
+    wait_for 60 "vm1 to be deleted" vm_delete vm1
+    wait_for 60 "vm2 to be deleted" vm_delete vm2
+    vms_new
+    act "new VMs"
+}
+
+cut-check prepare none-vm1 vm1 one.img "$sectors" two.img "$sectors"
+cut-check prepare none-vm2 vm2 three.img "$sectors" four.img "$sectors"
 pair_up one "file:$stage/one.img" two "file:$stage/two.img" three "file:$stage/three.img" four "file:$stage/four.img"
 disk_for a
 disk_for b
 both_up
-ctl_at a vm create vm1 --disk dc1:one --disk dc1:two
-ctl_at b vm create vm2 --disk dc1:three --disk dc1:four
+vms_new
 
 for ((round = 1; round <= rounds; round++)); do
+    [ "$round" = 1 ] || [ $((round % 10)) != 1 ] || vms_again
     e=a
     [ $((RANDOM % 2)) = 0 ] || e=b
     what=${faults[(round - 1) % ${#faults[@]}]}
