@@ -297,7 +297,7 @@ static void start_pair(struct proxy *p, unsigned nconns)
     if (p)
         proxy_start(p, link_port(edge.link));
     dial(p ? p->port : link_port(edge.link), nconns);
-    assert_true(until(both_up, NULL, 10));
+    assert_true(until(both_up, NULL, 30));
 }
 
 static bool now(void *arg)

@@ -82,7 +82,7 @@ static inline int fix_start(void **state)
     conf.main = fix.main;
     conf.loops = fix.loops;
     conf.nloops = 2;
-    conf.login_seconds = 2;
+    conf.login_seconds = 6; /* two tests wait for that */
     if (!conf.nportals) {
         conf.portals = &portal;
         conf.nportals = 1;

@@ -27,13 +27,13 @@ static void expect_stranger(const char *files, const char *ca, const char *own_e
         address = xasprintf("127.0.0.1:%u", link_port(edge.link));
         assert_int_equal(link_dial(stranger.link, link_peer(stranger.link, "edge-a"), address, 1, &why), 0);
         end = loop_now_ns(loop) + 400000000;
-        assert_true(until(refusals, &end, 5));
+        assert_true(until(refusals, &end, 30));
         assert_int_equal(stranger.ups, 0);
         link_free(&stranger.link);
     }
     assert_int_equal(edge.ups, 1);
     call(T_ECHO, LINK_DEMAND, 1, 0);
-    assert_true(until(all_done, NULL, 5));
+    assert_true(until(all_done, NULL, 30));
     assert_int_equal(calls[0].call.status, 0);
     forget_calls();
     stop_pair(NULL);
@@ -137,7 +137,7 @@ static void expect_hung_up(const char *files, const char *sentence)
     struct raw r = {.files = files, .port = link_port(edge.link), .bytes = raw_bytes, .n = raw_n};
 
     pthread_create(&r.thread, NULL, raw_main, &r);
-    assert_true(until(is_true, &r.over, 15));
+    assert_true(until(is_true, &r.over, 30));
     pthread_join(r.thread, NULL);
     if (sentence && !strstr(r.bye, sentence))
         fail_msg("\"%s\" where \"%s\" was expected", r.bye, sentence);
