@@ -27,10 +27,13 @@ static void make_slow(void)
 
     nheld = 0;
     for (unsigned i = 0; i < ndisks; i++) {
+        struct source *source;
         struct datastore *ds;
 
         snprintf(name, sizeof name, "disk%u", i);
-        ds = source_datastore(disks.find(disks.arg, name));
+        source = disks.find(disks.arg, name);
+        WAIT(source_info(source)); /* who attaches a disk that is not open yet asks for its mark later */
+        ds = source_datastore(source);
         real = ds->ops;
         slow = *real;
         slow.submit = submit_slowly;
