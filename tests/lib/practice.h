@@ -30,6 +30,13 @@ _Noreturn void broken(const char *format, ...) __attribute__((format(printf, 1, 
 void told(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 uint64_t now_ms(void);
+/* How long something has taken, but for the time in which the machine ran others though we, or threads of the
+ * edge or the on-prem daemon, were ready to run. */
+struct span {
+    uint64_t since_ms, waited_ms;
+};
+struct span span_begin(void);
+unsigned span_ms(const struct span *);
 void pause_ms(unsigned);
 uint32_t any(uint32_t below); /* the same numbers every time */
 

@@ -22,7 +22,7 @@ static void files_raise(void)
 /* A session that is there already, and a new one: both are served within a second. */
 static void innocent(struct raw *c, const char *when)
 {
-    uint64_t since = now_ms();
+    struct span span = span_begin();
     struct raw *fresh;
 
     read_good(c, any(1000), 8);
@@ -30,8 +30,7 @@ static void innocent(struct raw *c, const char *when)
     session_ready(fresh);
     read_good(fresh, any(1000), 8);
     session_ends(&fresh);
-    WANT(now_ms() - since < 1000 * play.slowness, "%s: a login and two reads took %u ms", when,
-         (unsigned)(now_ms() - since));
+    WANT(span_ms(&span) < 1000 * play.slowness, "%s: a login and two reads took %u ms", when, span_ms(&span));
 }
 
 /* A thousand connections that say nothing, and as many that stop in the middle of their login. */
@@ -97,7 +96,8 @@ void case_logins_at_once(void)
     struct raw **all = xcalloc(n, sizeof *all), *half = raw_connect(play.address, play.port, 1), *c;
     char text[400], wire[400];
     struct raw_pdu p;
-    uint64_t since, took;
+    struct span span;
+    unsigned took;
 
     files_raise();
     snprintf(text, sizeof text, "%s1", play.iqn);
@@ -114,7 +114,7 @@ void case_logins_at_once(void)
         all[i] = raw_connect(play.address, play.port, 2);
         WANT(all[i], "connection %u is not accepted", i);
     }
-    since = now_ms();
+    span = span_begin();
     for (unsigned i = 0; i < n; i++) {
         snprintf(text, sizeof text,
                  "InitiatorName=iqn.2026-11.org.isthmus.test:vm%u|TargetName=%s%u|SessionType=Normal|", i,
@@ -127,9 +127,9 @@ void case_logins_at_once(void)
     for (unsigned i = 0; i < n; i++)
         WANT(raw_recv(all[i]) == ISCSI_LOGIN_RESPONSE && get16(all[i]->bhs + AT_LOGIN_STATUS) == 0,
              "login %u of %u at once: status %04x", i, n, get16(all[i]->bhs + AT_LOGIN_STATUS));
-    took = now_ms() - since;
-    told("%u logins at once in %u ms", n, (unsigned)took);
-    WANT(took < 1000 * play.slowness, "%u logins at once took %u ms", n, (unsigned)took);
+    took = span_ms(&span);
+    told("%u logins at once in %u ms", n, (unsigned)(now_ms() - span.since_ms));
+    WANT(took < 1000 * play.slowness, "%u logins at once took %u ms", n, took);
     for (unsigned i = 0; i < n; i++)
         raw_free(&all[i]);
     free(all);

@@ -308,8 +308,9 @@ void case_reinstated(void)
  * backend: that must not keep others out, nor take memory without end. */
 void case_relogin_storm(void)
 {
-    uint64_t base = fresh(), since;
+    uint64_t base = fresh();
     uint32_t tags[DEPTH];
+    struct span span;
     long before;
     struct raw *c;
 
@@ -324,12 +325,11 @@ void case_relogin_storm(void)
         session_quiet(s, "with reads in the backend");
         session_reset(&s);
     }
-    since = now_ms();
+    span = span_begin();
     session_quiet(c, "after the storm");
     session_ends(&c);
     c = session_new(1, "");
-    WANT(now_ms() - since < 1000 * play.slowness, "a login after the storm took %u ms",
-         (unsigned)(now_ms() - since));
+    WANT(span_ms(&span) < 1000 * play.slowness, "a login after the storm took %u ms", span_ms(&span));
     told("the edge has %ld KiB more than before", edge_rss_kib() - before);
     WANT(play.slowness > 1 || edge_rss_kib() - before < 32 << 10, "the edge has %ld KiB more than before",
          edge_rss_kib() - before);
@@ -344,7 +344,7 @@ void case_relogin_storm(void)
 void case_removed(void)
 {
     struct raw *c = session_new(1, "ImmediateData=No|"), *idle = session_new(2, "");
-    uint64_t since;
+    struct span span;
     uint32_t tags[DEPTH];
     int opcode, status;
 
@@ -361,7 +361,7 @@ void case_removed(void)
     do
         opcode = raw_recv(c);
     while (opcode == ISCSI_SCSI_RESPONSE);
-    since = now_ms();
+    span = span_begin();
     WANT(opcode == ISCSI_ASYNC_MESSAGE && c->bhs[AT_ASYNC_EVENT] == ASYNC_LOGOUT_REQUEST,
          "PDU %d instead of the request to log out", opcode);
     WANT(raw_recv(idle) == ISCSI_ASYNC_MESSAGE, "an idle session is not asked to log out");
@@ -369,8 +369,8 @@ void case_removed(void)
     do
         opcode = raw_recv(c);
     while (opcode >= 0);
-    WANT(opcode == RAW_CLOSED && now_ms() - since < 4000 * play.slowness,
-         "the session lives on: %d after %u ms", opcode, (unsigned)(now_ms() - since));
+    WANT(opcode == RAW_CLOSED && span_ms(&span) < 4000 * play.slowness,
+         "the session lives on: %d after %u ms", opcode, span_ms(&span));
     session_reset(&c);
     c = raw_connect(play.address, play.port, 1);
     WANT(c, "no connection");
