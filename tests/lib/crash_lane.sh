@@ -45,7 +45,7 @@ stage_make() {
     onprem_conf a "file:$stage/a.img" b "file:$stage/b.img" c "file:$stage/c.img" other "file:$stage/other.img"
     onprem_start
     edge_go
-    wait_for 60 "the edge to answer" edge_answers
+    wait_for 180 "the edge to answer" edge_answers
     checksum=$(sums)
     ctl vm create "$vm" --disk dc1:a --disk dc1:b --disk dc1:c --storage "$STORAGE" >/dev/null
     cut-check run history "$target" --fill >/dev/null # the datastore, over the link, is not needed from here on
@@ -230,7 +230,7 @@ play_verb() {
     die_under_load "$1" "$2"
     edge_go
     show_whole=(refused) # why, if it does not
-    wait_for 60 "the other VM to come to rest" other_is_gone
+    wait_for 180 "the other VM to come to rest" other_is_gone
     check_all
 }
 
@@ -261,7 +261,7 @@ play_start() {
     die_under_load - 1
     how="not reached"
     edge_go --crash-at "$1:$2"
-    wait_for 60 "the edge to start or to die" eval 'gone edge || edge_healthy'
+    wait_for 180 "the edge to start or to die" eval 'gone edge || edge_healthy'
     ! gone edge || how=reached
     edge_buried
 }
@@ -280,7 +280,7 @@ wiped() {
     [ ! -s flushed ] || must=$(cat flushed)
     rm -rf "$edge_data" recover.log
     edge_go "$@"
-    wait_for 60 "the VM to be recovered" recovered
+    wait_for 180 "the VM to be recovered" recovered
     cut-check verify history "$target" --must "$must" --settle --login $((60 * slowness)) >>check.log 2>&1 ||
         trouble "the check ended with status $?"
 }
@@ -345,7 +345,7 @@ play_home() {
     onprem_buried
     load_over
     onprem_go
-    wait_for 60 "the source disks to be at a cut" at_a_cut
+    wait_for 180 "the source disks to be at a cut" at_a_cut
     instant=$(onprem_get /metrics | awk -v vm="$vm" 'index($0, "isthmus_onprem_applied_instant_seconds{vm=\"" vm "\"") == 1 { printf "%.0f", int($2 * 1000) * 1000 }')
     cut-check verify history a.img b.img c.img --must "${instant:-nothing}" >>check.log 2>&1 ||
         trouble "the check of the source disks ended with status $?"
@@ -354,7 +354,7 @@ play_home() {
 # The source disks are at all that was acknowledged.
 written_back() { ctl vm flush "$vm" --on-prem; } # refused while a task that was begun beside the load goes on
 check_source() {
-    wait_for 60 "everything to be written back" written_back
+    wait_for 180 "everything to be written back" written_back
     cut-check verify history a.img b.img c.img --must "${EPOCHREALTIME//[.,]/}" >>check.log 2>&1 ||
         trouble "the check of the source disks ended with status $?"
 }
@@ -384,23 +384,23 @@ play_power() {
     onprem_buried
     edge_go
     onprem_go
-    wait_for 60 "write-back to be paused" paused
+    wait_for 180 "write-back to be paused" paused
     load_go
     wait "${pids[load]}" || true
     unset "pids[load]"
     onprem_buried
     onprem_go --crash-at onprem.stage.data:1
     ctl vm resume-writeback "$vm" >/dev/null
-    wait_for 60 "a piece of a stage" gone onprem
+    wait_for 180 "a piece of a stage" gone onprem
     onprem_buried
     cp -a onprem-data onprem-before
     onprem_go --crash-at onprem.stage.data:4
-    wait_for 60 "more pieces of it" gone onprem
+    wait_for 180 "more pieces of it" gone onprem
     onprem_buried
     rm -rf onprem-data
     mv onprem-before onprem-data
     onprem_go --crash-at "$1:$2"
-    wait_for 60 "the stage to be found in pieces" gone onprem
+    wait_for 180 "the stage to be found in pieces" gone onprem
     how=reached
     onprem_buried
     onprem_go

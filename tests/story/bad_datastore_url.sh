@@ -5,7 +5,7 @@
 # url_refused URL REGEX
 url_refused() {
     onprem_conf disk1 "$1"
-    refuse "$1" timeout 10 isthmus-onprem --config "$stage/onprem.conf" 2>out
+    refuse "$1" timeout 60 isthmus-onprem --config "$stage/onprem.conf" 2>out
     expect "one sentence (not: $(cat out))" test "$(wc -l <out)" = 1
     expect "'$2' in: $(cat out)" grep -qE "onprem.conf:[0-9]+: .*$2" out
 }

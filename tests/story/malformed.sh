@@ -5,7 +5,7 @@
 disk_make source.img 16
 edge_loops=2
 edge_conf
-sed -i 's|^iscsi {|&\n    login_timeout = "4s"|' edge.conf # a case waits for it
+sed -i 's|^iscsi {|&\n    login_timeout = "10s"|' edge.conf # a case waits for it
 ulimit -n 4096
 usual_cast "$stage/source.img"
 (umask 077 && echo correct-horse-battery >secret && echo staple-of-the-target >mutual)

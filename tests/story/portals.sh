@@ -25,17 +25,21 @@ act "a login by each"
 for portal in 127.0.0.1:3260 '[::1]:3261' '[::1]:3262'; do
     expect "the disk at $portal" test "$(lun-io size "iscsi://$portal/$iqn:vm1/0")" = "sectors 16384 block_bytes 512"
 done
+# One that has just gone is counted until the edge sees it go.
+nobody() { [ "$(metric edge isthmus_iscsi_connections)" = 0 ]; }
 act "discovery"
 refuse "no secret" iscsi-ls "iscsi://127.0.0.1:3260" >out 2>&1
 refuse "another secret" iscsi-ls "iscsi://finder%another-secret@127.0.0.1:3260" >out 2>&1
+wait_for 10 "their connections to be gone" nobody
 expect "the right one" iscsi-ls "iscsi://finder%finders-secret-1@127.0.0.1:3260" >out
 expect "the first portal" grep -q "$iqn:vm1 .*127.0.0.1:3260,5" out
 expect "the second" grep -qF '[::1]:3261,5' out
 expect "the address that was come to" grep -qF '[::1]:3262,5' <(iscsi-ls "iscsi://finder%finders-secret-1@[::1]:3262")
 
 act "one address, two connections"
+wait_for 10 "no connection to be left" nobody
 for i in 1 2; do
-    INITIATOR=iqn.2026-11.org.isthmus.test:i$i start "reader$i" lun-io soak "$(url vm1)" 0 16384 200
+    INITIATOR=iqn.2026-11.org.isthmus.test:i$i start "reader$i" lun-io soak "$(url vm1)" 0 16384 1000
 done
 two() { [ "$(metric edge isthmus_iscsi_sessions)" = 2 ]; }
 wait_for 10 "both to be logged in" two

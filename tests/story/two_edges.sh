@@ -31,7 +31,7 @@ onprem_start
 
 act "the second edge does not get a disk that the first one's VM has"
 vm_create vm1 disk1 --storage write-back
-wait_for 2 "it to be attached" attached vm1
+wait_for 20 "it to be attached" attached vm1
 for storage in write-back cloud-persist; do
     refuse "a second VM on that disk" ctl_b vm create vm2 --disk dc1:disk1 --storage "$storage" 2>said
     grep -q "disk disk1 belongs to VM vm1, which is attached" said || failed "the refusal says: $(cat said)"

@@ -7,7 +7,8 @@ disk_make source.img 64
 wan_up 20 100
 usual_cast "$stage/source.img"
 start_in a soak lun-io soak "$(url vm1)" 0 131072 20
-sleep 3
+some_reads() { [ "$(metric edge isthmus_tier_bytes_total 'tier="onprem"')" -gt 4000000 ]; }
+wait_for 20 "some reads" some_reads
 wan_cut
 act "the WAN is cut for $cut s"
 sleep "$cut"

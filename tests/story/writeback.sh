@@ -36,8 +36,8 @@ progress() {
     wait_for 60 "$1" goes_on "$(applied)"
 }
 is_home() {
-    [ "$(metric edge isthmus_writeback_pending_bytes)" = 0 ] && [ "$(metric edge isthmus_writeback_lag_seconds)" = 0 ] &&
-        [ "$(applied)" -gt 0 ]
+    [ "$(applied)" -gt 0 ] && [ "$(metric edge isthmus_writeback_pending_bytes)" = 0 ] &&
+        [ "$(metric edge isthmus_writeback_lag_seconds)" = 0 ]
 }
 expect_home() {
     wait_for 90 "everything to be on the source disk" is_home
