@@ -71,7 +71,7 @@ at_home() {
     tgtadm_ --op new --mode logicalunit --tid 1 --lun 2 -b "$stage/home-data.img"
     guest_boot "$2" check=1 "told='$(told "$1" FIO)'"
     judge "$1" "$2" "$interval"
-    ended "$2" 60
+    ended "$2" 180
     crash tgt
     rm home-root.img home-data.img
     onprem_start
@@ -97,7 +97,7 @@ guest_boot guest0 load=1
 for ((round = 1; round <= rounds; round++)); do
     loaded=guest$((round - 1)) next=guest$round load=$([ "$round" = "$rounds" ] || echo 1)
     wait_serial "$loaded" LOADING 600
-    wait_serial "$loaded" 'FIO [0-9]+ [0-9.]+ END' 120
+    wait_serial "$loaded" 'FIO [0-9]+ [0-9.]+ END' 300
     # The next row but one was begun after that.
     wait_for 120 "rows after fio's first file" rows_beyond "$loaded" $(($(newest_row "$loaded") + 1))
     wait_for 120 "a cut of the load to come home" home_is_recent "$(date +%s)"
@@ -115,7 +115,7 @@ for ((round = 1; round <= rounds; round++)); do
         "told='$(told "$loaded" FIO)'"
     judge "$loaded" "$next" 30
 done
-ended "guest$rounds" 60
+ended "guest$rounds" 180
 expect "the store at most 30 s behind, not $lag" awk -v lag="$lag" 'BEGIN { exit !(lag <= 30) }'
 stop edge
 stop onprem

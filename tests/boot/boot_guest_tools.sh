@@ -46,6 +46,6 @@ act "$said"
 expect "nothing to be wrong: $(grep -a '^FAILED' guest/serial.log)" serial_has guest 'SCRIPT-DONE status=0'
 read -r _ checked _ <<<"$said"
 expect "all to be checked, not $checked" test "$checked" -ge 250
-ended guest 60
+ended guest 180
 stop edge
 stop onprem

@@ -25,9 +25,9 @@ goes_on() { wait_for "$1" "the guest to read on" further "$(progress)"; }
 
 vm_boot guest soak-3000-3800 chain http://10.0.2.2:7262/boot/vm1.ipxe
 wait_serial guest BOOT-DONE 900
-wait_serial guest PATIENCE 30
+wait_serial guest PATIENCE 300
 expect "a guest with patience" serial_has guest 'PATIENCE command=3600 session=86400'
-wait_serial guest 'SOAK 3[0-9]*' 60
+wait_serial guest 'SOAK 3[0-9]*' 300
 act "the guest reads what nobody has cached ($(progress) MiB): the WAN is cut for $cut s"
 wan_cut
 sleep "$cut"
@@ -45,6 +45,6 @@ edge_start
 goes_on 120
 wait_serial guest SOAK-DONE 900
 expect "no error: $(grep -a SOAK-DONE guest/serial.log)" serial_has guest 'SOAK-DONE errors=0 kernel=0'
-ended guest 60
+ended guest 180
 stop onprem
 stop edge

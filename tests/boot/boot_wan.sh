@@ -17,7 +17,7 @@ act "first boot: everything comes over the WAN"
 vm_boot first write-hello chain "$script"
 wait_serial first BOOT-DONE 900
 act "up; $(($(wan_bytes) / 1000000)) MB over the WAN"
-wait_serial first WRITE-DONE 60
+wait_serial first WRITE-DONE 300
 
 act "the guest has flushed its file: the edge and the guest die now"
 crash edge
@@ -26,10 +26,10 @@ edge_start
 
 act "second boot"
 vm_boot second verify-hello chain "$script"
-wait_serial second 'VERIFY-' 300
+wait_serial second 'VERIFY-' 900
 expect "the file of the first boot" serial_has second VERIFY-OK
 refuse "I/O errors in the guest" serial_has second 'I/O error'
-ended second 60
+ended second 180
 
 act "nothing was written to the datastore"
 stop edge

@@ -39,7 +39,7 @@ done
 refuse "a VM that was refused" ctl_b vm show vm2 2>/dev/null
 expect "nothing of it in the store" test "$(find "$store/vms" -name vm | wc -l)" = 1
 refuse "a VM on one that is free and one that is not" ctl_b vm create vm2 --disk dc1:other --disk dc1:disk1 2>/dev/null
-ctl_b vm create vm2 --disk dc1:other
+wait_for 10 "the free one to be free again" ctl_b vm create vm2 --disk dc1:other
 
 act "on one edge a second VM may share it if nothing is written back to it"
 refuse "a VM on a disk that another writes back to" vm_create vm3 disk1 2>said
