@@ -4,7 +4,7 @@
 # $pair_host_address, and reaches both portals. The edges talk to each other over a cable of their own, with
 # pair_rtt_ms set over an emulated line of that round trip. Source it after story.sh.
 
-pair_lease=${pair_lease:-3s}
+pair_lease=${pair_lease:-$((3 * slowness))s} # who is late on such a build is not lost
 pair_rtt_ms=${pair_rtt_ms:-}
 pair_store=$stage/bucket
 pair_host_address=10.210.0.9
@@ -103,7 +103,7 @@ CONF
 edge_up() { start_in "$1" "edge-$1" isthmus-edge --config "$stage/edge-$1.conf"; }
 # edge_as a|b N: by a program of N generations later.
 edge_as() { PATH=${ISTHMUS_BIN:-$root/build/bin}/raised-$2:$PATH edge_up "$1"; }
-edge_is() { curl -fsS --max-time 5 "http://${edge_address[$1]}:7262/metrics" | grep "^isthmus_pair_role{.*} $2\$" >/dev/null; }
+edge_is() { curl -fsS --max-time 20 "http://${edge_address[$1]}:7262/metrics" | grep "^isthmus_pair_role{.*} $2\$" >/dev/null; }
 # wait_role a|b sole|both|out
 wait_role() {
     local role
@@ -134,8 +134,8 @@ pair_status() { ctl_at "$1" --json pair status | jq -r "${@:2}"; }
 # pair_vm a|b VM FILTER: of what that edge says of this VM.
 pair_vm() { ctl_at "$1" --json pair status | jq -r --arg vm "$2" ".vms[] | select(.name == \$vm) | $3"; }
 # What metric() asks: metric a NAME, metric b NAME.
-a_get() { curl -fsS --max-time 5 "http://${edge_address[a]}:7262$1"; }
-b_get() { curl -fsS --max-time 5 "http://${edge_address[b]}:7262$1"; }
+a_get() { curl -fsS --max-time 20 "http://${edge_address[a]}:7262$1"; }
+b_get() { curl -fsS --max-time 20 "http://${edge_address[b]}:7262$1"; }
 # url_at a|b VM
 url_at() { printf 'iscsi://%s:3260/%s:%s/0\n' "${edge_address[$1]}" "$iqn" "$2"; }
 
@@ -172,7 +172,7 @@ load_dies_at() {
         wait_for 10 "its connection to be gone" no_connection "$at"
     done
 }
-no_connection() { ! curl -fsS --max-time 5 "http://${edge_address[$1]}:7262/metrics" | grep -E '^isthmus_iscsi_(connections|sessions).* [1-9]'; }
+no_connection() { [ "$(metric "$1" isthmus_iscsi_connections) $(metric "$1" isthmus_iscsi_sessions)" = "0 0" ]; }
 # served_by a|b: all that was acknowledged is there.
 served_by() { verify-load check "$(url_at "$1" vm1)" "$stage/state" "$sectors"; }
 
@@ -193,6 +193,10 @@ unharmed() {
 
 # owns a|b VM: it is that edge's, and not only forwarded there.
 owns() { ctl_at "$1" --json vm list | jq -e --arg vm "$2" 'any(.vms[]; .name == $vm)' >/dev/null; }
+
+# hand_over a|b VM: that edge gives it to the other. On a busy machine that may be put off, when commands under way or the store
+# take seconds: then it is asked again.
+hand_over() { wait_for 60 "edge $1 to hand $2 over" ctl_at "$1" vm hand-over "$2"; }
 
 # one_ends -> of two that do not hear of each other one is left, in $at, and the other, in $loser, has found out that it lost.
 # As a rule the owner is left: who serves nothing waits a little.

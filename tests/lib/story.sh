@@ -141,8 +141,8 @@ in_ns() { # in_ns NS command...: "" is the story's own namespace
         "$@"
     fi
 }
-edge_get() { in_ns "$edge_ns" curl -fsS --max-time 5 "http://$edge_http$1"; }
-onprem_get() { in_ns "$onprem_ns" curl -fsS --max-time 5 "http://$onprem_http$1"; }
+edge_get() { in_ns "$edge_ns" curl -fsS --max-time 20 "http://$edge_http$1"; }
+onprem_get() { in_ns "$onprem_ns" curl -fsS --max-time 20 "http://$onprem_http$1"; }
 
 # metric edge|onprem NAME [LABEL_PART] -> sum of its series (a whole number, or 0)
 metric() {

@@ -8,6 +8,7 @@
 . "$(dirname "$0")/../lib/story.sh"
 # shellcheck source=../lib/pair.sh
 . "$root/tests/lib/pair.sh"
+pair_lease=3s # what happens to an edge lasts longer
 
 rounds=${FAILOVER_ROUNDS:-10} seed=${SEED:-$RANDOM} stop_seconds=${STOP_SECONDS:-6}
 sectors=16384

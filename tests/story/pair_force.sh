@@ -6,6 +6,7 @@
 # shellcheck source=../lib/pair.sh
 . "$root/tests/lib/pair.sh"
 needs jq
+pair_lease=3s # who is left waits for several of them, for one that is gone
 
 vm1_up
 

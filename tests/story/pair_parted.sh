@@ -61,7 +61,7 @@ read_at a
 load_ends b
 expect "edge a to wait" alive edge-a
 expect "no read to be answered at edge a" test ! -e read.out
-expect "it to say that it is blocked" blocked a
+wait_for 10 "it to say that it is blocked" blocked a
 rm away-a
 edge_ends a
 peer_heal

@@ -56,7 +56,7 @@ serves() { [ "$(metric "$1" isthmus_pair_blocked)" = 0 ]; }
 wait_for 30 "edge b to have a lease" serves b
 
 act "handed to edge b it finds there what edge a has"
-ctl_at a vm hand-over vm1
+hand_over a vm1
 expect "edge b to own it" owns b vm1
 expect "its disk as it is" disk_is_now b
 warm=$(wan b) hits=$(metric b isthmus_peer_cache_hits_total)
@@ -73,7 +73,7 @@ expect "its disk as it is" disk_is_now b
 prompt b "it to have asked again" test "$(metric b isthmus_peer_cache_hits_total)" -gt $((hits + megabytes * 64))
 
 act "it goes back: what edge b has left, it finds at edge a"
-ctl_at b vm hand-over vm1
+hand_over b vm1
 expect "edge a to own it" owns a vm1
 expect "its disk as it is" disk_is_now a
 prompt a "edge b to have given some" test "$(metric a isthmus_peer_cache_hits_total)" -gt 0

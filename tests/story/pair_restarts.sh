@@ -31,7 +31,7 @@ both_die() {
 act "the owner dies and is back at once"
 load_until crash edge-a
 edge_up a
-wait_role b sole
+wait_log edge-b "this edge is the only member" 30 # which it is only until edge a is taken in
 expect "nothing lost" wait_for 30 "edge b to serve vm1" served_by b
 owner=b
 whole

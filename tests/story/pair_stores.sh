@@ -37,7 +37,7 @@ pair_on() {
 
     act "$1: the VM is handed back under load"
     load_at b
-    wait_for 60 "edge b to hand it over" ctl_at b vm hand-over vm1
+    hand_over b vm1
     expect "edge a to own it" owns a vm1
     load_dies
     expect "nothing lost" served_by a
