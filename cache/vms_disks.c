@@ -203,6 +203,8 @@ static void save(struct work *w)
     if (!c->status)
         c->status = vm_store_create(&store, &c->spec, &c->why);
     STEP("create.entry", "a new VM's entry is in the store, and says the same");
+    if (!c->status && c->vms->pair) /* who goes alone after this finds the entry; who went before, never */
+        c->status = vms_pair_look_member(c->vms->pair, &c->why);
 }
 
 static void saved(struct work *w)

@@ -332,6 +332,8 @@ struct vms_pair *vms_pair_new(struct vms *vms, const struct pair_conf *conf,
                              .arg = p};
 
     p->vms = vms;
+    snprintf(p->name, sizeof p->name, "%s", conf->name);
+    snprintf(p->self, sizeof p->self, "%s", conf->self);
     p->refused = refused;
     p->lost = conf->lost;
     p->peer = conf->peer;

@@ -84,5 +84,8 @@ void vms_pair_up(struct vms_pair *, const struct peer *);
 bool vms_pair_has(const struct vms_pair *, const char *name);
 /* May VMs be served and made here? Else why not. */
 bool vms_pair_member(const struct vms_pair *, struct why *);
+/* Blocking, on the worker: 0, a member by the pair's record, as the store has it now. -ESTALE: the other has
+ * gone on without this edge, which may not know yet. */
+int vms_pair_look_member(const struct vms_pair *, struct why *);
 
 #endif

@@ -11,6 +11,7 @@
 
 struct vms_pair {
     struct vms *vms;
+    char name[ARBITER_NAME_MAX + 1], self[ARBITER_NAME_MAX + 1]; /* of the pair, of this edge */
     struct pair *pair;
     struct keep *keep;
     struct vms_far *far;
