@@ -106,6 +106,14 @@ void vms_far_gone(struct vms_far *f, const uint8_t id[VMLOG_ID_BYTES])
         say_gone(f, id);
 }
 
+void vms_far_begin(struct vms_far *f)
+{
+    if (f->stopping)
+        return;
+    f->silent = false;
+    say_gone_again(f, NULL);
+}
+
 void vms_far_up(struct vms_far *f)
 {
     if (!f->silent)

@@ -16,6 +16,8 @@ struct vms_far *vms_far_new(struct vms *, struct peer *);
 /* After vms_far_stop(). NULL is allowed. */
 void vms_far_free(struct vms_far **);
 
+/* The other edge is told from now on; first of those that were deleted before. */
+void vms_far_begin(struct vms_far *);
 /* The other edge shall export this VM of ours; again when who may log in has changed. */
 void vms_far_tell(struct vms_far *, const struct vm *);
 /* It is told nothing any more. */

@@ -31,9 +31,9 @@ static void tell_all(struct vms_pair *p)
 {
     struct vm *vm;
 
+    vms_far_begin(p->far);
     TAILQ_FOREACH (vm, &p->vms->list, in.entry)
         vms_far_tell(p->far, vm);
-    vms_far_up(p->far);
 }
 
 /* --- the pair's moves -----------------------------------------------------------------------------------*/
@@ -85,6 +85,7 @@ static void on_both(void *arg)
     if (!p->purging)
         keep_reopen(p->keep);
     vms_pair_forget_theirs(p);
+    vms_pair_look_for_gone(p);
     admit(p);
 }
 

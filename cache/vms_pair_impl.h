@@ -65,6 +65,12 @@ bool vms_pair_clears(struct vms_pair *);
  * this edge's goes, whether or not its log will be kept: it may be deleted by now, or run on-prem. */
 void vms_pair_forget_theirs(struct vms_pair *);
 
+/* vms_pair_look.c. This edge is a member again. Of the other's VMs that it exports, or whose logs it keeps,
+ * those go of which the store has no entry, or one that says that the VM is being deleted: their owner has
+ * deleted them, and could not say so any more.
+ */
+void vms_pair_look_for_gone(struct vms_pair *);
+
 /* vms_pair_errand.c. To the VM's loop: cuts are of that age from now on; its log is mirrored, or is not any
  * more. With MIRROR_IT two words come back for that round: the other edge keeps the log; the store has what
  * was before. */

@@ -367,6 +367,14 @@ bool keep_has(const struct keep *keep, const char *vm)
     return false;
 }
 
+void keep_each(const struct keep *keep, void (*each)(void *arg, const uint8_t id[VMLOG_ID_BYTES]), void *arg)
+{
+    const struct kept *k;
+
+    TAILQ_FOREACH (k, &keep->list, entry)
+        each(arg, k->id);
+}
+
 static void begin(struct keep *keep, struct link_request *r)
 {
     struct kept *k, *old = NULL;

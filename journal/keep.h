@@ -29,6 +29,8 @@ struct keep_conf {
 struct keep *keep_new(const struct keep_conf *);
 /* A VM of that name is kept. */
 bool keep_has(const struct keep *, const char *vm);
+/* Every VM that is kept. */
+void keep_each(const struct keep *, void (*each)(void *arg, const uint8_t id[VMLOG_ID_BYTES]), void *arg);
 /* MIRROR_*: answers it, now or later. */
 void keep_request(struct keep *, struct link_request *);
 /* MIRROR_END: the VM is gone. Another is ignored. */

@@ -11,6 +11,7 @@
 #include "vm_life.h"
 #include "vm_spec.h"
 #include "vmobj.h"
+#include "vms_far.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -195,11 +196,17 @@ static void look_at(struct life *l)
         }
 }
 
+/* As the other edge's. */
+static bool is_exported(const struct sim_edge *e, const struct life *l)
+{
+    return e->node.alive && e->vms && vms_far_find(e->vms, l->id);
+}
+
 /* NULL: nothing is left of it. */
 static const char *left_of(const struct life *l)
 {
     for (unsigned i = 0; i < WORLD_EDGES; i++)
-        if (is_in(&world.edges[i], l, false))
+        if (is_in(&world.edges[i], l, false) || is_exported(&world.edges[i], l))
             return world.edges[i].node.name;
     if (sim_onprem_has(&world.onprem, l->id))
         return "on-prem";

@@ -1,0 +1,350 @@
+/* links: cache journal store */
+/* VMs of the other edge that it has deleted: its word for that may be lost with it.
+ */
+#include "commit_fixture.h"
+
+#include "keep.h"
+#include "link.h"
+#include "pair_impl.h"
+#include "proto_pair.h"
+#include "vm_spec.h"
+#include "vms_far.h"
+#include "vms_pair_impl.h"
+
+enum { ONE = 1, OTHER = 2 }; /* edges */
+
+/* --- a link ---------------------------------------------------------------------------------------------*/
+
+static unsigned notices;
+static sem_t replied;
+
+void link_call(struct peer *p, struct link_call *c)
+{
+    (void)p, (void)c;
+    CHECK(false);
+}
+
+void link_call_cancel(struct link_call *c)
+{
+    (void)c;
+    CHECK(false);
+}
+
+void link_call_promote(struct link_call *c, enum link_class class)
+{
+    (void)c, (void)class;
+    CHECK(false);
+}
+
+void link_notice(struct peer *p, uint8_t type, const void *body, uint32_t len)
+{
+    (void)p, (void)body, (void)len;
+    CHECK(type == PROTO_MIRROR_END);
+    notices++;
+}
+
+void link_reply(struct link_request **r, int status, const char *why, const struct iovec *iov, int niov)
+{
+    (void)why, (void)iov, (void)niov;
+    CHECK(status == 0);
+    *r = NULL;
+    sem_post(&replied);
+}
+
+struct peer *link_peer(struct link *l, const char *name)
+{
+    (void)l, (void)name;
+    return NULL;
+}
+
+const char *peer_name(const struct peer *p)
+{
+    (void)p;
+    return "dc1";
+}
+
+bool peer_up(const struct peer *p)
+{
+    (void)p;
+    return false;
+}
+
+uint64_t peer_rtt_ns(const struct peer *p)
+{
+    (void)p;
+    return 0;
+}
+
+uint64_t peer_bytes_per_s(const struct peer *p)
+{
+    (void)p;
+    return 0;
+}
+
+/* --- an edge --------------------------------------------------------------------------------------------*/
+
+static struct edge {
+    struct world *w;
+    struct vms *vms;
+    struct lease_gate gate;
+    struct vms_pair *pair;
+    struct vm_spec spec; /* of a VM of the other edge */
+    sem_t done;
+} e;
+
+static void wait_sem(sem_t *s)
+{
+    while (sem_wait(s) < 0)
+        ;
+}
+
+static void on_refused(void *arg, const struct why *why)
+{
+    (void)arg, (void)why;
+    CHECK(false);
+}
+
+/* It does nothing by itself. */
+static void make_pair(struct fixture *f, void *arg)
+{
+    struct pair_conf conf = {.loop = f->loop,
+                             .store = e.w->store,
+                             .master = e.w->master,
+                             .name = "zone",
+                             .self = "zone-1",
+                             .other = "zone-2",
+                             .writer = {ONE},
+                             .lease_ns = UINT64_C(3000000000),
+                             .gate = &e.gate};
+
+    (void)arg;
+    e.pair = vms_pair_new(e.vms, &conf, on_refused, NULL);
+    timer_stop(&e.pair->pair->timer);
+    e.pair->pair->role = PAIR_OUT;
+    keep_reopen(e.pair->keep);
+}
+
+static void new_edge(void)
+{
+    struct vms_conf conf;
+
+    e = (struct edge){.w = world_new(),
+                      .spec = {.name = "web-1",
+                               .iqn = "iqn.2026-11.org.isthmus:web-1",
+                               .id = "another VM's id",
+                               .storage = WB_CLOUD_PERSIST}};
+    sem_init(&e.done, 0, 0);
+    sem_init(&replied, 0, 0);
+    notices = 0;
+    conf = (struct vms_conf){.journal = e.w->f->journal,
+                             .main = e.w->f->loop,
+                             .loops = &e.w->f->loop,
+                             .nloops = 1,
+                             .stores = &e.w->store,
+                             .worker = e.w->worker,
+                             .master = e.w->master,
+                             .writer = {ONE},
+                             .commit_age_ms = 3600000,
+                             .gate = &e.gate};
+    if (vms_open(&e.vms, &conf, &e.w->f->why) != 0)
+        fail_msg("%s", e.w->f->why.text);
+    on_loop(e.w->f, make_pair, NULL);
+}
+
+static void on_done(void *arg)
+{
+    (void)arg;
+    sem_post(&e.done);
+}
+
+static void stop_pair(struct fixture *f, void *arg)
+{
+    (void)f, (void)arg;
+    vms_pair_stop(e.pair, on_done, NULL);
+}
+
+static void close_edge(struct fixture *f, void *arg)
+{
+    (void)f, (void)arg;
+    vms_close(e.vms, on_done, NULL);
+}
+
+static void free_pair(struct fixture *f, void *arg)
+{
+    (void)f, (void)arg;
+    vms_pair_free(&e.pair);
+}
+
+/* What was kept is closed, and erased if its VM is no more. */
+static void end_pair(void)
+{
+    on_loop(e.w->f, stop_pair, NULL);
+    wait_sem(&e.done);
+}
+
+static void end_edge(void)
+{
+    on_loop(e.w->f, close_edge, NULL);
+    wait_sem(&e.done);
+    on_loop(e.w->f, free_pair, NULL);
+    world_free(e.w);
+    sem_destroy(&e.done);
+    sem_destroy(&replied);
+}
+
+static void put_theirs(bool deleting)
+{
+    const uint8_t writer[LOGOBJ_WRITER_BYTES] = {OTHER};
+    struct vm_store s = {
+        .store = e.w->store, .master = &e.w->master, .writer = writer, .random = e.w->f->loop};
+
+    assert_int_equal(vm_store_create(&s, &e.spec, &e.w->f->why), 0); /* says that it is being deleted */
+    if (!deleting)
+        assert_int_equal(vm_store_change(&s, &e.spec, &e.w->f->why), 0);
+}
+
+static void begin_far(struct fixture *f, void *arg)
+{
+    struct vm theirs = {.spec = e.spec, .loop = f->loop, .in.vms = e.vms};
+    struct pair_begin b = {.stream = 1, .first = 1, .writer = {OTHER}, .name = "web-1"};
+    struct link_request r = {.type = PROTO_MIRROR_BEGIN};
+    struct buf *body;
+
+    (void)arg;
+    vms_far_adopt(e.vms, &theirs);
+    memcpy(b.vm, e.spec.id, sizeof b.vm);
+    body = pair_put_begin(&b);
+    r.body = body->data;
+    r.len = (uint32_t)body->len;
+    vms_pair_request(e.pair, &r);
+    buf_unref(&body);
+}
+
+/* The other edge has a VM, which is exported here, too, and its log is kept. */
+static void hear_of_it(void)
+{
+    on_loop(e.w->f, begin_far, NULL);
+    wait_sem(&replied);
+}
+
+static void taken_in(struct fixture *f, void *arg)
+{
+    (void)f, (void)arg;
+    e.pair->pair->role = PAIR_BOTH;
+    e.pair->pair->conf.both(e.pair->pair->conf.arg);
+}
+
+static void nothing(struct work *w)
+{
+    (void)w;
+}
+
+static void nothing_done(struct work *w)
+{
+    (void)w;
+    sem_post(&e.done);
+}
+
+/* And the worker has done what it had by then. */
+static void become_member(void)
+{
+    struct work w = {.run = nothing, .done = nothing_done};
+
+    on_loop(e.w->f, taken_in, NULL);
+    worker_do(e.w->worker, e.w->f->loop, &w);
+    wait_sem(&e.done);
+}
+
+static void look(struct fixture *f, void *arg)
+{
+    (void)f;
+    *(bool *)arg = vms_find_exported(e.vms, "web-1") != NULL;
+}
+
+static bool is_exported(void)
+{
+    bool is;
+
+    on_loop(e.w->f, look, &is);
+    return is;
+}
+
+static bool is_kept(void)
+{
+    const uint8_t writer[LOGOBJ_WRITER_BYTES] = {OTHER};
+    uint64_t from;
+
+    return keep_look(e.w->f->journal, e.spec.id, writer, &from, &e.w->f->why) == 0;
+}
+
+/* --- the tests ------------------------------------------------------------------------------------------*/
+
+static void one_that_is_there_stays(void **state)
+{
+    (void)state;
+    new_edge();
+    put_theirs(false);
+    hear_of_it();
+    become_member();
+    assert_true(is_exported());
+    end_pair();
+    assert_true(is_kept());
+    end_edge();
+}
+
+static void one_without_an_entry_goes(void **state)
+{
+    (void)state;
+    new_edge();
+    hear_of_it();
+    become_member();
+    assert_false(is_exported());
+    end_pair();
+    assert_false(is_kept());
+    end_edge();
+}
+
+static void so_does_one_that_is_being_deleted(void **state)
+{
+    (void)state;
+    new_edge();
+    put_theirs(true);
+    hear_of_it();
+    become_member();
+    assert_false(is_exported());
+    end_pair();
+    assert_false(is_kept());
+    end_edge();
+}
+
+static void delete_and_take_in(struct fixture *f, void *arg)
+{
+    (void)f, (void)arg;
+    e.pair->pair->role = PAIR_SOLE;
+    vms_pair_gone(e.pair, e.spec.id);
+    CHECK(notices == 0); /* nobody is there to be told */
+    e.pair->pair->conf.prepare(e.pair->pair->conf.arg);
+}
+
+/* Also by an edge that has no VM left. */
+static void what_was_deleted_is_said_to_who_is_taken_in(void **state)
+{
+    (void)state;
+    new_edge();
+    on_loop(e.w->f, delete_and_take_in, NULL);
+    assert_int_equal(notices, 1);
+    end_pair();
+    end_edge();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_that_is_there_stays),
+        cmocka_unit_test(one_without_an_entry_goes),
+        cmocka_unit_test(so_does_one_that_is_being_deleted),
+        cmocka_unit_test(what_was_deleted_is_said_to_who_is_taken_in),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
