@@ -121,6 +121,7 @@ struct vm {
         bool held; /* it is being deleted, and on-prem may still have it */
         void (*deleted)(void *arg, int status, const struct why *);
         void *deleted_arg;
+        bool ours;           /* in a pair: it was this edge's when that was asked for */
         bool anothers;       /* another edge has it, not all of it goes */
         struct timer again;  /* vms_delete.c; of the main loop */
         unsigned errands;    /* vms_pair_errand.c, to one that is being deleted; of the main loop, as is */

@@ -130,6 +130,15 @@ static void erase_again(struct vm *vm)
     timer_set_ms(&vm->in.again, AGAIN_MS);
 }
 
+/* The other edge has taken it over before its entry said that it is being deleted: what was here of it is
+ * gone, and the VM is there. */
+static void tell_taken(struct vm *vm)
+{
+    vm->in.status = why_set(&vm->in.why, -ESTALE, "VM %s is not deleted: the other edge has taken it over",
+                            vm->spec.name);
+    log_warn(vm->spec.name, "%s", vm->in.why.text);
+}
+
 static void erased(struct work *w)
 {
     struct vm *vm = container_of(w, struct vm, in.work);
@@ -143,6 +152,8 @@ static void erased(struct work *w)
         take_out_going(vm);
     if (vm->in.status)
         log_error(vm->spec.name, "could not be deleted wholly, the next start goes on: %s", vm->in.why.text);
+    else if (vm->in.ours && vm->in.anothers)
+        tell_taken(vm);
     else
         log_info(vm->spec.name, "deleted");
     if (vm->in.held)
@@ -279,6 +290,7 @@ void vms_delete(struct vms *vms, const char *name, bool force,
     }
     add_going(vm, true);
     atomic_store(&vm->deleting, true);
+    vm->in.ours = vms->conf.gate && !atomic_load(&vm->fenced);
     vm->in.deleted = done;
     vm->in.deleted_arg = arg;
     vm->in.work = (struct work){.run = mark, .done = marked};

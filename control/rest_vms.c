@@ -182,13 +182,15 @@ void rest_vm_create(struct rest *rest, struct http_request *r)
 static void on_deleted(void *arg, int status, const struct why *why)
 {
     struct pending *p = arg;
+    int code;
 
     if (status == 0) {
         log_info(p->r->id, "VM %s was deleted for %s", p->name, p->r->peer);
         rest_reply(p->r, 200, json_pack("{ss}", "deleted", p->name));
     } else {
         log_warn(p->r->id, "VM %s was not deleted: %s", p->name, why->text);
-        http_reply_error(p->r, status == -ENOENT ? 404 : status == -EBUSY ? 409 : 500, "%s", why->text);
+        code = status == -ENOENT ? 404 : status == -EBUSY || status == -ESTALE ? 409 : 500;
+        http_reply_error(p->r, code, "%s", why->text);
     }
     free(p);
 }

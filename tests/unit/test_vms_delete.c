@@ -130,9 +130,9 @@ static void put_entry_of(unsigned edge)
     assert_int_equal(vm_store_change(&s, &e.spec, &e.w->f->why), 0);
 }
 
-static void mark_deleting(void)
+static void put_in_catalog(bool deleting)
 {
-    char *text = vm_spec_to_json(&e.spec, true);
+    char *text = vm_spec_to_json(&e.spec, deleting);
 
     assert_int_equal(journal_meta_put(e.w->f->journal, "vm/web-1", text, strlen(text), &e.w->f->why), 0);
     secret_free(&text);
@@ -267,7 +267,7 @@ static void its_log_is_kept_when_all_is_erased(void **state)
     (void)state;
     new_edge();
     put_entry_of(OTHER);
-    mark_deleting();
+    put_in_catalog(true);
     busy();
     start_edge();
     on_loop(e.w->f, ask_for_room, NULL);
@@ -286,7 +286,7 @@ static void an_erasure_that_fails_is_tried_again_before_that(void **state)
     (void)state;
     new_edge();
     put_damaged_entry();
-    mark_deleting();
+    put_in_catalog(true);
     start_edge();
     on_loop(e.w->f, ask_for_room, NULL);
     busy(); /* after the erasure */
@@ -306,7 +306,7 @@ static void one_that_is_left_over_when_the_edge_ends_is_left(void **state)
     (void)state;
     new_edge();
     put_damaged_entry();
-    mark_deleting();
+    put_in_catalog(true);
     start_edge();
     end_edge();
 }
@@ -350,7 +350,7 @@ static void it_is_taken_back_when_all_is_erased(void **state)
     (void)state;
     new_edge();
     put_entry_of(OTHER);
-    mark_deleting();
+    put_in_catalog(true);
     busy();
     start_edge();
     on_loop(e.w->f, ask_for_room, NULL);
@@ -367,6 +367,64 @@ static void it_is_taken_back_when_all_is_erased(void **state)
     end_edge();
 }
 
+static void on_deleted(void *arg, int status, const struct why *why)
+{
+    (void)arg, (void)why;
+    e.status = status;
+    sem_post(&e.room);
+}
+
+static void delete_it(struct fixture *f, void *arg)
+{
+    (void)f, (void)arg;
+    vms_delete(e.vms, "web-1", true, on_deleted, NULL);
+}
+
+/* It runs on-prem: nothing of it is open. */
+static void new_edge_with_it(unsigned whose)
+{
+    new_edge();
+    e.spec.home = true;
+    e.spec.ndisks = e.spec.next_number = 1;
+    e.spec.disks[0] = (struct vm_disk){.onprem = "dc1", .disk = "disk", .sectors = 2048, .block_bytes = 512};
+    put_entry_of(whose);
+    put_in_catalog(false);
+    start_edge();
+    e.pair.far = vms_far_new(e.vms, NULL);
+}
+
+static void end_edge_with_it(void)
+{
+    struct vms_far *far = e.pair.far;
+
+    end_edge();
+    vms_far_free(&far);
+}
+
+/* Somebody was told that the VM is no more, and the other edge served it. */
+static void one_that_the_other_edge_has_by_then_is_not_deleted(void **state)
+{
+    (void)state;
+    new_edge_with_it(OTHER);
+    on_loop(e.w->f, delete_it, NULL);
+    wait_sem(&e.room);
+    assert_int_equal(e.status, -ESTALE);
+    assert_false(is_in_catalog());
+    end_edge_with_it();
+}
+
+static void what_is_here_of_the_others_goes(void **state)
+{
+    (void)state;
+    new_edge_with_it(OTHER);
+    atomic_store(&vms_find(e.vms, "web-1")->fenced, true);
+    on_loop(e.w->f, delete_it, NULL);
+    wait_sem(&e.room);
+    assert_int_equal(e.status, 0);
+    assert_false(is_in_catalog());
+    end_edge_with_it();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -374,6 +432,8 @@ int main(void)
         cmocka_unit_test(an_erasure_that_fails_is_tried_again_before_that),
         cmocka_unit_test(one_that_is_left_over_when_the_edge_ends_is_left),
         cmocka_unit_test(it_is_taken_back_when_all_is_erased),
+        cmocka_unit_test(one_that_the_other_edge_has_by_then_is_not_deleted),
+        cmocka_unit_test(what_is_here_of_the_others_goes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
