@@ -142,6 +142,21 @@ void cut_logout(struct cut_session **session)
 
 /* --- looking --------------------------------------------------------------------------------------------*/
 
+/* NULL or with its status. What is told by a unit attention, as that another edge is the owner, is no answer.
+ */
+static struct scsi_task *read_sectors(struct cut_session *s, unsigned disk, uint32_t lba, uint32_t n)
+{
+    for (;;) {
+        struct scsi_task *task =
+            iscsi_read16_sync(s->iscsi, (int)disk, lba, n * STAMP_SECTOR, STAMP_SECTOR, 0, 0, 0, 0, 0);
+
+        if (!task || task->status != SCSI_STATUS_CHECK_CONDITION ||
+            task->sense.key != SCSI_SENSE_UNIT_ATTENTION)
+            return task;
+        scsi_free_scsi_task(task);
+    }
+}
+
 int cut_read_disks(struct cut_session *s, struct cut_model *m)
 {
     for (unsigned d = 0; d < m->ndisks; d++)
@@ -149,7 +164,7 @@ int cut_read_disks(struct cut_session *s, struct cut_model *m)
             struct scsi_task *task;
 
             n = m->disks[d].nsectors - lba < READ_SECTORS ? m->disks[d].nsectors - lba : READ_SECTORS;
-            task = iscsi_read16_sync(s->iscsi, (int)d, lba, n * STAMP_SECTOR, STAMP_SECTOR, 0, 0, 0, 0, 0);
+            task = read_sectors(s, d, lba, n);
             if (!task || (task->status != SCSI_STATUS_GOOD && task->status != SCSI_STATUS_CHECK_CONDITION))
                 return -EPIPE;
             if (task->status != SCSI_STATUS_GOOD || task->datain.size != (int)(n * STAMP_SECTOR)) {

@@ -21,18 +21,30 @@ enum {
     TRIES = 200
 };
 
+static int64_t now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* A busy machine makes one late; a target that looks at the others first makes each. */
 static void slow_login(void)
 {
-    struct timespec from, to;
-    struct raw *c;
+    enum { AT_ONCE_MS = 2000, LOOKS = 3 };
+    int64_t took = AT_ONCE_MS;
 
     for (int i = 0; i < IDLE; i++)
         dial(1);
-    clock_gettime(CLOCK_MONOTONIC, &from);
-    c = session(2, "");
-    clock_gettime(CLOCK_MONOTONIC, &to);
-    want_same(c, 0, 8, 1);
-    want(to.tv_sec - from.tv_sec < 2, "a login beside them took %ld s", (long)(to.tv_sec - from.tv_sec));
+    for (uint8_t i = 0; i < LOOKS && took >= AT_ONCE_MS; i++) {
+        int64_t since = now_ms();
+        struct raw *c = session(2 + i, "");
+
+        took = now_ms() - since;
+        want_same(c, 0, 8, 1);
+    }
+    want(took < AT_ONCE_MS, "each login beside them took long, the last one %d ms", (int)took);
 }
 
 static void fifty(void)

@@ -72,11 +72,25 @@ static void login(const char *url_text)
     iscsi_destroy_url(url);
 }
 
+/* What was to be told has been told, and nothing was done: it is said again. */
+static bool told(struct scsi_task *task)
+{
+    bool so = task != NULL && task->status == SCSI_STATUS_CHECK_CONDITION &&
+              task->sense.key == SCSI_SENSE_UNIT_ATTENTION;
+
+    if (so)
+        scsi_free_scsi_task(task);
+    return so;
+}
+
 /* NULL when the target says it failed: the reason is in iscsi_get_error(). */
 static struct scsi_task *read_chunk(uint64_t lba, uint32_t sectors)
 {
-    struct scsi_task *task = iscsi_read16_sync(iscsi, lun, lba, sectors * block, (int)block, 0, 0, 0, 0, 0);
+    struct scsi_task *task;
 
+    do
+        task = iscsi_read16_sync(iscsi, lun, lba, sectors * block, (int)block, 0, 0, 0, 0, 0);
+    while (told(task));
     if (task == NULL)
         die("read");
     if (task->status == SCSI_STATUS_GOOD && task->datain.size == (int)(sectors * block))
@@ -108,11 +122,14 @@ static void do_write(uint64_t lba, const char *how)
 
     while ((n = fread(chunk, 1, CHUNK_SECTORS * block, stdin)) > 0) {
         uint32_t sectors = (uint32_t)((n + block - 1) / block);
+        struct scsi_task *task;
 
         memset(chunk + n, 0, sectors * block - n);
-        check(iscsi_write16_sync(iscsi, lun, lba, chunk, sectors * block, (int)block, 0, 0,
-                                 strcmp(how, "fua") == 0, 0, 0),
-              "write");
+        do
+            task = iscsi_write16_sync(iscsi, lun, lba, chunk, sectors * block, (int)block, 0, 0,
+                                      strcmp(how, "fua") == 0, 0, 0);
+        while (told(task));
+        check(task, "write");
         lba += sectors;
     }
     if (strcmp(how, "flush") == 0)

@@ -147,6 +147,25 @@ static void sector_report(const uint8_t *p, uint32_t lba, const struct sector_st
         fprintf(stderr, "bytes of nobody\n");
 }
 
+/* What was to be told has been told, and nothing was done: it is said again. */
+static bool told(int status, const struct scsi_task *task)
+{
+    return status == SCSI_STATUS_CHECK_CONDITION && task != NULL &&
+           task->sense.key == SCSI_SENSE_UNIT_ATTENTION;
+}
+
+/* NULL or with its status; an edge of a pair may become the owner in the midst of a check. */
+static struct scsi_task *read_sectors(uint32_t lba, uint32_t n)
+{
+    for (;;) {
+        struct scsi_task *task = iscsi_read16_sync(iscsi, lun, lba, n * SECTOR, SECTOR, 0, 0, 0, 0, 0);
+
+        if (task == NULL || !told(task->status, task))
+            return task;
+        scsi_free_scsi_task(task);
+    }
+}
+
 /* Reads every sector back; returns how many hold neither of the two allowed contents. */
 static uint32_t check_all(void)
 {
@@ -154,7 +173,7 @@ static uint32_t check_all(void)
 
     for (uint32_t lba = 0; lba < nsectors; lba += CHECK_SECTORS) {
         uint32_t n = nsectors - lba < CHECK_SECTORS ? nsectors - lba : CHECK_SECTORS;
-        struct scsi_task *task = iscsi_read16_sync(iscsi, lun, lba, n * SECTOR, SECTOR, 0, 0, 0, 0, 0);
+        struct scsi_task *task = read_sectors(lba, n);
 
         if (task == NULL || task->status != SCSI_STATUS_GOOD || task->datain.size != (int)(n * SECTOR)) {
             fprintf(stderr, "verify-load: read at sector %u: %s\n", lba, iscsi_get_error(iscsi));
@@ -175,13 +194,6 @@ static uint32_t check_all(void)
         scsi_free_scsi_task(task);
     }
     return lost;
-}
-
-/* What was to be told has been told, and nothing was done: it is said again. */
-static bool told(int status, const struct scsi_task *task)
-{
-    return status == SCSI_STATUS_CHECK_CONDITION && task != NULL &&
-           task->sense.key == SCSI_SENSE_UNIT_ATTENTION;
 }
 
 static void write_send(struct write *);
