@@ -172,7 +172,10 @@ load_dies_at() {
         wait_for 10 "its connection to be gone" no_connection "$at"
     done
 }
-no_connection() { [ "$(metric "$1" isthmus_iscsi_connections) $(metric "$1" isthmus_iscsi_sessions)" = "0 0" ]; }
+no_connection() {
+    [ -n "${pids[edge-$1]:-}" ] || return 0 # nor an edge
+    [ "$(metric "$1" isthmus_iscsi_connections) $(metric "$1" isthmus_iscsi_sessions)" = "0 0" ]
+}
 # served_by a|b: all that was acknowledged is there.
 served_by() { verify-load check "$(url_at "$1" vm1)" "$stage/state" "$sectors"; }
 
