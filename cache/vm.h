@@ -126,8 +126,7 @@ struct vm {
         struct timer again;  /* vms_delete.c; of the main loop */
         unsigned errands;    /* vms_pair_errand.c, to one that is being deleted; of the main loop, as is */
         bool erasing, waits; /* it is closed; and for those */
-        bool left_over;      /* it could not be erased, and is still going, */
-        bool rests, said;    /* until it is tried again; and the log has said so */
+        bool rests, said;    /* it could not be erased, until that is tried again; the log has said so */
         struct work work;
         struct why why;
         int status;

@@ -55,6 +55,8 @@ bool vms_is_creating(struct vms *, const uint8_t id[VMLOG_ID_BYTES]);
 bool vms_is_going(struct vms *, const uint8_t id[VMLOG_ID_BYTES]);
 /* The same of one of that name, whose entry in the catalog is still that one's. */
 bool vms_has_going(struct vms *, const char *name);
+/* The same on the main loop, with a sentence for who wants the name. */
+bool vms_name_is_going(struct vms *, const char *name, struct why *);
 void vms_cancel_changes(struct vms *);
 /* Main loop: a VM's spec is about to be changed, on disk and here. -EBUSY with why: it is being changed
  * already. */

@@ -2,10 +2,10 @@
  *
  *   mark (pool) ► sessions out (vm->loop) ► last reference (vms.c) ► close ► erase (worker, vm_erase.c)
  *
- * From the mark until what there is here of a VM is erased it is `going`: its name is not given again, and
- * the other edge of a pair takes no VM of that id or name here, nor is its log kept. An erasure that fails is
- * finished by the next start. In a pair it is tried again before that: else the other edge's log could be
- * kept in between, and the next start would take it for what is left to erase.
+ * From the mark until what there is here of a VM is erased it is `going`: its name is not given again, for
+ * another VM's entry in the catalog would take the place of the mark; and the other edge of a pair takes no
+ * VM of that id or name here, nor is its log kept. An erasure that fails is tried again, and finished by the
+ * next start at the latest.
  */
 #include "check.h"
 #include "log.h"
@@ -72,6 +72,23 @@ bool vms_has_going(struct vms *vms, const char *name)
     return any_going(vms, is_named, name);
 }
 
+bool vms_name_is_going(struct vms *vms, const char *name, struct why *why)
+{
+    const struct vm *vm;
+
+    pthread_mutex_lock(&vms->lock);
+    TAILQ_FOREACH (vm, &vms->going, in.entry)
+        if (is_named(vm, name))
+            break;
+    pthread_mutex_unlock(&vms->lock); /* it is not freed but on this loop */
+    if (vm && vm->in.rests)
+        why_set(why, 0, "VM %s is still being deleted, which is tried again until it is done: %s", name,
+                vm->in.why.text);
+    else if (vm)
+        why_set(why, 0, "VM %s is still being deleted: try again in a moment", name);
+    return vm != NULL;
+}
+
 bool vms_is_going(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES])
 {
     return any_going(vms, has_id, id);
@@ -95,8 +112,7 @@ static void erase(struct work *w)
 
     vm->in.anothers = atomic_load(&vm->fenced);
     vm->in.status = vm_erase(vms, &vm->spec, &vm->in.anothers, &vm->in.held, &vm->in.why);
-    vm->in.left_over = vm->in.status && vms->conf.gate;
-    if (!vm->in.left_over)
+    if (!vm->in.status)
         take_out_going(
             vm); /* before the worker does anything else, such as taking it over from another edge */
 }
@@ -117,13 +133,17 @@ static void on_again(struct timer *t)
     vm_erase_closed(vm);
 }
 
-/* The log says so once. */
+/* The log says so once, as is who asked. */
 static void erase_again(struct vm *vm)
 {
+    struct why why;
+
     if (!vm->in.said)
         log_error(vm->spec.name, "could not be deleted wholly, and is tried again: %s", vm->in.why.text);
     vm->in.said = true;
-    vm->in.deleted(vm->in.deleted_arg, vm->in.status, &vm->in.why);
+    why_set(&why, 0, "VM %s is not deleted wholly yet, which is tried again until it is: %s", vm->spec.name,
+            vm->in.why.text);
+    vm->in.deleted(vm->in.deleted_arg, vm->in.status, &why);
     vm->in.deleted = nobody_waits;
     vm->in.rests = true;
     timer_init(&vm->in.again, vm->in.vms->conf.main, on_again);
@@ -144,11 +164,11 @@ static void erased(struct work *w)
     struct vm *vm = container_of(w, struct vm, in.work);
     struct vms *vms = vm->in.vms;
 
-    if (vm->in.left_over && !atomic_load(&vms->stop)) {
+    if (vm->in.status && !atomic_load(&vms->stop)) {
         erase_again(vm);
         return;
     }
-    if (vm->in.left_over)
+    if (vm->in.status)
         take_out_going(vm);
     if (vm->in.status)
         log_error(vm->spec.name, "could not be deleted wholly, the next start goes on: %s", vm->in.why.text);
@@ -156,7 +176,7 @@ static void erased(struct work *w)
         tell_taken(vm);
     else
         log_info(vm->spec.name, "deleted");
-    if (vm->in.held)
+    if (vm->in.held && !vm->in.status)
         vms_leave_tell(vms, &vm->spec);
     vm->in.deleted(vm->in.deleted_arg, vm->in.status, &vm->in.why);
     tell_pair(vm, !vm->in.status && !vm->in.anothers);

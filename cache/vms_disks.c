@@ -37,7 +37,8 @@ struct vms_creation {
     struct timer timeout;
     struct work work;
     struct task task;
-    bool held; /* on-prem may have it */
+    bool held;      /* on-prem may have it */
+    bool left_over; /* it was not made, and is not all gone */
     int status;
     struct why why;
     void (*done)(void *arg, struct vm *, const struct why *);
@@ -119,17 +120,20 @@ static void undo(struct work *w)
     struct why why = {""};
     bool anothers = false;
 
-    if (vm_erase(c->vms, &c->spec, &anothers, &c->held, &why))
-        log_error(c->spec.name, "something of it is left behind, the next start goes on: %s", why.text);
+    c->left_over = vm_erase(c->vms, &c->spec, &anothers, &c->held, &why) != 0;
 }
 
 static void undone(struct work *w)
 {
     struct vms_creation *c = container_of(w, struct vms_creation, work);
 
-    if (c->held)
-        vms_leave_tell(c->vms, &c->spec);
-    vm_free(c->vm);
+    if (c->left_over) { /* who asked does not wait for that */
+        vm_finish_off(c->vm, c->held);
+    } else {
+        if (c->held)
+            vms_leave_tell(c->vms, &c->spec);
+        vm_free(c->vm);
+    }
     finish(c);
 }
 
@@ -274,8 +278,8 @@ static int check_unique(struct vms *vms, const struct vm_spec *spec, struct why 
     TAILQ_FOREACH (other, &vms->creating, entry)
         if (strcmp(other->spec.name, spec->name) == 0 || strcmp(other->spec.iqn, spec->iqn) == 0)
             return why_set(why, -EEXIST, "a VM %s is being created already", spec->name);
-    if (vms_has_going(vms, spec->name))
-        return why_set(why, -EBUSY, "VM %s is still being deleted: try again in a moment", spec->name);
+    if (vms_name_is_going(vms, spec->name, why))
+        return -EBUSY;
     if (vms->pair && vms_pair_has(vms->pair, spec->name))
         return why_set(why, -EEXIST, "the other edge of the pair has a VM %s already", spec->name);
     return 0;

@@ -302,17 +302,6 @@ static bool is_attaching(struct vm *vm)
     return s.has_wb && s.wb.link_up && !s.wb.attached;
 }
 
-/* What one edge alone could not do, as with a store that was full, its next start goes on with. */
-static void restart_if_left_over(void)
-{
-    struct sim_edge *e = &world.edges[0];
-
-    if (world.pair || world.storming || !world.stormed || !e->ready || p.sweep || is_in(e, p.now, false))
-        return;
-    sim_say(&e->node, "is started again, for what is left of %s", NAME);
-    world_edge_dies(e, GUEST_WAS_KILLED);
-}
-
 /* What is not answered, for its edge has died, is asked for again where the VM is then; or was done. */
 static void go_on_deleting(void)
 {
@@ -326,10 +315,8 @@ static void go_on_deleting(void)
         return;
     }
     e = find_live(&vm);
-    if (!e || memcmp(vm->spec.id, p.now->id, sizeof p.now->id) != 0) {
-        restart_if_left_over();
+    if (!e || memcmp(vm->spec.id, p.now->id, sizeof p.now->id) != 0)
         return;
-    }
     if (is_attaching(vm))
         return;
     p.edge = e;

@@ -1,7 +1,7 @@
 /* links: cache journal store */
-/* A VM that a crash has left half deleted, of an edge of a pair, and that is the other edge's by now: until
- * what there is of it here is erased, which the next start goes on with, its log is not kept here, nor is it
- * taken back.
+/* A VM that a crash has left half deleted; the next start goes on. Until what there is of it here is erased
+ * its name is not given again, and of one that is the other edge's by now, of a pair, no log is kept here,
+ * nor is it taken back.
  */
 #include "commit_fixture.h"
 
@@ -15,9 +15,11 @@
 
 enum { ONE = 1, OTHER = 2 }; /* edges */
 
-/* --- no link is needed ----------------------------------------------------------------------------------*/
+/* --- what the link is used for --------------------------------------------------------------------------*/
 
 static int replied; /* to a request, last */
+static struct link_call *called;
+static sem_t calls;
 
 void link_reply(struct link_request **r, int status, const char *why, const struct iovec *iov, int niov)
 {
@@ -28,8 +30,9 @@ void link_reply(struct link_request **r, int status, const char *why, const stru
 
 void link_call(struct peer *p, struct link_call *c)
 {
-    (void)p, (void)c;
-    CHECK(false);
+    (void)p;
+    called = c;
+    sem_post(&calls);
 }
 
 void link_call_cancel(struct link_call *c)
@@ -90,7 +93,7 @@ static struct edge {
     struct vm_spec spec;
     struct work busy; /* of the worker, as if the store were slow */
     sem_t reached, go_on, room, closed;
-    bool has_room;
+    bool in_pair, has_room;
     int status;
 } e;
 
@@ -173,8 +176,8 @@ static bool is_in_catalog(void)
     return journal_meta_each(e.w->f->journal, "vm/web-1", found, NULL, &e.w->f->why) == 1;
 }
 
-/* The start after the crash. */
-static void start_edge(void)
+/* The start after the crash; of an edge in no pair. */
+static void start_alone(void)
 {
     struct vms_conf conf = {.journal = e.w->f->journal,
                             .main = e.w->f->loop,
@@ -184,10 +187,16 @@ static void start_edge(void)
                             .worker = e.w->worker,
                             .master = e.w->master,
                             .writer = {ONE},
-                            .gate = &e.gate};
+                            .gate = e.in_pair ? &e.gate : NULL};
 
     if (vms_open(&e.vms, &conf, &e.w->f->why) != 0)
         fail_msg("%s", e.w->f->why.text);
+}
+
+static void start_edge(void)
+{
+    e.in_pair = true;
+    start_alone();
     e.pair = (struct vms_pair){.vms = e.vms};
     TAILQ_INIT(&e.pair.rooms);
     TAILQ_INIT(&e.pair.leaving);
@@ -196,6 +205,7 @@ static void start_edge(void)
 
 static void new_edge(void)
 {
+    sem_init(&calls, 0, 0);
     e = (struct edge){.w = world_new(),
                       .spec = {.name = "web-1",
                                .iqn = "iqn.2026-11.org.isthmus:web-1",
@@ -229,6 +239,7 @@ static void end_edge(void)
     sem_destroy(&e.go_on);
     sem_destroy(&e.room);
     sem_destroy(&e.closed);
+    sem_destroy(&calls);
 }
 
 static void on_room(void *arg, int status, const struct why *why)
@@ -425,6 +436,62 @@ static void what_is_here_of_the_others_goes(void **state)
     end_edge_with_it();
 }
 
+static void answer_call(struct fixture *f, void *arg)
+{
+    (void)f, (void)arg;
+    called->reply = buf_new(0);
+    called->done(called);
+}
+
+static void on_created(void *arg, struct vm *vm, const struct why *why)
+{
+    (void)arg;
+    assert_null(vm);
+    e.w->f->why = *why;
+    sem_post(&e.room);
+}
+
+static void ask_to_create(struct fixture *f, void *arg)
+{
+    struct vm_spec spec = e.spec;
+
+    (void)f, (void)arg;
+    vms_create(e.vms, &spec, on_created, NULL);
+}
+
+static const char *create_again(void)
+{
+    on_loop(e.w->f, ask_to_create, NULL);
+    wait_sem(&e.room);
+    return e.w->f->why.text;
+}
+
+/* A new VM's entry in the catalog would take the place of what says that the old one is being deleted. */
+static void its_name_is_free_when_all_is_erased(void **state)
+{
+    (void)state;
+    new_edge();
+    e.spec.ndisks = 1;
+    e.spec.disks[0] = (struct vm_disk){.onprem = "dc1", .disk = "sda", .sectors = 8, .block_bytes = 512};
+    e.spec.next_number = 1;
+    put_damaged_entry();
+    put_in_catalog(true);
+    busy();
+    start_alone();
+    assert_string_equal(create_again(), "VM web-1 is still being deleted: try again in a moment");
+    sem_post(&e.go_on);
+    busy(); /* after the erasure */
+    assert_true(strstr(create_again(), "VM web-1 is still being deleted, which is tried again until it is"));
+    assert_true(is_in_catalog());
+    remove_entry();
+    sem_post(&e.go_on);
+    wait_sem(&calls);
+    assert_false(is_in_catalog());
+    assert_null(strstr(create_again(), "still being deleted"));
+    on_loop(e.w->f, answer_call, NULL);
+    end_edge();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -434,6 +501,7 @@ int main(void)
         cmocka_unit_test(it_is_taken_back_when_all_is_erased),
         cmocka_unit_test(one_that_the_other_edge_has_by_then_is_not_deleted),
         cmocka_unit_test(what_is_here_of_the_others_goes),
+        cmocka_unit_test(its_name_is_free_when_all_is_erased),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
