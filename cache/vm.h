@@ -118,7 +118,7 @@ struct vm {
         struct writeback_wait leave; /* vm_leave.c; of vm->loop, as is */
         struct timer leave_timer;
         void (*left)(struct vm *);
-        bool held; /* it is being deleted, and on-prem may still have it */
+        bool held; /* it is being deleted, and on-prem may have it, or hear of it yet */
         void (*deleted)(void *arg, int status, const struct why *);
         void *deleted_arg;
         bool ours;           /* in a pair: it was this edge's when that was asked for */

@@ -1,6 +1,6 @@
 /* cache/vm_erase.c - all that there is of a VM goes, in the object store and here. On the worker.
  *
- *   entry: "being deleted" ► its other objects ► its entry, if on-prem has let go; else a note (vm_leave.h)
+ *   entry: "being deleted" ► its other objects ► its entry; or a note, if on-prem has to be told (vm_leave.h)
  *   ► what the journal has of it ► its catalog entry
  *
  * Until the last of these the next start begins anew. If this edge is lost with its disks the entry in the

@@ -92,6 +92,7 @@ static void on_attached(struct link_call *c)
     struct vm_hold *h = container_of(c, struct vm_hold, in.call);
 
     h->status = answer(h);
+    h->resent = c->resent;
     if (h->status)
         why_set(&h->why, 0, "%s: %s", vm_spec_onprem(h->spec), c->why.text);
     if (h->status == -EBUSY)

@@ -16,6 +16,7 @@ struct vm_hold {
     void (*done)(struct vm_hold *);
     int status;
     struct why why;
+    bool resent; /* what on-prem has answered may come there once more */
 
     struct { /* private */
         struct link_call call;

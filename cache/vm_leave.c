@@ -1,11 +1,15 @@
 /* cache/vm_leave.c - see vm_leave.h.
  *
- *   marked as being deleted ► detached (vm->loop) ► erased
- *                             └ not yet: noted, erased but for its entry in the store; told when it answers
- *                               ► the entry removed (worker) ► note removed
+ *   marked as being deleted ► detached (vm->loop) ► noted, erased but for its entry in the store (vm_erase.c)
+ *   ► told again when it answers, for good ► the entry removed (worker) ► note removed
  *
- * What on-prem answers to an older epoch, or of a VM that it does not know, ends it, too: then it does not
- * hold the disks for us.
+ * Who is told that a VM was deleted finds its disks free. But of what was said before, over a connection that
+ * was lost, or by this edge before it was started again, something may still be under way: an ATTACH that
+ * comes after the DETACH would hold the disks of a VM that is no more, for ever. So on-prem is told for good
+ * when the VM's entry says that it is being deleted: then nobody attaches it any more, and the DETACH is of a
+ * higher epoch than all that was ever said of it, which on-prem keeps.
+ *
+ * What on-prem answers to an older epoch ends it, too: then it does not hold the disks for us.
  */
 #include "vm_leave.h"
 #include "check.h"
@@ -80,8 +84,6 @@ static void on_left(struct writeback_wait *w)
     timer_free(&vm->in.leave_timer);
     if (w->status)
         say(vm, w->status == -ECANCELED ? "it does not answer" : w->why.text);
-    else
-        vm->in.held = false;
     vm->in.left(vm);
 }
 
@@ -181,11 +183,11 @@ static void on_told(struct link_call *call)
     }
 }
 
-/* With the link down the call waits for it. */
+/* Under an epoch that no ATTACH was ever of. With the link down the call waits for it. */
 static void tell(struct timer *t)
 {
     struct vm_leaving *l = container_of(t, struct vm_leaving, again);
-    struct wb_head head = {.epoch = l->epoch};
+    struct wb_head head = {.epoch = l->epoch + 1};
 
     l->told = l->epoch;
     memcpy(head.vm, l->id, sizeof head.vm);

@@ -1,9 +1,9 @@
 /* cache/vm_leave.h - a VM that is being deleted lets go of its source disks.
  *
- * A note in the journal says which on-prem daemon has to be told; it is written before the VM leaves the
- * catalog, and goes when the daemon has let go. Until then it is told again, over restarts, and the VM's
- * entry stays in the object store: it says that the VM is being deleted, so that whoever recovers what a lost
- * edge had goes on with that (vms_recover.c).
+ * A note in the journal says which on-prem daemon has to be told for good; it is written before the VM leaves
+ * the catalog, and goes when the daemon has answered. Until then it is told again, over restarts, and the
+ * VM's entry stays in the object store: it says that the VM is being deleted, so that whoever recovers what a
+ * lost edge had goes on with that (vms_recover.c).
  */
 #ifndef ISTHMUS_VM_LEAVE_H
 #define ISTHMUS_VM_LEAVE_H
@@ -17,8 +17,8 @@ bool vm_leave_needed(const struct vm_spec *);
 int vm_leave_note(struct journal *, const struct vm_spec *, struct why *);
 int vm_leave_forget(struct journal *, const uint8_t id[VMLOG_ID_BYTES], struct why *);
 
-/* On vm->loop, before the VM is closed: on-prem forgets it and gives up its reservations; vm->in.held says
- * whether it may still have it. done() comes in any case, perhaps at once, within 10 s. */
+/* On vm->loop, before the VM is closed: on-prem lets go of its disks, if it answers. done() comes in any
+ * case, perhaps at once, within 10 s. */
 void vm_leave(struct vm *, void (*done)(struct vm *));
 
 /* Main loop, of a VM that was noted and erased: tells on-prem for as long as it takes, then the VM's entry

@@ -111,8 +111,8 @@ int vm_save(struct vms *, const struct vm_spec *, bool deleting, struct why *);
 
 /* Blocking, on the worker: removes all the store (unless another edge has the VM) and the journal have of it,
  * its entry here last. *anothers: another edge is known to have it; and is found to have it. *held: on-prem
- * may still have it, so its entry in the store stays, and a note in the journal: vms_leave_tell() has to
- * follow. Set to false if another edge has the VM. */
+ * may have it, or hear of it yet, so its entry in the store stays, and a note in the journal:
+ * vms_leave_tell() has to follow. Set to false if another edge has the VM. */
 int vm_erase(struct vms *, const struct vm_spec *, bool *anothers, bool *held, struct why *);
 /* The same of one that is not in the catalog. */
 int vm_erase_all(struct vms *, const struct vm_spec *, bool *anothers, bool *held, struct why *);

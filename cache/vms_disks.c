@@ -37,7 +37,7 @@ struct vms_creation {
     struct timer timeout;
     struct work work;
     struct task task;
-    bool held;      /* on-prem may have it */
+    bool held;      /* on-prem may have it, or hear of it yet */
     bool left_over; /* it was not made, and is not all gone */
     int status;
     struct why why;
@@ -184,7 +184,7 @@ static void on_held(struct vm_hold *h)
     timer_stop(&c->timeout);
     c->status = h->status;
     c->why = h->why;
-    c->held = !c->status || c->status == -ECANCELED;
+    c->held = !c->status || c->status == -ECANCELED || h->resent;
     if (c->status == -ECANCELED)
         no_answer(c, &c->spec.disks[0]);
     if (c->status) {

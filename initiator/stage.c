@@ -160,6 +160,12 @@ int stage_vms(struct stage *s,
     return err;
 }
 
+static void vm_key(uint8_t key[VM_KEY_BYTES], const uint8_t vm[WB_ID_BYTES])
+{
+    memcpy(key, vm_prefix, sizeof vm_prefix);
+    memcpy(key + sizeof vm_prefix, vm, WB_ID_BYTES);
+}
+
 static const enum stage_family of_stages[] = {FAMILY_PIECES, FAMILY_HASHES};
 
 int stage_put_vm(struct stage *s, const uint8_t vm[WB_ID_BYTES], const uint8_t *row, size_t n, uint64_t drop,
@@ -172,8 +178,7 @@ int stage_put_vm(struct stage *s, const uint8_t vm[WB_ID_BYTES], const uint8_t *
     if (err)
         return err;
     batch = rocksdb_writebatch_create();
-    memcpy(key, vm_prefix, sizeof vm_prefix);
-    memcpy(key + sizeof vm_prefix, vm, WB_ID_BYTES);
+    vm_key(key, vm);
     stage_batch_put(s, batch, FAMILY_STATE, key, sizeof key, row, n);
     put64(from, drop);
     put64(to, drop + 1);
@@ -183,6 +188,22 @@ int stage_put_vm(struct stage *s, const uint8_t vm[WB_ID_BYTES], const uint8_t *
     rocksdb_writebatch_destroy(batch);
     for (unsigned i = 0; !err && drop && i < 2; i++)
         stage_db_drop_files(&s->db, of_stages[i], from, to, 8);
+    return err;
+}
+
+int stage_remove_vm(struct stage *s, const uint8_t vm[WB_ID_BYTES], struct why *why)
+{
+    rocksdb_writebatch_t *batch;
+    uint8_t key[VM_KEY_BYTES];
+    int err = stage_db_again(&s->db, why);
+
+    if (err)
+        return err;
+    batch = rocksdb_writebatch_create();
+    vm_key(key, vm);
+    rocksdb_writebatch_delete_cf(batch, s->db.family[FAMILY_STATE], (char *)key, sizeof key);
+    err = stage_db_write(&s->db, batch, STAGE_STABLE, why);
+    rocksdb_writebatch_destroy(batch);
     return err;
 }
 

@@ -37,6 +37,8 @@ int stage_vms(struct stage *,
  * everything that was put before it. */
 int stage_put_vm(struct stage *, const uint8_t vm[WB_ID_BYTES], const uint8_t *row, size_t n, uint64_t drop,
                  struct why *);
+/* There is no such row any more; stable. */
+int stage_remove_vm(struct stage *, const uint8_t vm[WB_ID_BYTES], struct why *);
 /* No stage below this number is in use: their files go. At start-up. */
 void stage_sweep(struct stage *, uint64_t number);
 

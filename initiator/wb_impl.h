@@ -15,11 +15,12 @@ struct wb_apply;
 struct wb_change {
     TAILQ_ENTRY(wb_change) entry;
     /* Changes *next, which is a copy of what is stable now; false: there is nothing to change. May name a
-     * stage whose pieces go with it. */
+     * stage whose pieces go with it, or say that nothing is to be kept of the VM. */
     bool (*make)(struct wb_vm *, struct wb_change *, struct wb_record *next);
     /* Once, later. status 0: vm->rec is so now. */
     void (*done)(struct wb_vm *, struct wb_change *, int status, const struct why *);
     uint64_t drop;
+    bool forget;
 };
 
 /* A message, until it is answered. */
@@ -115,7 +116,7 @@ void wb_pool(struct writeback *, struct work *);
 void wb_change(struct wb_vm *, struct wb_change *);
 void wb_raise_alarm(struct wb_vm *, enum wb_alarm, const char *text);
 struct wb_vm *wb_vm_new(struct writeback *, const uint8_t id[WB_ID_BYTES]);
-/* Forgets a VM that has no row, no message and no change. */
+/* Forgets a VM that has no message and no change, and no row that counts. */
 void wb_vm_forget(struct wb_vm *);
 /* "2026-11-29T01:30:00.123Z" */
 const char *wb_instant(uint64_t ms, char text[32]);

@@ -72,6 +72,51 @@ static bool at_once(const struct wb_op *op)
                                       : op->type == PROTO_WB_APPLIED && op->head.epoch == r->epoch;
 }
 
+/* ---- room for another VM ---- */
+
+static bool make_forgotten(struct wb_vm *vm, struct wb_change *c, struct wb_record *next)
+{
+    (void)vm;
+    c->forget = true;
+    next->epoch = 0;
+    return true;
+}
+
+static void done_forgotten(struct wb_vm *vm, struct wb_change *c, int status, const struct why *why)
+{
+    (void)status; /* another one makes room */
+    (void)why;
+    free(c);
+    wb_pump(vm);
+}
+
+static bool is_idle(const struct wb_vm *vm)
+{
+    return !vm->rec.attached && !vm->op && TAILQ_EMPTY(&vm->ops) && !vm->change &&
+           TAILQ_EMPTY(&vm->changes) && !vm->settling;
+}
+
+/* Of those that were detached the first one is forgotten. What was under way when it was detached has come
+ * long ago. */
+static bool make_room(struct writeback *wb)
+{
+    struct wb_change *c;
+    struct wb_vm *vm;
+
+    TAILQ_FOREACH (vm, &wb->vms, entry)
+        if (is_idle(vm))
+            break;
+    if (!vm)
+        return false;
+    c = xcalloc(1, sizeof *c);
+    c->make = make_forgotten;
+    c->done = done_forgotten;
+    wb_change(vm, c);
+    return true;
+}
+
+/* ---- whose is it? ---- */
+
 static void take(struct writeback *wb, struct wb_op *op)
 {
     op->vm = find_vm(wb, op->head.vm);
@@ -79,7 +124,7 @@ static void take(struct writeback *wb, struct wb_op *op)
         wb_op_answer(op, -ENOENT, "this VM is not attached to isthmus-onprem", NULL);
         return;
     }
-    if (!op->vm && wb->nvms >= VMS_MAX) {
+    if (!op->vm && wb->nvms >= VMS_MAX && !make_room(wb)) {
         wb_op_answer(op, -ENOSPC, "isthmus-onprem knows as many VMs as it can", NULL);
         return;
     }

@@ -272,6 +272,8 @@ static void done_detach(struct wb_vm *vm, struct wb_change *c, int status, const
         return;
     }
     STEP("onprem.vm.detach", "a VM is unknown again");
+    TAILQ_REMOVE(&vm->wb->vms, vm, entry); /* the order in which they are forgotten (wb_take.c) */
+    TAILQ_INSERT_TAIL(&vm->wb->vms, vm, entry);
     wb_wake(vm);
     wb_op_state(op);
 }
@@ -310,6 +312,10 @@ static void detach(struct wb_op *op)
 {
     struct wb_vm *vm = op->vm;
 
+    if (!vm->rec.attached) {
+        wb_op_state(op);
+        return;
+    }
     if (vm->rec.stage >= WB_STAGE_STAGED) {
         refuse(op, -EBUSY, "cut %llu of VM %s is staged and must be applied first",
                (unsigned long long)vm->rec.target, vm->rec.name);
@@ -362,7 +368,8 @@ static void run(struct wb_op *op)
     }
 }
 
-/* A newer epoch is stable before anything is done under it. */
+/* A newer epoch is stable before anything is done under it. That of a DETACH is, too, if the VM is not known:
+ * what an attachment of before is overtaken by must keep it out when it comes. */
 static bool make_epoch(struct wb_vm *vm, struct wb_change *c, struct wb_record *next)
 {
     (void)vm;
@@ -395,9 +402,7 @@ static void judge(struct wb_op *op)
                r->attached ? r->name : "(detached)", (unsigned long long)r->epoch);
     else if (op->type == PROTO_VM_ATTACH)
         run(op);
-    else if (!r->attached && op->type == PROTO_VM_DETACH)
-        wb_op_state(op);
-    else if (!r->attached)
+    else if (!r->attached && op->type != PROTO_VM_DETACH)
         refuse(op, -ENOENT, "this VM is not attached to isthmus-onprem");
     else if (op->head.epoch > r->epoch) {
         op->change = (struct wb_change){.make = make_epoch, .done = done_epoch};

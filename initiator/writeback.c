@@ -170,7 +170,9 @@ static void run_write(struct work *w)
     uint8_t row[WB_RECORD_MAX];
 
     vm->write_status = 0;
-    if (vm->write_needed)
+    if (vm->write_needed && vm->change->forget)
+        vm->write_status = stage_remove_vm(vm->wb->stage, vm->rec.vm, &vm->write_why);
+    else if (vm->write_needed)
         vm->write_status = stage_put_vm(vm->wb->stage, vm->rec.vm, row, wb_record_put(&vm->next, row),
                                         vm->change->drop, &vm->write_why);
 }
@@ -205,6 +207,7 @@ static void start_change(struct wb_vm *vm)
     vm->change = c;
     vm->next = vm->rec;
     c->drop = 0;
+    c->forget = false;
     vm->write_needed = c->make(vm, c, &vm->next);
     wb_write(vm->wb, &vm->write);
 }

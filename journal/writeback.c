@@ -484,8 +484,11 @@ void writeback_stop(struct writeback *wb, void (*done)(void *arg), void *arg)
     wb->stop_arg = arg;
     if (wb->peeking)
         far_call_cancel(&wb->peek);
-    if (wb->step == WB_IDLE)
+    if (wb->step == WB_IDLE) {
         stop(wb);
-    else
-        give_up(wb);
+        return;
+    }
+    give_up(wb);
+    if (wb->step == WB_ASKING) /* an ATTACH, too: nothing that it would have to come before */
+        far_call_cancel(&wb->call);
 }

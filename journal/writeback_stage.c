@@ -263,6 +263,9 @@ void wb_stage_give_up(struct writeback *wb)
         wb_send_cancel(wb);
         break;
     case WB_ASKING:
+        if (wb->call.call.type != PROTO_VM_ATTACH) /* a DETACH that follows could overtake it */
+            far_call_cancel(&wb->call);
+        break;
     case WB_BEGINNING:
     case WB_ENDING:
     case WB_APPLYING:

@@ -146,6 +146,7 @@ void link_call(struct peer *p, struct link_call *call)
     call->status = 0;
     call->reply = NULL;
     call->why.text[0] = 0;
+    call->resent = false;
     memset(&call->in, 0, sizeof(call->in));
     call->in.peer = p;
     call->in.state = CALL_WAITING;
@@ -348,6 +349,7 @@ void calls_close(struct lconn *c)
         }
         call->in.state = CALL_WAITING;
         call->in.conn = NULL;
+        call->resent = true;
         TAILQ_INSERT_HEAD(&c->peer->waiting[call->class], call, in.entry);
         metric_add(c->peer->metrics.resent, 1);
     }

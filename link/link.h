@@ -89,6 +89,7 @@ struct link_call {
 
     int status;        /* 0, or the -errno the other side answered, or -ECANCELED, -ENOTCONN */
     struct why why;    /* its sentence when status != 0 */
+    bool resent;       /* a connection was lost that it was sent over: it may come there after its answer */
     struct buf *reply; /* status == 0: the owner's to unref */
 
     struct { /* private */

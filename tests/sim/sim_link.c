@@ -141,6 +141,7 @@ void link_call(struct peer *p, struct link_call *call)
     call->status = 0;
     call->reply = NULL;
     call->why.text[0] = 0;
+    call->resent = false;
     memset(&call->in, 0, sizeof call->in);
     call->in.peer = p;
     call->in.state = CALL_WAITING;
@@ -327,6 +328,7 @@ void link_end_down(struct net_end *e)
         TAILQ_REMOVE(&e->sent, call, in.entry);
         call->in.state = CALL_WAITING;
         call->in.conn = NULL;
+        call->resent = true;
         TAILQ_INSERT_HEAD(&p->waiting[call->class], call, in.entry);
     }
     e->nsent = 0;

@@ -55,6 +55,12 @@ void rocksdb_writebatch_put_cf(rocksdb_writebatch_t *b, rocksdb_column_family_ha
     sim_batch_put(batch_of(b), family_of(family), key, klen, val, vlen);
 }
 
+void rocksdb_writebatch_delete_cf(rocksdb_writebatch_t *b, rocksdb_column_family_handle_t *family,
+                                  const char *key, size_t klen)
+{
+    sim_batch_delete(batch_of(b), family_of(family), key, klen);
+}
+
 void rocksdb_writebatch_delete_range_cf(rocksdb_writebatch_t *b, rocksdb_column_family_handle_t *family,
                                         const char *from, size_t from_len, const char *to, size_t to_len)
 {

@@ -291,17 +291,6 @@ static void on_ask(struct task *t)
     vms_delete(p.edge->vms, NAME, true, on_deleted, NULL);
 }
 
-/* On-prem may hear that it is to let go of a disk before it hears that it was to attach it, for these are two
- * connections. Kept out of these worlds (docs/simulator.md).
- */
-static bool is_attaching(struct vm *vm)
-{
-    struct vm_status s;
-
-    vm_status(vm, &s);
-    return s.has_wb && s.wb.link_up && !s.wb.attached;
-}
-
 /* What is not answered, for its edge has died, is asked for again where the VM is then; or was done. */
 static void go_on_deleting(void)
 {
@@ -316,8 +305,6 @@ static void go_on_deleting(void)
     }
     e = find_live(&vm);
     if (!e || memcmp(vm->spec.id, p.now->id, sizeof p.now->id) != 0)
-        return;
-    if (is_attaching(vm))
         return;
     p.edge = e;
     p.asked = true;

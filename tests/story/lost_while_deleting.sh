@@ -80,7 +80,7 @@ vm_create vm1 disk1
 lun-io read "$(url vm1)" 0 16384 | cmp - source.img
 wait_for 20 "on-prem to hold the source disk" attached vm1
 ctl vm delete vm1
-expect "nothing left in the store of one that on-prem has let go of" none_left
+wait_for 10 "nothing to be left in the store of one that on-prem has let go of" none_left
 
 # made_until STEP: a VM is being made when the edge dies.
 made_until() {

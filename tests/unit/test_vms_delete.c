@@ -1,7 +1,7 @@
 /* links: cache journal store */
 /* A VM that a crash has left half deleted; the next start goes on. Until what there is of it here is erased
  * its name is not given again, and of one that is the other edge's by now, of a pair, no log is kept here,
- * nor is it taken back.
+ * nor is it taken back. Then on-prem is told for good.
  */
 #include "commit_fixture.h"
 
@@ -436,11 +436,58 @@ static void what_is_here_of_the_others_goes(void **state)
     end_edge_with_it();
 }
 
+static bool is_in_store(void)
+{
+    char etag[ENTRY_ETAG];
+    struct vm_store s = {.store = e.w->store, .master = &e.w->master, .random = e.w->f->loop};
+    struct vm_spec spec;
+    struct vmobj entry;
+    bool deleting;
+    int err = vm_store_look(&s, e.spec.id, &spec, &entry, etag, &deleting, &e.w->f->why);
+
+    assert_true(err == 0 ? deleting : err == -ENOENT);
+    return err == 0;
+}
+
+static bool is_noted(void)
+{
+    return journal_meta_each(e.w->f->journal, "leave/", found, NULL, &e.w->f->why) == 1;
+}
+
 static void answer_call(struct fixture *f, void *arg)
 {
     (void)f, (void)arg;
     called->reply = buf_new(0);
     called->done(called);
+}
+
+/* What was said of it before may still be under way: it must come too late. */
+static void on_prem_is_told_under_an_epoch_of_its_own(void **state)
+{
+    struct wb_head head;
+
+    (void)state;
+    new_edge();
+    e.spec.ndisks = 1;
+    e.spec.disks[0] = (struct vm_disk){.onprem = "dc1", .disk = "sda", .sectors = 8, .block_bytes = 512};
+    e.spec.next_number = 1;
+    put_entry_of(ONE);
+    put_in_catalog(true);
+    start_alone();
+    wait_sem(&calls);
+    assert_int_equal(called->type, PROTO_VM_DETACH);
+    assert_int_equal(wb_get_head(called->body->data, called->body->len, &head), 0);
+    assert_memory_equal(head.vm, e.spec.id, sizeof head.vm);
+    assert_int_equal(head.epoch, e.spec.epoch + 1);
+    assert_false(is_in_catalog());
+    assert_true(is_in_store());
+    assert_true(is_noted());
+    on_loop(e.w->f, answer_call, NULL);
+    busy(); /* after what is left is gone */
+    assert_false(is_in_store());
+    assert_false(is_noted());
+    sem_post(&e.go_on);
+    end_edge();
 }
 
 static void on_created(void *arg, struct vm *vm, const struct why *why)
@@ -501,6 +548,7 @@ int main(void)
         cmocka_unit_test(it_is_taken_back_when_all_is_erased),
         cmocka_unit_test(one_that_the_other_edge_has_by_then_is_not_deleted),
         cmocka_unit_test(what_is_here_of_the_others_goes),
+        cmocka_unit_test(on_prem_is_told_under_an_epoch_of_its_own),
         cmocka_unit_test(its_name_is_free_when_all_is_erased),
     };
 

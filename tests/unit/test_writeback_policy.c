@@ -193,6 +193,55 @@ static void detached_when_nothing_is_left_to_do(void **state)
     site_free(s);
 }
 
+static void look_around(struct onprem *o)
+{
+    (void)o;
+}
+
+/* An edge has several connections to on-prem: a DETACH that is sent while an ATTACH is under way may come
+ * first, and then on-prem holds the disks for ever. */
+static void detached_when_the_attach_was_answered(void **state)
+{
+    struct site *s = site_new(WB_WRITE_BACK);
+
+    (void)state;
+    edge_down(s);
+    ONPREM_SET(s->o, s->o->known = false; s->o->mute = PROTO_VM_ATTACH);
+    edge_up(s);
+    UNTIL(s, s->o->nmuted == 1);
+    on_loop(s->w->f, ask_detach, s);
+    for (unsigned i = 0; i < 200; i++) { /* all threads have done what they had */
+        status(s);
+        onprem_do(s->o, look_around);
+    }
+    assert_int_equal(s->o->calls[PROTO_VM_DETACH], 0);
+    onprem_do(s->o, onprem_unmute_run);
+    wait_for(&s->left);
+    assert_int_equal(s->leave.status, 0);
+    assert_int_equal(s->o->calls[PROTO_VM_DETACH], 1);
+    assert_false(s->o->known);
+    site_free(s);
+}
+
+/* On-prem does not answer: who waits is told when the edge ends. */
+static void the_end_waits_for_no_attach(void **state)
+{
+    struct site *s = site_new(WB_WRITE_BACK);
+
+    (void)state;
+    edge_down(s);
+    ONPREM_SET(s->o, s->o->known = false; s->o->mute = PROTO_VM_ATTACH);
+    edge_up(s);
+    UNTIL(s, s->o->nmuted == 1);
+    on_loop(s->w->f, ask_detach, s);
+    edge_restart(s);
+    wait_for(&s->left);
+    assert_int_equal(s->leave.status, -ECANCELED);
+    onprem_do(s->o, onprem_unmute_run);
+    UNTIL_STATUS(s, st->attached);
+    site_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,6 +252,8 @@ int main(void)
         cmocka_unit_test(cloud_persist_from_now_on),
         cmocka_unit_test(on_prem_lost_its_directory),
         cmocka_unit_test(detached_when_nothing_is_left_to_do),
+        cmocka_unit_test(detached_when_the_attach_was_answered),
+        cmocka_unit_test(the_end_waits_for_no_attach),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
