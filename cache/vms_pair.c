@@ -12,7 +12,7 @@
 
 static const char part[] = "pair";
 
-enum { DEGRADED_AGE_MS = 1000, REST_MIN_MS = 500, SOON_MS = 100, REST_MAX_MS = 15000 };
+enum { DEGRADED_AGE_MS = 1000, REST_MIN_MS = 500, SOON_MS = 100, REST_MAX_MS = 15000, PURGE_AGAIN_MS = 1000 };
 
 void vms_pair_came(struct vms_pair *p, struct vm *vm)
 {
@@ -121,13 +121,21 @@ static void purge_done(struct work *w)
 {
     struct vms_pair *p = container_of(w, struct vms_pair, purge);
 
-    p->purging = false;
-    if (p->purge_status)
-        log_error(NULL, "what was kept for the other edge cannot be removed, so nothing is kept: %s",
+    if (p->purge_status && !p->purge_failed)
+        log_error(NULL,
+                  "what was kept for the other edge cannot be removed, so nothing is kept until it is: %s",
                   p->purge_why.text);
+    p->purging = p->purge_failed = p->purge_status != 0;
+    if (!p->stopping && p->purging)
+        timer_set_ms(&p->purge_again, PURGE_AGAIN_MS);
     else if (!p->stopping)
         keep_reopen(p->keep);
     vms_pair_idle(p);
+}
+
+static void on_purge_again(struct timer *t)
+{
+    vms_pair_purge(container_of(t, struct vms_pair, purge_again), purge_done);
 }
 
 /* Whatever this edge has is the other's by now, or will be; what it kept was of a time that is over. */
@@ -140,6 +148,7 @@ static void on_out(void *arg)
         log_warn(vm->spec.name, "the other edge of the pair serves it, or will: nobody may log in here");
         atomic_store(&vm->fenced, true);
     }
+    timer_stop(&p->purge_again);
     p->purging = true;
     vms_pair_purge(p, purge_done);
 }
@@ -241,6 +250,8 @@ static void on_inherit(void *arg, const uint8_t writer[ARBITER_WRITER_BYTES])
 
     memcpy(p->fallen, writer, sizeof p->fallen);
     p->rest_ms = REST_MIN_MS;
+    timer_stop(&p->purge_again); /* rest_purged() comes to it */
+    p->purging = false;
     vms_pair_close_keep(p, on_kept_closed);
 }
 
@@ -342,6 +353,7 @@ struct vms_pair *vms_pair_new(struct vms *vms, const struct pair_conf *conf,
     p->age_ms = DEGRADED_AGE_MS;
     timer_init(&p->timer, vms->conf.main, on_timer);
     timer_init(&p->clears, vms->conf.main, on_clears);
+    timer_init(&p->purge_again, vms->conf.main, on_purge_again);
     p->keep = keep_new(&keep);
     p->far = vms_far_new(vms, conf->peer);
     p->hand = vms_hand_new(vms, p->keep);
@@ -433,6 +445,7 @@ void vms_pair_stop(struct vms_pair *p, void (*done)(void *arg), void *arg)
     p->closed_arg = arg;
     timer_stop(&p->timer);
     timer_stop(&p->clears);
+    timer_stop(&p->purge_again);
     vms_pair_look_for_rooms(p);
     p->busy += 2;
     vms_hand_stop(p->hand, vms_pair_idle, p);
@@ -449,6 +462,7 @@ void vms_pair_free(struct vms_pair **pp)
         return;
     timer_free(&p->timer);
     timer_free(&p->clears);
+    timer_free(&p->purge_again);
     keep_free(&p->keep);
     vms_far_free(&p->far);
     vms_hand_free(&p->hand);

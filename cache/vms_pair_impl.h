@@ -31,13 +31,15 @@ struct vms_pair {
     uint64_t stuck_ns;             /* when one of those could not go, last; or 0 */
     struct timer timer;            /* the next try to take over */
     struct timer clears;           /* vms_pair_forget_theirs() once more */
+    struct timer purge_again;      /* what was kept could not be removed */
     unsigned rest_ms;
     struct work purge;
     int purge_status;
     struct why purge_why;
     struct task task;
-    bool stopping, purging;
-    unsigned busy; /* a purge, keep_close(): what vms_pair_stop() waits for */
+    bool stopping;
+    bool purging, purge_failed; /* until what was kept is removed, nothing is kept; it is tried again */
+    unsigned busy;              /* a purge, keep_close(): what vms_pair_stop() waits for */
     void (*closed)(void *arg);
     void *closed_arg;
 };

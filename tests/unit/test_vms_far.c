@@ -1,5 +1,6 @@
 /* links: cache journal store */
-/* VMs of the other edge that it has deleted: its word for that may be lost with it.
+/* VMs of the other edge that it has deleted: its word for that may be lost with it. And what was kept of its
+ * VMs when this edge is out.
  */
 #include "commit_fixture.h"
 
@@ -337,6 +338,51 @@ static void what_was_deleted_is_said_to_who_is_taken_in(void **state)
     end_edge();
 }
 
+static void be_out(struct fixture *f, void *arg)
+{
+    (void)f, (void)arg;
+    e.pair->pair->conf.out(e.pair->pair->conf.arg);
+}
+
+struct purge {
+    bool purging;
+    int status;
+};
+
+static void look_at_purge(struct fixture *f, void *arg)
+{
+    (void)f;
+    *(struct purge *)arg = (struct purge){e.pair->purging, e.pair->purge_status};
+}
+
+static struct purge purge_now(void)
+{
+    struct purge now;
+
+    on_loop(e.w->f, look_at_purge, &now);
+    return now;
+}
+
+/* As of a journal whose disk is full at that moment. */
+static void what_was_kept_is_removed_when_that_works_again(void **state)
+{
+    static const char damaged[] = "mirror/no id";
+
+    (void)state;
+    new_edge();
+    assert_int_equal(journal_meta_put(e.w->f->journal, damaged, "", 0, &e.w->f->why), 0);
+    on_loop(e.w->f, be_out, NULL);
+    while (purge_now().status == 0)
+        sched_yield();
+    assert_true(purge_now().purging);
+    assert_int_equal(journal_meta_delete(e.w->f->journal, damaged, &e.w->f->why), 0);
+    while (purge_now().purging)
+        sched_yield();
+    hear_of_it(); /* its log is kept */
+    end_pair();
+    end_edge();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -344,6 +390,7 @@ int main(void)
         cmocka_unit_test(one_without_an_entry_goes),
         cmocka_unit_test(so_does_one_that_is_being_deleted),
         cmocka_unit_test(what_was_deleted_is_said_to_who_is_taken_in),
+        cmocka_unit_test(what_was_kept_is_removed_when_that_works_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
