@@ -452,6 +452,8 @@ static void on_stop_timer(struct timer *timer)
     struct shard *s = container_of(timer, struct shard, stop_timer);
     struct conn *c;
 
+    if (atomic_load(&s->quiet))
+        return; /* it has been told to leave, perhaps, and may be gone before another task of it runs */
     TAILQ_FOREACH (c, &s->conns, entry) {
         drop_tell(c);
         conn_close(c, "the target is stopping");
