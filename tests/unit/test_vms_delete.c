@@ -91,7 +91,6 @@ static struct edge {
     struct lease_gate gate;
     struct vms_pair pair;
     struct vm_spec spec;
-    struct work busy; /* of the worker, as if the store were slow */
     sem_t reached, go_on, room, closed;
     bool in_pair, has_room;
     int status;
@@ -112,14 +111,17 @@ static void wait_run(struct work *w)
 
 static void busy_done(struct work *w)
 {
-    (void)w;
+    free(w);
 }
 
 /* The worker does nothing more until go_on; it has done all that it had. */
 static void busy(void)
 {
-    e.busy = (struct work){.run = wait_run, .done = busy_done};
-    worker_do(e.w->worker, e.w->f->loop, &e.busy);
+    struct work *w = xcalloc(1, sizeof *w);
+
+    w->run = wait_run;
+    w->done = busy_done;
+    worker_do(e.w->worker, e.w->f->loop, w);
     wait_sem(&e.reached);
 }
 

@@ -17,6 +17,7 @@ enum { ONE = 1, OTHER = 2 }; /* edges */
 /* --- a link ---------------------------------------------------------------------------------------------*/
 
 static unsigned notices;
+static struct buf *asked; /* of the request, until it is answered */
 static sem_t replied;
 
 void link_call(struct peer *p, struct link_call *c)
@@ -48,6 +49,8 @@ void link_reply(struct link_request **r, int status, const char *why, const stru
 {
     (void)why, (void)iov, (void)niov;
     CHECK(status == 0);
+    buf_unref(&asked);
+    free(*r);
     *r = NULL;
     sem_post(&replied);
 }
@@ -208,17 +211,16 @@ static void begin_far(struct fixture *f, void *arg)
 {
     struct vm theirs = {.spec = e.spec, .loop = f->loop, .in.vms = e.vms};
     struct pair_begin b = {.stream = 1, .first = 1, .writer = {OTHER}, .name = "web-1"};
-    struct link_request r = {.type = PROTO_MIRROR_BEGIN};
-    struct buf *body;
+    struct link_request *r = xcalloc(1, sizeof *r);
 
     (void)arg;
     vms_far_adopt(e.vms, &theirs);
     memcpy(b.vm, e.spec.id, sizeof b.vm);
-    body = pair_put_begin(&b);
-    r.body = body->data;
-    r.len = (uint32_t)body->len;
-    vms_pair_request(e.pair, &r);
-    buf_unref(&body);
+    asked = pair_put_begin(&b);
+    r->type = PROTO_MIRROR_BEGIN;
+    r->body = asked->data;
+    r->len = (uint32_t)asked->len;
+    vms_pair_request(e.pair, r);
 }
 
 /* The other edge has a VM, which is exported here, too, and its log is kept. */
