@@ -80,6 +80,9 @@ void vms_pair_changed(struct vms_pair *, struct vm *);
 void vms_pair_gone(struct vms_pair *, const uint8_t *id);
 /* The link to the other edge is up. */
 void vms_pair_up(struct vms_pair *, const struct peer *);
+/* It is down: sessions of initiators that came by the other edge end, unless that is a member, too. Main
+ * loop, from the link's handlers. */
+void vms_pair_down(struct vms_pair *);
 /* Has the other edge a VM of that name? */
 bool vms_pair_has(const struct vms_pair *, const char *name);
 /* May VMs be served and made here? Else why not. */

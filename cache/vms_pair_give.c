@@ -134,6 +134,16 @@ void vms_pair_up(struct vms_pair *p, const struct peer *peer)
         vms_far_up(p->far);
 }
 
+/* An edge that has lost forwards until it knows that, so sessions may have come after this one went alone.
+ * They are its run's, and the next run knows of none. While both are members, or about to be, another run
+ * makes this edge go alone, or prepare no more, which ends them.
+ */
+void vms_pair_down(struct vms_pair *p)
+{
+    if (!p->stopping && !p->mirroring)
+        vms_pair_send_all(p, CUT_AGE, 0);
+}
+
 /* --- handing over ---------------------------------------------------------------------------------------*/
 
 bool vms_pair_whole(const struct vms *vms, struct why *why)

@@ -179,6 +179,8 @@ static void on_peer_state(void *arg, struct peer *peer, bool up)
         vms_peer_up(e->vms, peer);
     if (up && e->target && !e->stopping && peer == e->twin)
         target_link_up(e->target);
+    if (!up && e->pair && peer == e->twin)
+        vms_pair_down(e->pair);
 }
 
 static int open_link(struct edge *e, struct why *why)

@@ -1,6 +1,6 @@
 /* links: cache journal store */
 /* The other edge is taken in: each VM says once that its log is kept there, whichever stream that is, for one
- * that was about to be handed over, and stays, begins another.
+ * that was about to be handed over, and stays, begins another. And it goes away.
  */
 #include "commit_fixture.h"
 
@@ -93,7 +93,14 @@ static struct edge {
     struct pair arbiter;
     struct vms_pair pair;
     struct vm vm;
+    unsigned ended; /* how often what initiators have by the other edge */
 } e;
+
+static void on_paths(struct vm *vm, bool other)
+{
+    CHECK(vm == &e.vm);
+    e.ended += !other;
+}
 
 static void begin_taking_in(struct fixture *f, void *arg)
 {
@@ -111,7 +118,11 @@ static void new_edge(unsigned words)
 {
     struct world *w = world_new();
 
-    e = (struct edge){.w = w, .vms.conf = {.main = w->f->loop, .writer = {1}}, .pair.age_ms = 1000};
+    e = (struct edge){
+        .w = w,
+        .vms.conf = {.main = w->f->loop, .writer = {1}, .paths = on_paths},
+        .pair.age_ms = 1000,
+    };
     e.pair.vms = &e.vms;
     e.pair.pair = &e.arbiter;
     e.vms.pair = &e.pair;
@@ -119,6 +130,8 @@ static void new_edge(unsigned words)
     memcpy(e.vm.spec.id, w->f->id, sizeof e.vm.spec.id);
     e.vm.in.vms = &e.vms;
     atomic_init(&e.vm.refs, 1);
+    TAILQ_INIT(&e.vms.list);
+    TAILQ_INSERT_TAIL(&e.vms.list, &e.vm, in.entry);
     TAILQ_INIT(&e.pair.rooms);
     TAILQ_INIT(&e.pair.leaving);
     on_loop(w->f, begin_taking_in, &words);
@@ -181,6 +194,24 @@ static void fence(struct fixture *f, void *arg)
 {
     (void)f, (void)arg;
     atomic_store(&e.vm.fenced, true);
+}
+
+static void give_up_taking_in(struct fixture *f, void *arg)
+{
+    (void)f, (void)arg;
+    e.pair.mirroring = e.arbiter.preparing = false;
+}
+
+static void link_down(struct fixture *f, void *arg)
+{
+    (void)f, (void)arg;
+    vms_pair_down(&e.pair);
+}
+
+static void is_out_of_reach(void)
+{
+    on_loop(e.w->f, link_down, NULL);
+    settle();
 }
 
 static void look(struct fixture *f, void *arg)
@@ -246,12 +277,29 @@ static void one_that_is_another_edges_by_then_is_not_waited_for(void **state)
     end_edge();
 }
 
+/* What the other edge forwards while this one is the only member ends with its run, of which only the link
+ * tells; a member's does not, for the same run may come back.
+ */
+static void what_came_by_an_edge_that_is_no_member_ends_with_the_link(void **state)
+{
+    (void)state;
+    new_edge(ONE_VM);
+    is_kept();
+    is_out_of_reach();
+    assert_int_equal(e.ended, 0);
+    on_loop(e.w->f, give_up_taking_in, NULL);
+    is_out_of_reach();
+    assert_int_equal(e.ended, 1);
+    end_edge();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stream_that_is_begun_anew_counts),
         cmocka_unit_test(but_only_if_the_one_before_did_not),
         cmocka_unit_test(one_that_is_another_edges_by_then_is_not_waited_for),
+        cmocka_unit_test(what_came_by_an_edge_that_is_no_member_ends_with_the_link),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
