@@ -55,32 +55,29 @@ static bool has_id(const struct vm *vm, const void *id)
     return memcmp(vm->spec.id, id, VMLOG_ID_BYTES) == 0;
 }
 
-static bool any_going(struct vms *vms, bool (*is_it)(const struct vm *, const void *), const void *what)
+/* The VM itself only on the main loop: nobody else frees it. */
+static const struct vm *find_going(struct vms *vms, bool (*is_it)(const struct vm *, const void *),
+                                   const void *what)
 {
-    struct vm *vm;
+    const struct vm *vm;
 
     pthread_mutex_lock(&vms->lock);
     TAILQ_FOREACH (vm, &vms->going, in.entry)
         if (is_it(vm, what))
             break;
     pthread_mutex_unlock(&vms->lock);
-    return vm != NULL;
+    return vm;
 }
 
 bool vms_has_going(struct vms *vms, const char *name)
 {
-    return any_going(vms, is_named, name);
+    return find_going(vms, is_named, name) != NULL;
 }
 
 bool vms_name_is_going(struct vms *vms, const char *name, struct why *why)
 {
-    const struct vm *vm;
+    const struct vm *vm = find_going(vms, is_named, name);
 
-    pthread_mutex_lock(&vms->lock);
-    TAILQ_FOREACH (vm, &vms->going, in.entry)
-        if (is_named(vm, name))
-            break;
-    pthread_mutex_unlock(&vms->lock); /* it is not freed but on this loop */
     if (vm && vm->in.rests)
         why_set(why, 0, "VM %s is still being deleted, which is tried again until it is done: %s", name,
                 vm->in.why.text);
@@ -91,7 +88,7 @@ bool vms_name_is_going(struct vms *vms, const char *name, struct why *why)
 
 bool vms_is_going(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES])
 {
-    return any_going(vms, has_id, id);
+    return find_going(vms, has_id, id) != NULL;
 }
 
 /* It is not going any more. */

@@ -4,6 +4,7 @@
  * nor is it taken back. Then on-prem is told for good.
  */
 #include "commit_fixture.h"
+#include "no_link_fixture.h"
 
 #include "link.h"
 #include "proto_pair.h"
@@ -41,46 +42,10 @@ void link_call_cancel(struct link_call *c)
     CHECK(false);
 }
 
-void link_call_promote(struct link_call *c, enum link_class class)
-{
-    (void)c, (void)class;
-    CHECK(false);
-}
-
 void link_notice(struct peer *p, uint8_t type, const void *body, uint32_t len)
 {
     (void)p, (void)type, (void)body, (void)len;
     CHECK(false);
-}
-
-struct peer *link_peer(struct link *l, const char *name)
-{
-    (void)l, (void)name;
-    return NULL;
-}
-
-const char *peer_name(const struct peer *p)
-{
-    (void)p;
-    return "dc1";
-}
-
-bool peer_up(const struct peer *p)
-{
-    (void)p;
-    return false;
-}
-
-uint64_t peer_rtt_ns(const struct peer *p)
-{
-    (void)p;
-    return 0;
-}
-
-uint64_t peer_bytes_per_s(const struct peer *p)
-{
-    (void)p;
-    return 0;
 }
 
 /* --- an edge --------------------------------------------------------------------------------------------*/

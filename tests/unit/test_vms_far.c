@@ -3,6 +3,7 @@
  * VMs when this edge is out.
  */
 #include "commit_fixture.h"
+#include "no_link_fixture.h"
 
 #include "keep.h"
 #include "link.h"
@@ -32,12 +33,6 @@ void link_call_cancel(struct link_call *c)
     CHECK(false);
 }
 
-void link_call_promote(struct link_call *c, enum link_class class)
-{
-    (void)c, (void)class;
-    CHECK(false);
-}
-
 void link_notice(struct peer *p, uint8_t type, const void *body, uint32_t len)
 {
     (void)p, (void)body, (void)len;
@@ -53,36 +48,6 @@ void link_reply(struct link_request **r, int status, const char *why, const stru
     free(*r);
     *r = NULL;
     sem_post(&replied);
-}
-
-struct peer *link_peer(struct link *l, const char *name)
-{
-    (void)l, (void)name;
-    return NULL;
-}
-
-const char *peer_name(const struct peer *p)
-{
-    (void)p;
-    return "dc1";
-}
-
-bool peer_up(const struct peer *p)
-{
-    (void)p;
-    return false;
-}
-
-uint64_t peer_rtt_ns(const struct peer *p)
-{
-    (void)p;
-    return 0;
-}
-
-uint64_t peer_bytes_per_s(const struct peer *p)
-{
-    (void)p;
-    return 0;
 }
 
 /* --- an edge --------------------------------------------------------------------------------------------*/
