@@ -43,6 +43,26 @@ static int on_identified(struct lconn *c, struct why *why)
     return 0;
 }
 
+/* A peer that was restarted knows nothing of its connections from before, which may not know yet that they
+ * died: they end before this one counts, so that whoever asked is told that the peer went, and came.
+ */
+static void end_run_before(struct lconn *c)
+{
+    struct lconn *o, *next;
+    struct why why;
+
+    for (o = TAILQ_FIRST(&c->peer->up); o; o = next) {
+        next = TAILQ_NEXT(o, peer_entry);
+        if (o->theirs.instance == c->theirs.instance)
+            continue;
+        why_set(
+            &why, 0,
+            "%s has come (%s) as another run: it was restarted, or another daemon uses the same certificate",
+            c->peer->name, c->ctx);
+        lconn_end(o, &why, true);
+    }
+}
+
 /* An accepted connection takes the place of the one it comes back for, which may not know yet that it died.
  */
 static void replace_older(struct lconn *c)
@@ -52,13 +72,9 @@ static void replace_older(struct lconn *c)
 
     for (o = TAILQ_FIRST(&c->peer->up); o; o = next) {
         next = TAILQ_NEXT(o, peer_entry);
-        if (o == c || o->dialer ||
-            (o->theirs.instance == c->theirs.instance && o->theirs.index != c->theirs.index))
+        if (o == c || o->dialer || o->theirs.index != c->theirs.index)
             continue;
-        why_set(&why, 0, "a newer connection (%s) of %s takes its place%s", c->ctx, c->peer->name,
-                o->theirs.instance == c->theirs.instance
-                    ? ""
-                    : ", which was restarted, or another daemon uses the same certificate");
+        why_set(&why, 0, "a newer connection (%s) of %s takes its place", c->ctx, c->peer->name);
         lconn_end(o, &why, true);
     }
 }
@@ -67,11 +83,13 @@ static void on_up(struct lconn *c)
 {
     struct link *l = c->owner;
     struct peer *p = c->peer;
-    bool first = p->nup == 0;
+    bool first;
     struct why why;
 
     if (!c->dialer)
         l->nhandshakes--;
+    end_run_before(c);
+    first = p->nup == 0;
     calls_open(c);
     peer_conn_up(p, c);
     if (c->dialer)

@@ -122,13 +122,18 @@ static void raw_put(unsigned lane, struct frame f, const void *body)
     raw_n += 4 + FRAME_HEAD_BYTES + f.len;
 }
 
-static void raw_hello(uint16_t low, uint16_t high)
+static void raw_hello_of(uint16_t low, uint16_t high, uint16_t index, uint64_t instance)
 {
-    struct buf *h = frame_put_hello(&(struct frame_hello){low, high, 512, 0, 99});
+    struct buf *h = frame_put_hello(&(struct frame_hello){low, high, 512, index, instance});
 
     raw_n = 0;
     raw_put(0, (struct frame){.kind = FRAME_HELLO, .len = h->len}, h->data);
     buf_unref(&h);
+}
+
+static void raw_hello(uint16_t low, uint16_t high)
+{
+    raw_hello_of(low, high, 0, 99);
 }
 
 /* Sends raw_bytes as that certificate's owner and expects to be hung up on with a sentence like this. */
@@ -187,11 +192,57 @@ static void violations_are_hung_up_on(void **state)
     stop_pair(NULL);
 }
 
+/* ---- a peer that died without a word: its connections stay, nothing comes on them ---- */
+
+static bool up_for_all(void *n)
+{
+    return peer_up(dc1()) && edge.ups == *(unsigned *)n;
+}
+
+static void comes_back_as(struct raw *r, uint8_t *bytes, uint16_t index, uint64_t instance)
+{
+    raw_hello_of(1, 1, index, instance);
+    memcpy(bytes, raw_bytes, raw_n);
+    *r = (struct raw){.files = "onprem", .port = link_port(edge.link), .bytes = bytes, .n = raw_n};
+    pthread_create(&r->thread, NULL, raw_main, r);
+}
+
+static void a_peer_that_died_silently_and_is_back_was_away(void **state)
+{
+    uint8_t bytes[3][64];
+    struct raw dead, back, more;
+    unsigned once = 1, twice = 2;
+
+    (void)state;
+    must_open(&edge, "edge", true);
+    comes_back_as(&dead, bytes[0], 0, 99);
+    assert_true(until(up_for_all, &once, 30));
+    comes_back_as(&back, bytes[1], 1, 100);
+    assert_true(until(up_for_all, &twice, 5)); /* not by the keep-alive's 8 s */
+    assert_int_equal(edge.downs, 1);
+    assert_true(until(is_true, &dead.over, 30));
+    pthread_join(dead.thread, NULL);
+    assert_non_null(strstr(dead.bye, "as another run"));
+
+    comes_back_as(&more, bytes[2], 1, 100); /* of the same run: it was never away */
+    assert_true(until(is_true, &back.over, 30));
+    pthread_join(back.thread, NULL);
+    assert_non_null(strstr(back.bye, "takes its place"));
+    assert_int_equal(edge.ups, 2);
+    assert_int_equal(edge.downs, 1);
+
+    link_free(&edge.link);
+    assert_true(until(is_true, &more.over, 30));
+    pthread_join(more.thread, NULL);
+    stop_pair(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strangers_are_refused),
         cmocka_unit_test(violations_are_hung_up_on),
+        cmocka_unit_test(a_peer_that_died_silently_and_is_back_was_away),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
