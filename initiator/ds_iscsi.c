@@ -150,7 +150,8 @@ static void on_hold(void *arg, struct iscsi_session *s, const struct iscsi_hold 
         l->held = l->doubted = false;
         l->target.release = 0;
     } else if (h->key == l->target.key && h->outcome == HOLD_TAKEN) {
-        taken(l, h);
+        if (!l->doubted || h->asked == l->target.asked) /* or it was so before hold() asked */
+            taken(l, h);
     } else if (h->key == l->target.key) {
         held(l, h);
     }
@@ -172,6 +173,7 @@ static void lun_hold(struct datastore *ds, uint64_t key)
         l->target.key = key;
         l->taken = false;
     }
+    l->target.asked++;
     ask_hold(l);
 }
 

@@ -91,6 +91,7 @@ static void on_answer(struct iscsi_context *context, int status, void *data, voi
 static void begin_hold(struct iscsi_session *s)
 {
     s->held_ns = loop_now_ns(s->loop);
+    s->hold.asked = s->target->asked;
     iscsi_hold_begin(&s->hold, s->target->key, s->target->release);
 }
 

@@ -32,8 +32,9 @@ enum iscsi_hold_outcome {
 struct iscsi_hold {
     enum iscsi_hold_outcome outcome; /* after HOLD_DONE */
     uint64_t other;
-    uint64_t key;  /* that this was about */
-    bool no_aptpl; /* the target cannot keep it over its own restart */
+    uint64_t key;   /* that this was about */
+    unsigned asked; /* by then; the caller's, for himself */
+    bool no_aptpl;  /* the target cannot keep it over its own restart */
     /* private */
     bool releasing, fresh;
     bool registered; /* in this session's life */

@@ -29,6 +29,7 @@ struct iscsi_target {
     /* The reservation to be held under this key; the one to be given up before that. 0: none. After a change:
      * iscsi_session_ask_hold(). */
     uint64_t key, release;
+    unsigned asked; /* how often that was said */
 };
 
 /* Fills it from the URL (iscsi_target.c); -EINVAL with why. clear() it in any case. */

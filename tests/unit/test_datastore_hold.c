@@ -307,6 +307,39 @@ static void what_was_taken_is_asked_for_again_at_once(void **state)
     other_logs_out();
 }
 
+/* Whoever released it there and asks again is not told how it was when it was asked before. */
+static void an_answer_to_an_earlier_question_is_none(void **state)
+{
+    struct datastore *ds;
+    unsigned told;
+
+    (void)state;
+    start_target(false, true);
+    ds = open_disk(OUR_KEY);
+    other_logs_in();
+    other_registers();
+    ntaken = 0;
+    assert_int_equal(other_reserves(SCSI_PERSISTENT_RESERVE_PREEMPT, THEIR_KEY, OUR_KEY, write_exclusive),
+                     SCSI_STATUS_GOOD);
+    WAIT(ntaken);
+    ds->ops->hold(ds, OUR_KEY);
+    assert_int_equal(act(ds, DATASTORE_WRITE, 0, 4096), -EBUSY);
+    for (int i = 0; i < 8; i++)
+        turn(); /* both sessions have been answered */
+    ds->ops->hold(ds, OUR_KEY);
+    turn();
+    turn(); /* asked again, and no answer read */
+    told = ntaken;
+    assert_int_equal(other_reserves(SCSI_PERSISTENT_RESERVE_RELEASE, THEIR_KEY, 0, write_exclusive),
+                     SCSI_STATUS_GOOD);
+    ds->ops->hold(ds, OUR_KEY);
+    assert_int_equal(act(ds, DATASTORE_WRITE, 0, 4096), 0);
+    WAIT(ds->ops->held(ds));
+    assert_int_equal(ntaken, told);
+    close_ds(&ds);
+    other_logs_out();
+}
+
 /* A reservation without our being registered: even reads conflict, and wait. */
 static void a_lun_locked_by_others_is_an_outage(void **state)
 {
@@ -361,6 +394,7 @@ int main(void)
         CASE(without_a_key_a_conflict_is_said_at_once),
         CASE(a_theft_is_told_and_reads_go_on),
         CASE(what_was_taken_is_asked_for_again_at_once),
+        CASE(an_answer_to_an_earlier_question_is_none),
         CASE(a_lun_locked_by_others_is_an_outage),
         CASE(a_removed_reservation_is_taken_again_and_told),
     };
