@@ -10,8 +10,10 @@
 #include "mem.h"
 #include "wire.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -42,7 +44,7 @@ int index_error(char *text, const char *what)
     return err;
 }
 
-static rocksdb_options_t *options_of(struct kv_rocks *r)
+static rocksdb_options_t *options_of(struct kv_rocks *r, const char *log_dir)
 {
     rocksdb_options_t *o = rocksdb_options_create(), *told = rocksdb_options_create();
     rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
@@ -67,11 +69,9 @@ static rocksdb_options_t *options_of(struct kv_rocks *r)
     rocksdb_options_set_allow_concurrent_memtable_write(o, 0);
     /* Background writes reach the disk as they go, so that the fsync at a file's end is short. */
     rocksdb_options_set_bytes_per_sync(o, 1u << 20);
-    /* RocksDB's own log says next to nothing (4: fatal): see index_has_room. Errors come back to us as text
-     * anyway. */
+    /* RocksDB's own log says next to nothing (4: fatal). Errors come back to us as text anyway. */
     rocksdb_options_set_info_log_level(o, 4);
-    rocksdb_options_set_max_log_file_size(o, 1u << 20);
-    rocksdb_options_set_keep_log_file_num(o, 2);
+    rocksdb_options_set_db_log_dir(o, log_dir);
     rocksdb_options_set_stats_dump_period_sec(o, 0);
     rocksdb_options_set_skip_stats_update_on_db_open(o, 1);
     /* For isthmus_journal_index_written_bytes_total. */
@@ -98,8 +98,8 @@ static int explain_open(struct kv_rocks *r, char *text, struct why *why)
     return err;
 }
 
-/* RocksDB 7.8 ends the process when the second line of its own log does not fit on the disk: it is not let
- * near a full one. */
+/* What needs room is not begun without: RocksDB goes on by itself, and with less, once a write of its has
+ * failed. */
 bool index_has_room(const struct kv_rocks *r, uint64_t bytes)
 {
     struct statvfs fs;
@@ -107,9 +107,23 @@ bool index_has_room(const struct kv_rocks *r, uint64_t bytes)
     return statvfs(r->path, &fs) < 0 || (uint64_t)fs.f_bavail * fs.f_frsize >= bytes + INDEX_ROOM_BYTES;
 }
 
+static void remove_log(const char *log_dir)
+{
+    DIR *d = opendir(log_dir);
+    const struct dirent *e;
+
+    while (d && (e = readdir(d)))
+        if (*e->d_name != '.')
+            unlinkat(dirfd(d), e->d_name, 0);
+    if (d)
+        closedir(d);
+    rmdir(log_dir);
+}
+
 int index_open(struct kv_rocks *r, struct why *why)
 {
     CLEANUP_FREE char *foreign = xasprintf("%s/CURRENT", r->path);
+    char log_dir[] = "/dev/shm/isthmus-XXXXXX";
     char *text = NULL;
     int err = 0;
 
@@ -123,9 +137,14 @@ int index_open(struct kv_rocks *r, struct why *why)
                        r->path);
     if (!index_has_room(r, 0))
         return why_set(why, -ENOSPC, "the disk at %s is full", r->path);
-    r->options = options_of(r);
+    /* Each opening writes some lines to RocksDB's own log, and RocksDB 7.8 ends the process if the second
+     * finds the disk full: it writes them to memory, to a file that has no name any more once it is open. */
+    if (!mkdtemp(log_dir))
+        return why_set(why, -errno, "%s cannot be made: %s", log_dir, strerror(errno));
+    r->options = options_of(r, log_dir);
     r->index_written = 0;
     r->db = rocksdb_open(r->options, r->index_path, &text);
+    remove_log(log_dir);
     if (text) {
         r->db = NULL;
         rocksdb_options_destroy(r->options);
