@@ -1,6 +1,6 @@
 /* cache/vms_hand.c - see vms_hand.h.
  *
- *   worker: entry ► map (what came since) ► is it all? ► entry swapped ► room behind the cut ► catalog
+ *   worker: entry ► map (what came since) ► is it all? ► entry swapped ► catalog
  *   then: opened, and found
  *
  * Until the swap was sent anything that fails is a refusal, and the owner goes on. Once it was sent the entry
@@ -198,10 +198,9 @@ static int swap(struct vms_hand *h, const struct vm_store *s, struct why *why)
 /* It is this edge's. */
 static int settle(struct vms_hand *h, const struct vm_store *s, struct why *why)
 {
-    struct recover_conf c = conf_of(h, s, &h->entry);
-    int err = recover_clear_beyond(&c, &h->result, why);
+    int err = 0;
 
-    if (!err && h->spec->floor)
+    if (h->spec->floor)
         err = discard_objects(s->store, h->spec->id, h->spec->floor, s->stop, why);
     if (!err)
         err = vmlog_delete(h->vms->conf.journal, h->spec->id, why); /* what was kept; its reservations stay */

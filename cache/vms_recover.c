@@ -1,6 +1,6 @@
 /* cache/vms_recover.c - taking over VMs that the object store knows of and this edge does not.
  *
- *   worker: entry ► map and log ► taken (compare-and-swap) ► objects behind the cut removed ► catalog
+ *   worker: entry ► map and log ► taken (compare-and-swap) ► lost objects put aside ► catalog
  *   then for each: log opened (worker) ► volumes (its loop) ► in the catalog (main)
  *
  * A crash leaves a VM taken over or not; either way the next recovery goes on with it. What was recovered in
@@ -222,8 +222,8 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
     }
     STEP("recover.take", "the VM is this edge's, by its entry");
     if (!err)
-        err = recover_clear_beyond(&c, &result, why);
-    STEP("recover.beyond", "objects behind the cut are gone");
+        err = recover_put_aside(&c, &result, why);
+    STEP("recover.beyond", "what was lost is put aside");
     if (!err && spec->floor)
         err = discard_objects(s->store, spec->id, spec->floor, s->stop, why);
     if (!err)

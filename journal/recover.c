@@ -39,8 +39,7 @@ void recover_tell(struct recovery *r, const char *format, ...)
         r->conf->tell(r->conf->arg, sentence);
 }
 
-/* The object, whole or its beginning; its length or -errno. */
-static int64_t get(struct recovery *r, const char *name, size_t cap, bool whole, struct why *why)
+int64_t recover_get(struct recovery *r, const char *name, size_t cap, bool whole, struct why *why)
 {
     struct store_req req = {.op = STORE_GET, .timeout_ms = RECOVER_TIMEOUT_MS, .key = name};
     int err;
@@ -81,7 +80,7 @@ static int load_end(struct recovery *r, const struct checkpoint_id *c, struct ma
     int err;
 
     checkpoint_name(name, id, c, CHECKPOINT_END);
-    n = get(r, name, CHECKPOINT_PART_MAX, true, why);
+    n = recover_get(r, name, CHECKPOINT_PART_MAX, true, why);
     err =
         n < 0 ? (int)n : checkpoint_load_end(r->conf->master, id, c, r->bytes, (size_t)n, state, parts, why);
     if (!err && state->applied > r->result->applied)
@@ -132,7 +131,7 @@ static int load_checkpoint(struct recovery *r, const struct checkpoint_id *id, s
     err = load_end(r, id, &r->result->state, &parts, why);
     for (uint32_t i = 0; i < parts && !err; i++) {
         checkpoint_name(name, c->entry.id, id, i);
-        n = get(r, name, CHECKPOINT_PART_MAX, true, why);
+        n = recover_get(r, name, CHECKPOINT_PART_MAX, true, why);
         err = n < 0 ? (int)n
                     : checkpoint_load(c->journal, c->master, c->entry.id, id, i, r->bytes, (size_t)n, why);
     }
@@ -199,7 +198,12 @@ static int begin(struct recovery *r, struct why *why)
 
 /* --- the log behind it ----------------------------------------------------------------------------------*/
 
-/* 0; 1: the log ends here (nothing by that name, or it is not usable: *why says what). */
+bool recover_is_left_over(const struct recover_conf *c, const struct logobj_head *head)
+{
+    return head->first >= c->entry.since && head->epoch < c->entry.epoch;
+}
+
+/* 0; 1: the log ends here (nothing by that name that counts, or it is not usable: *why says what). */
 static int read_front(struct recovery *r, uint64_t first, const uint8_t *chain, struct front *f,
                       struct why *why)
 {
@@ -213,7 +217,7 @@ static int read_front(struct recovery *r, uint64_t first, const uint8_t *chain, 
     memset(f, 0, sizeof *f);
     why->text[0] = '\0';
     for (;;) {
-        n = get(r, name, cap, false, why);
+        n = recover_get(r, name, cap, false, why);
         if (n == -ENOENT) {
             why->text[0] = '\0';
             return 1;
@@ -233,15 +237,13 @@ static int read_front(struct recovery *r, uint64_t first, const uint8_t *chain, 
     }
     if (logobj_index_read(&f->index, c->master, &f->head, r->bytes, why))
         return 1;
-    if (f->head.first >= c->entry.since && f->head.epoch < c->entry.epoch)
-        why_set(why, 0, "it was written by an edge that had lost the VM");
-    else if (memcmp(f->head.chain, chain, LOGOBJ_TAG_BYTES) != 0)
+    if (!recover_is_left_over(c, &f->head)) {
+        if (memcmp(f->head.chain, chain, LOGOBJ_TAG_BYTES) == 0)
+            return 0;
         why_set(why, 0, "it does not follow the object before it");
-    if (*why->text) {
-        logobj_index_free(&f->index);
-        return 1;
     }
-    return 0;
+    logobj_index_free(&f->index);
+    return 1;
 }
 
 static void forget_fronts(struct recovery *r)

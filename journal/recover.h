@@ -34,9 +34,8 @@ struct recover_conf {
 struct recover_result {
     struct map_state state; /* its `committed` is the cut that was reached, `checkpoint` that of */
     struct checkpoint_id newest, before; /* the one it began with; and the one before, which counts still */
-    bool
-        unwritten; /* -ENOENT: because the VM's first commit has never ended, if it was ever begun. Its source
-                      disks are its only cut, and recover_clear_beyond makes room for the log to begin anew */
+    bool unwritten;   /* -ENOENT: because the VM's first commit has never ended, if it was ever begun. Its
+                         source   disks are its only cut, and the log begins anew */
     uint64_t applied; /* the source disks are at this cut at least, says the newest checkpoint that opens */
     uint64_t objects, entries; /* read after it */
     uint64_t beyond; /* objects behind the cut, which are of no use: of cuts that never ended, or damaged */
@@ -52,10 +51,10 @@ int recover_vm(const struct recover_conf *, struct recover_result *, struct why 
 struct vmobj recover_entry(const struct recover_conf *, const struct recover_result *);
 /* Before the VM is taken over: its entry as it was is put aside, if what is behind the cut will be. */
 int recover_keep_entry(const struct recover_conf *, const struct recover_result *, struct why *);
-/* Makes room behind the result's cut, so that the log can go on there: of log objects, and of checkpoints.
- * What a crash has left is removed; if something is damaged, or `through` asked for an older cut, it is put
- * aside (docs/log.md, "What was put aside"). */
-int recover_clear_beyond(const struct recover_conf *, const struct recover_result *, struct why *);
+/* If something is damaged, or `through` asked for an older cut: what is behind the result's cut is put aside
+ * and removed, log objects and checkpoints (docs/log.md, "What was put aside"). What a crash has left there
+ * stays. */
+int recover_put_aside(const struct recover_conf *, const struct recover_result *, struct why *);
 
 /* How far a recovery would come, as the names and heads of objects tell, without a map: the newest whole cut
  * (0: there is none, the VM is as its source disks are), and when its last object was put (0: not known). */

@@ -1,9 +1,11 @@
 /* journal/recover_beyond.c - the objects beside the cut that a recovery came to: those that it needs, and
  * those behind it, which make room for the log to go on.
  *
- * What a crash has left behind the cut is of no use to anybody and is removed. If something was damaged, or
- * an older cut was asked for, it is what the VM wrote: it is put aside, under vms/ID/lost/EPOCH/, until
- * somebody says that it may go.
+ * What a crash has left behind the cut is of no use to anybody, and stays: the log that goes on there
+ * replaces it by a swap, or a checkpoint beyond removes it (sweep.h). A delete could be done late, when the
+ * name is an object's of the new log: of this edge's, or of one that has taken the VM since. If something was
+ * damaged, or an older cut was asked for, it is what the VM wrote: it is put aside, under vms/ID/lost/EPOCH/,
+ * until somebody says that it may go.
  */
 #include "check.h"
 #include "commit_impl.h"
@@ -38,7 +40,8 @@ static int each_beyond(struct recovery *r, int (*each)(void *arg, const struct s
 
 struct counting {
     struct recovery *r;
-    bool gap; /* there is none that goes on where the log ended */
+    bool gap;      /* there is none that goes on where the log ended */
+    uint64_t ours; /* are of the log's own epoch, or cannot be read */
 };
 
 static int count_page(void *arg, const struct store_page *page)
@@ -53,22 +56,49 @@ static int count_page(void *arg, const struct store_page *page)
 }
 
 /* A few objects are on their way at once: that many may be there before the one that they follow. */
-static uint64_t went_ahead(const struct recover_result *result)
+static bool is_too_many(const struct recovery *r, uint64_t n)
 {
-    return result->beyond - result->unfinished;
+    return n - r->result->unfinished >= COMMIT_OUTGOING;
+}
+
+/* 1: enough are known. */
+static int count_ours(void *arg, const struct store_page *page)
+{
+    struct counting *c = arg;
+    struct logobj_head head;
+    struct why why;
+
+    for (size_t i = 0; i < page->count; i++) {
+        int64_t n = recover_get(c->r, page->entries[i].key, LOGOBJ_HEAD_BYTES, false, &why);
+
+        if (n == -ENOENT)
+            continue;
+        if (n < 0 && n != -EBADMSG)
+            return (int)n;
+        c->ours += n < 0 ||
+                   logobj_head_read(&head, c->r->bytes, (size_t)n, c->r->conf->entry.id,
+                                    number_of(&page->entries[i]), &why) < 0 ||
+                   !recover_is_left_over(c->r->conf, &head);
+        if (is_too_many(c->r, c->ours))
+            return 1;
+    }
+    return 0;
 }
 
 int recover_look_beyond(struct recovery *r, struct why *why)
 {
-    struct counting c = {r, true};
+    struct counting c = {.r = r, .gap = true};
     int err = each_beyond(r, count_page, &c, why);
 
-    if (err || !c.gap || went_ahead(r->result) < COMMIT_OUTGOING || r->conf->through != UINT64_MAX ||
+    if (err || !c.gap || !is_too_many(r, r->result->beyond) || r->conf->through != UINT64_MAX ||
         !recover_was_written(r->conf))
+        return err;
+    err = each_beyond(r, count_ours, &c, why);
+    if (err <= 0)
         return err;
     r->result->damaged = true; /* a crash leaves no more than that */
     recover_tell(r, "the log object at %" PRIu64 " is missing: %" PRIu64 " behind it are of no use", r->next,
-                 went_ahead(r->result));
+                 r->result->beyond - r->result->unfinished);
     return 0;
 }
 
@@ -149,7 +179,6 @@ int recover_look_behind(struct recovery *r, struct why *why)
 
 struct clearing {
     struct recovery *r;
-    bool keep;
     struct why *why;
     uint64_t kept;
 };
@@ -232,27 +261,26 @@ static int clear_page(void *arg, const struct store_page *page)
         if (number_of(&page->entries[i]) <= c->r->result->state.committed)
             continue;
         keys[n++] = page->entries[i].key;
-        if (c->keep)
-            err = put_aside(c, &page->entries[i]);
+        err = put_aside(c, &page->entries[i]);
     }
     return err ? err : remove_keys(c->r, keys, n, c->why);
 }
 
-static struct clearing clearing_of(struct recovery *r, struct why *why)
+/* Is it what the VM wrote? */
+static bool is_of_use(const struct recover_conf *conf, const struct recover_result *result)
 {
-    return (struct clearing){
-        .r = r, .keep = r->result->damaged || r->conf->through != UINT64_MAX, .why = why};
+    return result->damaged || conf->through != UINT64_MAX;
 }
 
 int recover_keep_entry(const struct recover_conf *conf, const struct recover_result *result, struct why *why)
 {
     struct recover_result copy = *result;
     struct recovery r = {.conf = conf, .result = &copy};
-    struct clearing c = clearing_of(&r, why);
+    struct clearing c = {.r = &r, .why = why};
     char name[MAP_NAME_MAX];
     int err;
 
-    if (!c.keep || (!result->beyond && conf->entry.newest.cut <= result->state.committed))
+    if (!is_of_use(conf, result) || (!result->beyond && conf->entry.newest.cut <= result->state.committed))
         return 0;
     vmobj_name(name, conf->entry.id);
     err = put_aside(&c, &(struct store_entry){name, VMOBJ_MAX});
@@ -260,15 +288,16 @@ int recover_keep_entry(const struct recover_conf *conf, const struct recover_res
     return err;
 }
 
-int recover_clear_beyond(const struct recover_conf *conf, const struct recover_result *result,
-                         struct why *why)
+int recover_put_aside(const struct recover_conf *conf, const struct recover_result *result, struct why *why)
 {
     struct recover_result copy = *result;
     struct recovery r = {.conf = conf, .result = &copy};
-    struct clearing c = clearing_of(&r, why);
+    struct clearing c = {.r = &r, .why = why};
     char prefix[MAP_NAME_MAX];
     int err;
 
+    if (!is_of_use(conf, result))
+        return 0;
     /* First what leads to the others. */
     recover_prefix(prefix, conf->entry.id, "/map/");
     err = recover_pages(&r, prefix, "", clear_page, &c, why);

@@ -44,7 +44,7 @@ static int look_at(struct glance *g, uint64_t first, struct logobj_head *head, s
         return err == -ENOENT || err == -EBADMSG ? 1 : err;
     if (logobj_head_read(head, g->bytes, g->len, entry->id, first, why) < 0)
         return 1;
-    return head->first >= entry->since && head->epoch < entry->epoch;
+    return recover_is_left_over(g->conf, head);
 }
 
 int recover_glance(const struct recover_conf *conf, uint64_t *cut, int64_t *put_s, struct why *why)

@@ -3,6 +3,7 @@
 #ifndef ISTHMUS_RECOVER_IMPL_H
 #define ISTHMUS_RECOVER_IMPL_H
 
+#include "logobj.h"
 #include "recover.h"
 
 enum { RECOVER_TIMEOUT_MS = 60000 };
@@ -21,8 +22,12 @@ struct recovery {
 
 /* recover.c */
 void recover_tell(struct recovery *, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* An object, whole or its beginning, into r->bytes; its length or -errno. */
+int64_t recover_get(struct recovery *, const char *name, size_t cap, bool whole, struct why *);
 /* Has the store ever held a whole cut of what counts? */
 bool recover_was_written(const struct recover_conf *);
+/* Was it put by an edge that had lost the VM by then? It does not count, whatever it holds. */
+bool recover_is_left_over(const struct recover_conf *, const struct logobj_head *);
 /* The names under a VM's folder, "/log/" or "/map/", behind `after`: each() gets page by page. */
 void recover_prefix(char prefix[MAP_NAME_MAX], const uint8_t *id, const char *folder);
 int recover_pages(struct recovery *, const char *prefix, const char *after,

@@ -14,6 +14,7 @@
 #include "metric.h"
 #include "step.h"
 #include "store_wait.h"
+#include "sweep.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -38,6 +39,8 @@ struct upkeep {
     struct map_state state;  /* and as of when */
     uint64_t applied_before; /* as of the one before; 0: not known */
     struct checkpoint_dead dead;
+    struct sweep sweep;
+    uint64_t swept; /* nothing is left over up to there, since this edge has the VM open */
     FILE *spool;
     struct commit_turn turn;
     struct work work;
@@ -108,6 +111,7 @@ static void note_done(struct commit_turn *t)
     if (u->status == 0) {
         map_install(u->conf.map, &u->change);
         u->applied_before = u->state.applied;
+        u->swept = u->sweep.through;
         metric_add(u->m_checkpoints, 1);
         metric_add(u->m_removed, u->dead.n);
         log_debug(u->vm, "checkpoint at record %" PRIu64 ", %u object(s) removed", u->state.committed,
@@ -277,6 +281,9 @@ static void upload_run(struct work *w)
     if (u->status == 0)
         u->status = remove_old(u, &entry);
     STEP("checkpoint.remove_old", "checkpoints before the last but one are gone");
+    if (u->status == 0)
+        u->status = sweep_run(&u->sweep, u->conf.store, u->conf.id, &u->stop, &u->why);
+    STEP("checkpoint.sweep", "what was left over up to the checkpoint is gone");
 }
 
 static void upload_done(struct work *w)
@@ -309,6 +316,7 @@ static void write_run(struct commit_turn *t)
         return;
     u->id = (struct checkpoint_id){.cut = u->state.committed, .epoch = u->conf.epoch};
     loop_random(u->conf.loop, &u->id.upload, sizeof u->id.upload);
+    sweep_note(&u->sweep, u->conf.map, u->swept, u->state.committed);
     u->dead.applied = u->state.applied;
     u->dead.applied_before = u->applied_before;
     u->spool = fopen(u->spool_path, "w+e");
@@ -400,6 +408,7 @@ static void end(struct upkeep *u)
     u->spool = NULL;
     free(u->dead.firsts);
     u->dead = (struct checkpoint_dead){0};
+    sweep_clear(&u->sweep);
     u->busy = false;
     if (u->status && !atomic_load(&u->stop)) {
         log_error(u->vm, "no checkpoint could be made: %s", u->why.text);

@@ -153,7 +153,7 @@ static inline struct recover_result recover(struct history *h, uint64_t through,
         memset(next.writer, w->writer, sizeof next.writer);
         assert_int_equal(recover_keep_entry(&conf, &result, &f->why), 0);
         entry_swap(w, &next);
-        assert_int_equal(recover_clear_beyond(&conf, &result, &f->why), 0);
+        assert_int_equal(recover_put_aside(&conf, &result, &f->why), 0);
     }
     on_loop(f, free_store, w);
     journal_close(&f->journal);

@@ -142,6 +142,55 @@ static void no_checkpoint_in_the_midst_of_a_cut(void **state)
     history_free(h);
 }
 
+/* An object beside the log, as a cut leaves that never ended. */
+static void leave_over(struct history *h, uint64_t first)
+{
+    char from[MAP_NAME_MAX], to[MAP_NAME_MAX];
+
+    map_object_name(from, h->w->f->id, 1);
+    map_object_name(to, h->w->f->id, first);
+    CLEANUP_FREE char *copy = xasprintf("cp \"$f\" \"${f%%/*}%s\"", strrchr(to, '/'));
+    damage(h, from, copy);
+}
+
+static unsigned of_name(struct history *h, uint64_t first)
+{
+    char name[MAP_NAME_MAX];
+
+    map_object_name(name, h->w->f->id, first);
+    return files(h, strstr(name, "/log/"));
+}
+
+/* By the first checkpoint that is beyond it. Behind that it may be in use in a moment, and stays. */
+static void what_is_left_over_is_removed(void **state)
+{
+    struct history *h = history_new(1, 0);
+    struct keeper *k = keeper_new(h->w);
+    uint64_t soon = h->seq[1] + 2, later = h->seq[1] + 70, never = UINT64_MAX - 5;
+    unsigned all;
+
+    (void)state;
+    leave_over(h, soon);
+    leave_over(h, later);
+    leave_over(h, never);
+    play(h, 2);
+    all = files(h, "/log/");
+    checkpoint_now(k);
+    assert_true(h->seq[2] >= soon && h->seq[2] < later);
+    assert_int_equal(of_name(h, soon), 0);
+    assert_int_equal(of_name(h, later), 1);
+    play(h, 3);
+    checkpoint_now(k);
+    assert_true(h->seq[3] >= later);
+    assert_int_equal(of_name(h, later), 0);
+    assert_int_equal(of_name(h, never), 1);
+    assert_true(files(h, "/log/") > all - 2);
+    keeper_free(k);
+    recover(h, UINT64_MAX, 0);
+    expect_cut_is(h, 3);
+    history_free(h);
+}
+
 /* --- who has lost the VM ---*/
 
 /* Its entry names another writer: what this edge would put is of a history that has ended. */
@@ -356,6 +405,7 @@ int main(void)
         cmocka_unit_test(what_was_written_back_is_removed_one_checkpoint_later),
         cmocka_unit_test(not_to_a_cut_that_the_source_disks_have_left),
         cmocka_unit_test(no_checkpoint_in_the_midst_of_a_cut),
+        cmocka_unit_test(what_is_left_over_is_removed),
         cmocka_unit_test(who_has_lost_a_vm_puts_no_checkpoint),
         cmocka_unit_test(a_checkpoint_that_comes_late_is_nobodys),
         cmocka_unit_test(a_second_upload_that_dies_leaves_the_first_whole),
