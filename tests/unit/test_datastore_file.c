@@ -91,18 +91,20 @@ static void closing_ends_what_is_pending(void **state)
 
 static void a_missing_file_is_said_and_waited_for(void **state)
 {
-    char url[160], path[128];
+    char url[160], path[128], made[128];
     struct datastore *ds;
 
     (void)state;
     snprintf(path, sizeof path, "%s/later.img", dir);
+    snprintf(made, sizeof made, "%s/made.img", dir);
+    write_image(made, DISK_BYTES);
     snprintf(url, sizeof url, "file:%s", path);
     ds = open_url(url);
     start_reads(ds, 0, 4096, 8);
     WAIT(seen.refused);
     assert_non_null(strstr(seen.why.text, path));
     assert_non_null(ds->ops->trouble(ds));
-    write_image(path, DISK_BYTES);
+    assert_int_equal(rename(made, path), 0); /* whole at once */
     WAIT(seen.opened);
     end_reads();
     close_ds(&ds);
