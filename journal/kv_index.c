@@ -98,8 +98,7 @@ static int explain_open(struct kv_rocks *r, char *text, struct why *why)
     return err;
 }
 
-/* What needs room is not begun without: RocksDB goes on by itself, and with less, once a write of its has
- * failed. */
+/* What needs room is not begun without it: it would fail later, on a thread of RocksDB's. */
 bool index_has_room(const struct kv_rocks *r, uint64_t bytes)
 {
     struct statvfs fs;

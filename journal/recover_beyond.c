@@ -58,7 +58,7 @@ static int count_page(void *arg, const struct store_page *page)
 /* A few objects are on their way at once: that many may be there before the one that they follow. */
 static bool is_too_many(const struct recovery *r, uint64_t n)
 {
-    return n - r->result->unfinished >= COMMIT_OUTGOING;
+    return n >= r->result->unfinished + COMMIT_OUTGOING;
 }
 
 /* 1: enough are known. */
