@@ -93,6 +93,7 @@ static void on_attached(struct writeback *wb)
             log_info(wb->vm, "attached at %s: the source disks are at record %" PRIu64 "%s",
                      peer_name(wb->conf.peer), wb->onprem.applied, wb->onprem.held ? ", and reserved" : "");
         wb->attached = wb->listed = true;
+        wb->told = wb->telling;
         judge(wb);
     }
     wb->must_ask = false;
@@ -105,7 +106,8 @@ static void attach(struct writeback *wb)
 
     memcpy(a->vm, wb->conf.id, sizeof a->vm);
     a->epoch = wb->conf.epoch;
-    a->policy = wb->told = wb_policy_wanted(wb);
+    a->policy = wb->telling = wb_policy_wanted(wb);
+    wb->told = 0; /* refused or unanswered, it may know this one or the one before */
     snprintf(a->name, sizeof a->name, "%s", wb->vm);
     a->ndisks = wb->conf.ndisks;
     for (unsigned i = 0; i < a->ndisks; i++)

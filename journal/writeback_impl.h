@@ -135,7 +135,7 @@ struct writeback {
     bool relisting; /* detached only to be attached with that */
     bool damaged;   /* the alarm is about an object of the store: tried again all the same */
     bool must_ask;
-    enum wb_policy told; /* the policy that it knows */
+    enum wb_policy telling, told; /* in an ATTACH, and what it knows; 0: not sure */
     uint64_t asked_ns;
     struct why why;         /* of the alarm, or of the last failure */
     uint64_t rest_until_ns; /* after a failure */

@@ -24,6 +24,25 @@ static void cloud_persist_sends_nothing_unless_asked(void **state)
     site_free(s);
 }
 
+/* As when a source disk cannot be opened just then: on-prem has not heard of the new policy. */
+static void a_policy_that_was_refused_is_told_again(void **state)
+{
+    struct site *s = site_new(WB_CLOUD_PERSIST);
+
+    (void)state;
+    random_puts(s->w, 50, 0);
+    UNTIL_STATUS(s, st->attached);
+    ONPREM_SET(s->o, s->o->fail[PROTO_VM_ATTACH] = -EIO);
+    assert_int_equal(write_back(s), 0);
+    assert_int_equal(s->o->fail[PROTO_VM_ATTACH], 0);
+    expect_home(s);
+    ONPREM_SET(s->o, s->o->fail[PROTO_VM_ATTACH] = -EIO);
+    edge_restart(s);
+    UNTIL_STATUS(s, st->settled);
+    assert_int_equal(s->o->policy, WB_CLOUD_PERSIST);
+    site_free(s);
+}
+
 static void set_policy(struct fixture *f, void *arg)
 {
     struct site *s = arg;
@@ -246,6 +265,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cloud_persist_sends_nothing_unless_asked),
+        cmocka_unit_test(a_policy_that_was_refused_is_told_again),
         cmocka_unit_test(early_enough),
         cmocka_unit_test(when_it_is_time),
         cmocka_unit_test(a_change_of_mind),
