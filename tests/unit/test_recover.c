@@ -335,14 +335,20 @@ static void the_log_without(struct history *h, const char *which)
     assert_int_equal(system(command), 0);
 }
 
-/* A commit of objects of one write each is begun, and the edge dies when the second one is in the store and
- * the first one is not. */
+/* Enough for three of them. */
+static void put_objects(struct world *w, unsigned tag)
+{
+    for (unsigned at = 0; at < 100; at++)
+        put(w->f, at * 128, 128, tag + at + 1);
+}
+
+/* A commit of several objects is begun, and the edge dies when the second one is in the store and the first
+ * one is not. */
 static void begin_a_cut_and_die(struct history *h, unsigned i)
 {
     struct world *w = h->w;
 
-    for (unsigned at = 0; at < 100; at++)
-        put(w->f, at * 128, 128, i * 1000 + at + 1);
+    put_objects(w, i * 1000);
     on_loop(w->f, ask, w);
     wait_held(w);
     while (files(h, "/log/") < i)
@@ -381,29 +387,37 @@ static void a_first_cut_that_never_ended_is_nothing(void **state)
     history_free(h);
 }
 
-/* Nor is what an edge has left that had lost the VM by then, however much: none of it is missed, or in the
- * way. */
-static void what_a_lost_edge_has_left_is_nothing(void **state)
+/* Of an edge that has lost the VM by then: its objects behind the cut, and the next epoch. */
+static void leave_objects_of_a_lost_edge(struct history *h, unsigned n)
 {
-    struct history *h = history_new(1, 0);
     struct world *w = h->w;
     unsigned all = files(h, "/log/");
     char name[MAP_NAME_MAX];
-    struct recover_result r;
     struct vmobj v;
 
-    (void)state;
     map_object_name(name, w->f->id, h->seq[1] + 1);
     world_close(w);
     w->hold = name;
     world_open(w);
-    for (unsigned i = 1; i <= 4; i++)
+    for (unsigned i = 1; i <= n; i++)
         begin_a_cut_and_die(h, all + i);
     w->hold = NULL;
     v = entry_now(w, NULL);
     v.since = h->seq[1] + 1;
     v.epoch++; /* of an edge that has written nothing */
     entry_swap(w, &v);
+}
+
+/* Nor is what an edge has left that had lost the VM by then, however much: none of it is missed, or in the
+ * way. */
+static void what_a_lost_edge_has_left_is_nothing(void **state)
+{
+    struct history *h = history_new(1, 0);
+    unsigned all = files(h, "/log/");
+    struct recover_result r;
+
+    (void)state;
+    leave_objects_of_a_lost_edge(h, 4);
     r = recover(h, UINT64_MAX, 0);
     assert_int_equal(r.beyond, 4);
     assert_false(r.damaged);
@@ -413,6 +427,31 @@ static void what_a_lost_edge_has_left_is_nothing(void **state)
     r = recover(h, UINT64_MAX, 0);
     assert_false(r.damaged);
     expect_cut_is(h, 2);
+    history_free(h);
+}
+
+/* Nor is it missed together with the beginning of a cut of the edge after it. */
+static void nor_is_it_beside_a_cut_that_never_ended(void **state)
+{
+    struct history *h = history_new(1, 0);
+    struct world *w = h->w;
+    unsigned all = files(h, "/log/");
+    struct recover_result r;
+    CLEANUP_FREE char *command = NULL;
+
+    (void)state;
+    leave_objects_of_a_lost_edge(h, 5);
+    recover(h, UINT64_MAX, 0);
+    put_objects(w, 70000); /* three, in the place of one that was left */
+    assert_int_equal(commit_and_wait(w), 0);
+    assert_int_equal(files(h, "/log/"), all + 5 + 3 - 1);
+    command = xasprintf("tail -n +%u | head -n 1", all + 3);
+    the_log_without(h, command);
+    r = recover(h, UINT64_MAX, 0);
+    assert_int_equal(r.unfinished, 2);
+    assert_int_equal(r.beyond, 2 + 4);
+    assert_false(r.damaged);
+    expect_cut_is(h, 1);
     history_free(h);
 }
 
@@ -491,6 +530,7 @@ int main(void)
         cmocka_unit_test(nothing_is_said_to_be_nothing),
         cmocka_unit_test(a_first_cut_that_never_ended_is_nothing),
         cmocka_unit_test(what_a_lost_edge_has_left_is_nothing),
+        cmocka_unit_test(nor_is_it_beside_a_cut_that_never_ended),
         cmocka_unit_test(a_log_without_its_beginning_is_not_nothing),
         cmocka_unit_test(nor_is_it_after_a_discard),
         cmocka_unit_test(a_checkpoint_whose_cut_is_lost_is_said),
