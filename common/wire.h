@@ -66,7 +66,8 @@ struct reader {
 
 static inline struct reader reader_of(const void *bytes, size_t n)
 {
-    return (struct reader){bytes, (const uint8_t *)bytes + n, false};
+    /* No bytes may be NULL, to which C adds nothing, not even 0. */
+    return (struct reader){bytes, n ? (const uint8_t *)bytes + n : bytes, false};
 }
 
 /* n bytes in place, or NULL. */
