@@ -153,15 +153,8 @@ static void on_detach(struct task *t)
 
 void verb_detach_run(struct vm_verb *v)
 {
-    struct vm_status s;
-
-    if (vm_verb_stopping(v) || v->emptied) {
+    if (vm_verb_stopping(v) || v->emptied)
         vm_verb_next(v, 0);
-        return;
-    }
-    vm_status(v->vm, &s);
-    if (v->undoing && !s.wb.attached && !s.wb.link_up)
-        vm_verb_next(v, 0); /* on-prem never heard of us */
     else
         verb_to_vm(v, on_detach);
 }

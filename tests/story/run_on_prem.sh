@@ -16,6 +16,8 @@ state() { ctl vm show vm1 --json | jq -r "$1"; }
 disk() { lun-io read "$(url vm1)" 0 "$sectors"; }
 task_of() { ctl task list --json | jq -r "[.tasks[] | select(.kind == \"$1\")][0].id"; }
 alarm() { [ "$(state .onprem.alarm)" = true ]; }
+times_let_go() { grep -c "is detached at cut" "$stage/onprem.log"; }
+task_lets_go() { ctl task list | grep -q "lets go of the source disks"; }
 task_waits() { ctl task list | grep -q waiting; }
 attached() { [ "$(state .onprem.attached)" = true ]; }
 wait_for 20 "on-prem to hold the source disk" attached
@@ -42,6 +44,25 @@ ctl run-in-cloud vm1
 disk | cmp - expected.img
 expect "write-back as before" test "$(state .storage)" = write-back
 expect "held by on-prem" attached
+
+act "called off while on-prem may hold the source disk already, it stays home once that is let go of"
+ctl run-on-prem vm1
+cmp source.img expected.img
+stop onprem
+start onprem isthmus-onprem --config "$stage/onprem.conf" --crash-at onprem.vm.attach:1
+before=$(times_let_go)
+ctl run-in-cloud vm1 --no-wait >/dev/null
+ended onprem 60
+id=$(task_of run-in-cloud)
+ctl task cancel "$id"
+wait_for 10 "the task to wait for on-prem" task_lets_go
+onprem_start
+refuse "a task that was cancelled" ctl task wait "$id" 2>said
+grep -q "was cancelled" said || failed "it ends with: $(cat said)"
+expect "on-prem to have let go of the disk" test "$(times_let_go)" = $((before + 1))
+expect "still home" test "$(state .home)" = true
+ctl run-in-cloud vm1
+disk | cmp - expected.img
 
 act "called off while on-prem does not answer, it stays in the cloud"
 lun-io write "$(url vm1)" 7 flush <some.img
