@@ -29,6 +29,7 @@ struct vm_verb_ask {
     char vm[VM_NAME_MAX + 1];
     uint64_t task;          /* its number, never used for another; 0: it has none */
     enum wb_policy storage; /* RUN_IN_CLOUD (0: as it was), STORAGE */
+    bool again;             /* it may have done a part of it before this start */
     bool force;             /* RUN_ON_PREM, DISCARD: initiators that do not log out are dropped */
     bool commit;            /* RUN_ON_PREM of a cloud-persist VM: what it wrote goes home with it, */
     bool discard;           /* or is thrown away */

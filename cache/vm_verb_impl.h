@@ -98,10 +98,11 @@ void verb_quiet_run(struct vm_verb *); /* until nobody uses the VM */
 void verb_quiet_poll(struct vm_verb *);
 void verb_look_run(struct vm_verb *);  /* v->written */
 void verb_empty_run(struct vm_verb *); /* closes what is open */
-void verb_fill_run(struct vm_verb *);  /* opens it again */
-void verb_open_run(struct vm_verb *);  /* logins are allowed */
-void verb_stay_run(struct vm_verb *);  /* it is home as before */
-void verb_sizes_run(struct vm_verb *); /* on-prem is asked for the disks' sizes */
+void verb_fill_run(struct vm_verb *);
+void verb_refill_run(struct vm_verb *); /* the same, if on-prem may hold its disks */
+void verb_open_run(struct vm_verb *);   /* logins are allowed */
+void verb_stay_run(struct vm_verb *);   /* it is home as before */
+void verb_sizes_run(struct vm_verb *);  /* on-prem is asked for the disks' sizes */
 void verb_sizes_interrupt(struct vm_verb *);
 void verb_save_run(struct vm_verb *);  /* the catalog, here and in the store */
 void verb_told_run(struct vm_verb *);  /* the other edge of the pair knows what it is now */

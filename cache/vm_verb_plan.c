@@ -60,7 +60,10 @@
 static const struct verb_plan back_to_the_cloud = {.steps = {FILL, TELL, OPEN}};
 
 static const struct verb_plan stays_home = {
-    .steps = {DETACH, CLOSE, {"stays on-prem", verb_stay_run, NULL, NULL}},
+    .steps = {{"opens the VM", verb_refill_run, NULL, NULL},
+              DETACH,
+              CLOSE,
+              {"stays on-prem", verb_stay_run, NULL, NULL}},
 };
 
 /* The log begins anew above everything that was ever written, with one number left out: a map whose cut is

@@ -165,6 +165,16 @@ void verb_fill_run(struct vm_verb *v)
         vm_verb_next(v, 0);
 }
 
+/* Before this start on-prem may have been asked to hold the disks already: there has to be somebody who takes
+ * that back. */
+void verb_refill_run(struct vm_verb *v)
+{
+    if (v->ask.again)
+        verb_fill_run(v);
+    else
+        vm_verb_next(v, 0);
+}
+
 /* --- on-prem --------------------------------------------------------------------------------------------*/
 
 static void on_sizes(struct vm_sizes *s)

@@ -431,8 +431,10 @@ int tasks_open(struct tasks **out, const struct tasks_conf *conf, struct why *wh
     if (err)
         return err;
     TAILQ_FOREACH (e, &ts->entries, link)
-        if (!has_ended(e))
+        if (!has_ended(e)) {
+            e->info.ask.again = true;
             begin(e);
+        }
     timer_set_ms(&ts->timer, TICK_MS);
     return 0;
 }

@@ -48,19 +48,25 @@ expect "held by on-prem" attached
 act "called off while on-prem may hold the source disk already, it stays home once that is let go of"
 ctl run-on-prem vm1
 cmp source.img expected.img
-stop onprem
-start onprem isthmus-onprem --config "$stage/onprem.conf" --crash-at onprem.vm.attach:1
-before=$(times_let_go)
-ctl run-in-cloud vm1 --no-wait >/dev/null
-ended onprem 60
-id=$(task_of run-in-cloud)
-ctl task cancel "$id"
-wait_for 10 "the task to wait for on-prem" task_lets_go
-onprem_start
-refuse "a task that was cancelled" ctl task wait "$id" 2>said
-grep -q "was cancelled" said || failed "it ends with: $(cat said)"
-expect "on-prem to have let go of the disk" test "$(times_let_go)" = $((before + 1))
-expect "still home" test "$(state .home)" = true
+for edge in stays starts_again; do
+    stop onprem
+    start onprem isthmus-onprem --config "$stage/onprem.conf" --crash-at onprem.vm.attach:1
+    before=$(times_let_go)
+    ctl run-in-cloud vm1 --no-wait >/dev/null
+    id=$(task_of run-in-cloud)
+    ended onprem 60
+    if [ "$edge" = starts_again ]; then
+        crash edge
+        edge_start
+    fi
+    ctl task cancel "$id"
+    wait_for 10 "the task to wait for on-prem" task_lets_go
+    onprem_start
+    refuse "a task that was cancelled" ctl task wait "$id" 2>said
+    grep -q "was cancelled" said || failed "it ends with: $(cat said)"
+    expect "on-prem to have let go of the disk" test "$(times_let_go)" = $((before + 1))
+    expect "still home" test "$(state .home)" = true
+done
 ctl run-in-cloud vm1
 disk | cmp - expected.img
 
