@@ -196,4 +196,12 @@ static inline unsigned files(struct history *h, const char *part)
     return (unsigned)strtoul(line, NULL, 10);
 }
 
+/* which: of the sorted names of the log's objects, those to remove. */
+static inline void the_log_without(struct history *h, const char *which)
+{
+    CLEANUP_FREE char *command = xasprintf("cd '%s'/vms/*/log && rm $(ls | %s)", h->w->store_dir, which);
+
+    assert_int_equal(system(command), 0);
+}
+
 #endif
