@@ -9,8 +9,6 @@
 #include <errno.h>
 #include <string.h>
 
-enum { TIMEOUT_MS = 30000 };
-
 static struct entry_access access_of(const struct vm_store *s)
 {
     return (struct entry_access){
@@ -206,18 +204,17 @@ static int remove_page(void *arg, const struct store_page *page)
 {
     struct removal *d = arg;
     CLEANUP_FREE const char **keys = xcalloc(page->count, sizeof *keys);
-    struct store_req r = {.op = STORE_DELETE, .timeout_ms = TIMEOUT_MS};
+    size_t n = 0;
     int err;
 
-    r.del.keys = keys;
     for (size_t i = 0; i < page->count; i++)
         if (strcmp(page->entries[i].key, d->last) != 0)
-            keys[r.del.nkeys++] = page->entries[i].key;
-    if (!r.del.nkeys)
+            keys[n++] = page->entries[i].key;
+    if (n == 0)
         return 0;
-    err = store_wait_through(d->s->store, &r, d->s->stop, "a VM's objects are removed");
+    err = store_wait_delete(d->s->store, keys, n, d->s->stop, "a VM's objects", d->why);
     STEP("delete.page", "some of a VM's objects are gone");
-    return err ? why_set(d->why, err, "a VM's objects cannot be removed: %s", r.why.text) : 0;
+    return err;
 }
 
 int vm_store_clear(const struct vm_store *s, const uint8_t id[VMLOG_ID_BYTES], struct why *why)
@@ -236,16 +233,10 @@ int vm_store_remove(const struct vm_store *s, const uint8_t id[VMLOG_ID_BYTES], 
 {
     char entry[MAP_NAME_MAX];
     const char *keys[1] = {entry};
-    struct store_req r = {.op = STORE_DELETE, .timeout_ms = TIMEOUT_MS};
     int err = vm_store_clear(s, id, why);
 
-    if (err)
-        return err;
     vmobj_name(entry, id);
-    r.del.keys = keys;
-    r.del.nkeys = 1;
-    err = store_wait_through(s->store, &r, s->stop, "a VM's entry is removed");
-    return err ? why_set(why, err, "a VM's entry cannot be removed: %s", r.why.text) : 0;
+    return err ? err : store_wait_delete(s->store, keys, 1, s->stop, "a VM's entry", why);
 }
 
 int vm_store_bury(const struct vm_store *s, const uint8_t id[VMLOG_ID_BYTES], struct why *why)

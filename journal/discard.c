@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TIMEOUT_MS = 60000 };
-
 /* --- here -----------------------------------------------------------------------------------------------*/
 
 struct firsts {
@@ -63,19 +61,17 @@ static int sweep_page(void *arg, const struct store_page *page)
 {
     const struct sweep *s = arg;
     CLEANUP_FREE const char **keys = xcalloc(page->count + 1, sizeof *keys);
-    struct store_req r = {.op = STORE_DELETE, .timeout_ms = TIMEOUT_MS};
     bool beyond = false;
-    int err = 0;
+    size_t n = 0;
+    int err;
 
-    r.del.keys = keys;
     for (size_t i = 0; i < page->count && !beyond; i++) {
         beyond = strtoull(page->entries[i].key + s->prefix, NULL, 16) > s->floor;
         if (!beyond)
-            keys[r.del.nkeys++] = page->entries[i].key;
+            keys[n++] = page->entries[i].key;
     }
-    if (r.del.nkeys)
-        err = store_wait_through(s->store, &r, s->stop, "discarded objects are removed");
-    return err ? why_set(s->why, err, "discarded objects cannot be removed: %s", r.why.text) : beyond;
+    err = store_wait_delete(s->store, keys, n, s->stop, "discarded objects", s->why);
+    return err ? err : beyond;
 }
 
 static int sweep(struct sweep *s, const char *prefix)

@@ -183,20 +183,6 @@ struct clearing {
     uint64_t kept;
 };
 
-static int remove_keys(struct recovery *r, const char *const *keys, size_t n, struct why *why)
-{
-    struct store_req req = {.op = STORE_DELETE, .timeout_ms = RECOVER_TIMEOUT_MS};
-    int err;
-
-    if (n == 0)
-        return 0;
-    req.del.keys = keys;
-    req.del.nkeys = n;
-    err =
-        store_wait_through(r->conf->store, &req, r->conf->stop, "objects that nothing leads to are removed");
-    return err ? why_set(why, err, "objects behind the cut cannot be removed: %s", req.why.text) : 0;
-}
-
 static void lost_prefix(char prefix[LOST_NAME_MAX], const uint8_t *id)
 {
     recover_prefix(prefix, id, "/lost/");
@@ -263,7 +249,9 @@ static int clear_page(void *arg, const struct store_page *page)
         keys[n++] = page->entries[i].key;
         err = put_aside(c, &page->entries[i]);
     }
-    return err ? err : remove_keys(c->r, keys, n, c->why);
+    return err ? err
+               : store_wait_delete(c->r->conf->store, keys, n, c->r->conf->stop, "objects behind the cut",
+                                   c->why);
 }
 
 /* Is it what the VM wrote? */
@@ -356,7 +344,9 @@ static int drop_page(void *arg, const struct store_page *page)
         d->bytes += page->entries[i].size;
     }
     d->n += page->count;
-    return d->drop ? remove_keys(d->r, keys, page->count, d->why) : 0;
+    return d->drop ? store_wait_delete(d->r->conf->store, keys, page->count, d->r->conf->stop,
+                                       "what was put aside", d->why)
+                   : 0;
 }
 
 int recover_lost(const struct recover_conf *conf, bool drop, uint64_t *n, uint64_t *bytes, struct why *why)

@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TIMEOUT_MS = 60000 };
-
 static void note(void *arg, const struct map_object *o)
 {
     struct sweep *s = arg;
@@ -48,10 +46,9 @@ static int sweep_page(void *arg, const struct store_page *page)
 {
     struct sweeping *w = arg;
     CLEANUP_FREE const char **keys = xcalloc(page->count + 1, sizeof *keys);
-    struct store_req r = {.op = STORE_DELETE, .timeout_ms = TIMEOUT_MS};
     bool behind = false;
     size_t n = 0;
-    int err = 0;
+    int err;
 
     for (size_t i = 0; i < page->count && !behind; i++) {
         uint64_t first = strtoull(strrchr(page->entries[i].key, '/') + 1, NULL, 16);
@@ -62,12 +59,8 @@ static int sweep_page(void *arg, const struct store_page *page)
         if (!behind && (w->at == w->s->n || w->s->firsts[w->at] != first))
             keys[n++] = page->entries[i].key;
     }
-    r.del.keys = keys;
-    r.del.nkeys = n;
-    if (n)
-        err = store_wait_through(w->store, &r, w->stop, "objects that nothing leads to are removed");
-    return err ? why_set(w->why, err, "objects that nothing leads to cannot be removed: %s", r.why.text)
-               : behind;
+    err = store_wait_delete(w->store, keys, n, w->stop, "objects that nothing leads to", w->why);
+    return err ? err : behind;
 }
 
 int sweep_run(const struct sweep *s, struct store *store, const uint8_t id[VMLOG_ID_BYTES],

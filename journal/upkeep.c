@@ -8,6 +8,7 @@
  */
 #include "upkeep.h"
 #include "check.h"
+#include "checkpoint_remove.h"
 #include "entry.h"
 #include "log.h"
 #include "mem.h"
@@ -178,78 +179,6 @@ static int look_at_entry(struct upkeep *u, bool name, struct vmobj *now)
     return entry_change(&a, &e, now, &u->why);
 }
 
-static int remove_keys(struct upkeep *u, const char *const *keys, size_t n)
-{
-    struct store_req r = {.op = STORE_DELETE, .timeout_ms = TIMEOUT_MS};
-    int err;
-
-    r.del.keys = keys;
-    r.del.nkeys = n;
-    err = store_wait_through(u->conf.store, &r, &u->stop, "objects without life are removed");
-    if (err)
-        u->why = r.why;
-    return err;
-}
-
-static int remove_dead(struct upkeep *u)
-{
-    char(*names)[MAP_NAME_MAX] = xcalloc(STORE_DELETE_MAX, sizeof *names);
-    const char **keys = xcalloc(STORE_DELETE_MAX, sizeof *keys);
-    int err = 0;
-
-    for (unsigned i = 0; i < u->dead.n && !err;) {
-        size_t n = 0;
-
-        for (; i < u->dead.n && n < STORE_DELETE_MAX; i++, n++) {
-            map_object_name(names[n], u->conf.id, u->dead.firsts[i]);
-            keys[n] = names[n];
-        }
-        err = remove_keys(u, keys, n);
-    }
-    free(names);
-    free(keys);
-    return err;
-}
-
-struct old {
-    struct upkeep *u;
-    const struct vmobj *entry;
-};
-
-/* Not named, and of no later epoch: nobody will ever name it. An entry that could have been swapped for one
- * that names it has been swapped for ours. */
-static bool is_old(const struct old *o, const char *name)
-{
-    struct checkpoint_id c;
-
-    return checkpoint_of(name, &c) && c.epoch <= o->u->conf.epoch &&
-           !checkpoint_same(&c, &o->entry->newest) && !checkpoint_same(&c, &o->entry->before);
-}
-
-static int remove_page(void *arg, const struct store_page *page)
-{
-    struct old *o = arg;
-    CLEANUP_FREE const char **keys = xcalloc(page->count + 1, sizeof *keys);
-    size_t n = 0;
-
-    for (size_t i = 0; i < page->count; i++)
-        if (is_old(o, page->entries[i].key))
-            keys[n++] = page->entries[i].key;
-    return n ? remove_keys(o->u, keys, n) : 0;
-}
-
-/* The newest stays, and the one before, in case the newest is damaged. */
-static int remove_old(struct upkeep *u, const struct vmobj *entry)
-{
-    struct old o = {u, entry};
-    char prefix[MAP_NAME_MAX];
-
-    checkpoint_name(prefix, u->conf.id, &u->id, CHECKPOINT_END);
-    *(strrchr(prefix, '/') + 1) = '\0';
-    return store_wait_pages(u->conf.store, prefix, "", &u->stop, "checkpoints are listed", remove_page, &o,
-                            &u->why);
-}
-
 /* The one before must be what it was taken for when the dead were told from the others. */
 static int check_before(struct upkeep *u, const struct vmobj *entry)
 {
@@ -276,10 +205,10 @@ static void upload_run(struct work *w)
     if (u->status == 0)
         u->status = check_before(u, &entry);
     if (u->status == 0)
-        u->status = remove_dead(u);
+        u->status = checkpoint_remove_dead(&u->dead, u->conf.store, u->conf.id, &u->stop, &u->why);
     STEP("checkpoint.remove", "objects of which nothing is live are gone");
     if (u->status == 0)
-        u->status = remove_old(u, &entry);
+        u->status = checkpoint_remove_old(&entry, u->conf.epoch, u->conf.store, &u->stop, &u->why);
     STEP("checkpoint.remove_old", "checkpoints before the last but one are gone");
     if (u->status == 0)
         u->status = sweep_run(&u->sweep, u->conf.store, u->conf.id, &u->stop, &u->why);

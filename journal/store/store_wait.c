@@ -11,7 +11,7 @@
 
 static const char part[] = "store";
 
-enum { STOP_POLL_MS = 100, PAUSE_MIN_MS = 200, PAUSE_MAX_MS = 15000, LIST_TIMEOUT_MS = 60000 };
+enum { STOP_POLL_MS = 100, PAUSE_MIN_MS = 200, PAUSE_MAX_MS = 15000, TIMEOUT_MS = 60000 };
 
 struct waiter {
     struct store *store;
@@ -136,6 +136,22 @@ int store_wait_through(struct store *s, struct store_req *r, const atomic_bool *
     }
 }
 
+int store_wait_delete(struct store *s, const char *const *keys, size_t n, const atomic_bool *stop,
+                      const char *what, struct why *why)
+{
+    struct store_req r = {.op = STORE_DELETE, .timeout_ms = TIMEOUT_MS};
+    char doing[128];
+    int err = 0;
+
+    CHECK(n <= STORE_DELETE_MAX);
+    r.del.keys = keys;
+    r.del.nkeys = n;
+    snprintf(doing, sizeof doing, "removing %s", what);
+    if (n)
+        err = store_wait_through(s, &r, stop, doing);
+    return err ? why_set(why, err, "%s cannot be removed: %s", what, r.why.text) : 0;
+}
+
 int store_wait_pages(struct store *s, const char *prefix, const char *after, const atomic_bool *stop,
                      const char *what, int (*each)(void *arg, const struct store_page *), void *arg,
                      struct why *why)
@@ -146,7 +162,7 @@ int store_wait_pages(struct store *s, const char *prefix, const char *after, con
 
     snprintf(last, sizeof last, "%s", after);
     while (more && !err) {
-        struct store_req r = {.op = STORE_LIST, .timeout_ms = LIST_TIMEOUT_MS};
+        struct store_req r = {.op = STORE_LIST, .timeout_ms = TIMEOUT_MS};
 
         r.list.prefix = prefix;
         r.list.after = last;
