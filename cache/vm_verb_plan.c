@@ -57,13 +57,15 @@
         "lets initiators in", verb_open_run, NULL, NULL                                                      \
     }
 
+#define STAY                                                                                                 \
+    {                                                                                                        \
+        "stays on-prem", verb_stay_run, NULL, NULL                                                           \
+    }
+
 static const struct verb_plan back_to_the_cloud = {.steps = {FILL, TELL, OPEN}};
 
 static const struct verb_plan stays_home = {
-    .steps = {{"opens the VM", verb_refill_run, NULL, NULL},
-              DETACH,
-              CLOSE,
-              {"stays on-prem", verb_stay_run, NULL, NULL}},
+    .steps = {{"opens the VM", verb_refill_run, NULL, NULL}, DETACH, CLOSE, STAY},
 };
 
 /* The log begins anew above everything that was ever written, with one number left out: a map whose cut is
@@ -168,6 +170,16 @@ static const struct verb_plan already_here = {
 /* The same of a run-on-prem. */
 static const struct verb_plan already_home = {.final = 0, .steps = {SAVE, WIPE, SWEEP}};
 
+static const struct verb_plan closes_again = {.steps = {CLOSE, STAY}};
+
+/* Of a VM that is home: an edge that was lost in the midst of a run-in-cloud may have left on-prem with its
+ * disks. */
+static const struct verb_plan home_again = {
+    .undo = &closes_again,
+    .final = 2,
+    .steps = {FILL, DETACH, CLOSE, STAY},
+};
+
 static const struct verb_plan flush = {
     .final = 1,
     .steps = {{"writes what the object store lacks", verb_flush_run, verb_flush_poll, verb_interrupt}},
@@ -224,7 +236,7 @@ const struct verb_plan *vm_verb_plan(const struct vm *vm, const struct vm_verb_a
         return vm->spec.home ? &from_home : &already_here;
     case VERB_RUN_ON_PREM:
         if (vm->spec.home)
-            return done_before(vm, ask) ? &already_home : NULL;
+            return done_before(vm, ask) ? &already_home : &home_again;
         return ask->discard ? &home_without : &home_with;
     case VERB_DISCARD:
         return done_before(vm, ask) ? &discarded : &discard;

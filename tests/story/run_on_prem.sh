@@ -6,7 +6,7 @@
 needs jq
 
 sectors=16384
-edge_store="commit_age = 1"
+edge_store="url = \"dir:$stage/bucket\" commit_age = 1"
 verify-load prepare source.img "$sectors"
 onprem_conf disk1 "file:$stage/source.img"
 edge_start
@@ -67,6 +67,20 @@ for edge in stays starts_again; do
     expect "on-prem to have let go of the disk" test "$(times_let_go)" = $((before + 1))
     expect "still home" test "$(state .home)" = true
 done
+
+act "the edge is lost when on-prem holds the source disk: run-on-prem at the next one lets go of it"
+stop edge
+start edge isthmus-edge --config "$stage/edge.conf" --crash-at verb.attach:1
+wait_for 20 "the edge" edge_answers
+before=$(times_let_go)
+ctl run-in-cloud vm1 --no-wait >/dev/null
+ended edge 60
+mv edge-data edge-data-lost
+edge_start
+ctl vm recover vm1
+expect "home" test "$(state .home)" = true
+ctl run-on-prem vm1
+expect "on-prem to have let go of the disk" test "$(times_let_go)" = $((before + 1))
 ctl run-in-cloud vm1
 disk | cmp - expected.img
 
