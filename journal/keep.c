@@ -125,10 +125,9 @@ static void free_kept(struct kept *k)
 static void erase_run(struct work *w)
 {
     struct kept *k = container_of(w, struct kept, work);
-
     struct journal *j = k->keep->conf.journal;
 
-    k->status = k->gone ? keep_clear(j, k->id, &k->why) : vmlog_delete(j, k->id, &k->why);
+    k->status = keep_clear(j, k->id, &k->why);
     if (k->status == 0)
         k->status = keep_forget(j, k->id, &k->why);
 }
@@ -443,7 +442,6 @@ void keep_notice(struct keep *keep, uint8_t type, const uint8_t *body, uint32_t 
     k = find(keep, m.vm);
     if (!k || (k->begin.stream != m.stream && m.stream != PAIR_ANY_STREAM))
         return;
-    k->gone = true;
     close_kept(k, true, NULL);
 }
 

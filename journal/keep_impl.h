@@ -34,8 +34,7 @@ struct kept {
     enum { KEPT_OPENING, KEPT_OPEN, KEPT_CLOSING } state;
     struct keep_requests early; /* came while it was being opened */
     unsigned out;               /* requests with the log */
-    bool forget;                /* closing: for good */
-    bool gone;                  /* so is the VM: its reservations go, too */
+    bool forget;                /* closing: for good, as the VM is */
     struct kept *heir;          /* closing: a newer stream of this VM, which waits to be opened; or NULL */
     void (*closed)(struct kept *);
     void (*ended)(void *arg); /* keep_end() */
