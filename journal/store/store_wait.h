@@ -16,8 +16,8 @@ int store_wait(struct store *, struct store_req *r, const atomic_bool *stop);
 /* The same until it succeeds or the answer is final (there is none, refused, altered, stopped): what may pass
  * is tried again, with pauses of up to 15 s; the first failure is logged with `what`. */
 int store_wait_through(struct store *, struct store_req *r, const atomic_bool *stop, const char *what);
-/* n objects (at most STORE_DELETE_MAX; 0: nothing is asked), the same way: 0 once there is none of them. what:
- * "objects without life". */
+/* n objects (at most STORE_DELETE_MAX; 0: nothing is asked), the same way: 0 once there is none of them.
+ * what: "objects without life". */
 int store_wait_delete(struct store *, const char *const *keys, size_t n, const atomic_bool *stop,
                       const char *what, struct why *);
 /* Every name under prefix, behind `after` ("": from the first on), page by page, the same way; non-zero from
