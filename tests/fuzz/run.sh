@@ -52,7 +52,7 @@ lines_run() {
 }
 
 libfuzzer() {
-    local log=$here/$name.log pid used=0 status=0 options=(-rss_limit_mb=1024 -malloc_limit_mb=256 -timeout=10)
+    local log=$here/$name.log pid used=0 status=0 options=(-rss_limit_mb=1024 -malloc_limit_mb=256 -timeout=120)
     found=$here/$name-found
     mkdir -p "$found" "$seeds"
     [ ! -e "$dictionary" ] || options+=("-dict=$dictionary")
