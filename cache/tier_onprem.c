@@ -53,8 +53,9 @@ struct onprem_read {
     struct tier_onprem *tier;
     struct block_req *req;
     struct task task;
-    struct task urge; /* promotion or cancellation on its way to the link's loop */
-    bool urging;      /* VM's loop: urge is in use */
+    struct loop *loop, *link_loop; /* an urge may outlive the tier */
+    struct task urge;              /* promotion or cancellation on its way to the link's loop */
+    bool urging;                   /* VM's loop: urge is in use */
     atomic_uint refs;
     atomic_bool cancelled;
     atomic_bool cancel_sent; /* by an urge that saw cancelled */
@@ -195,6 +196,8 @@ static bool onprem_read(struct tier *t, struct block_req *req)
     struct onprem_read *r = xcalloc(1, sizeof *r + ncalls * sizeof r->calls[0]);
 
     r->tier = o;
+    r->loop = t->loop;
+    r->link_loop = o->link_loop;
     r->req = req;
     r->since_ns = loop_now_ns(t->loop);
     r->ncalls = r->calls_left = ncalls;
@@ -248,7 +251,7 @@ static void on_urge(struct task *t)
             link_call_promote(&c->call, LINK_DEMAND);
     }
     r->urge.run = on_urged;
-    loop_post(r->tier->tier.loop, &r->urge);
+    loop_post(r->loop, &r->urge);
 }
 
 static void urge(struct onprem_read *r)
@@ -258,7 +261,7 @@ static void urge(struct onprem_read *r)
     r->urging = true;
     atomic_fetch_add(&r->refs, 1);
     r->urge.run = on_urge;
-    loop_post(r->tier->link_loop, &r->urge);
+    loop_post(r->link_loop, &r->urge);
 }
 
 static void onprem_promote(struct tier *t, struct block_req *req)
