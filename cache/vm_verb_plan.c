@@ -73,7 +73,7 @@ static const struct verb_plan stays_home = {
  * written since the last time: nothing to do. */
 static void throw_away(struct vm_verb *v, struct vm_spec *spec)
 {
-    if (spec->floor == v->written)
+    if (spec->floor >= v->written) /* more: it has been changed so already, and is saved again */
         return;
     spec->floor = v->written + 1;
     spec->since = spec->floor + 1;
@@ -94,10 +94,11 @@ static const struct verb_plan discarded = {
     .steps = {{"keeps initiators out", verb_shut_run, NULL, NULL}, SAVE, SWEEP, OPEN},
 };
 
+/* What is not on the source disks is not wanted. What is on them must not come over what is written there
+ * from now on: whoever knows the log from the store alone does not know that it is. */
 static void go_home(struct vm_verb *v, struct vm_spec *spec)
 {
-    if (v->ask.discard)
-        throw_away(v, spec);
+    throw_away(v, spec);
     spec->home = true;
 }
 
@@ -111,13 +112,16 @@ static const struct verb_plan home_without = {
 static const struct verb_plan home_with = {
     .change = go_home,
     .undo = &back_to_the_cloud,
-    .final = 6,
+    .final = 7,
     .steps = {SHUT,
               {"writes back", verb_commit_run, verb_commit_poll, verb_interrupt},
               {"looks whether on-prem has everything", verb_whole_run, NULL, NULL},
               DETACH,
+              LOOK,
               CLOSE,
-              SAVE},
+              SAVE,
+              WIPE,
+              SWEEP},
 };
 
 /* What was asked of the on-prem daemon meanwhile is in v->spec, and by now in the VM's. */
@@ -159,7 +163,7 @@ static const struct verb_plan policy = {
     .steps = {LESS, SAVE, TELL},
 };
 
-/* A run-in-cloud that a crash ended after its final step; or one of a VM that is here. */
+/* A run-in-cloud of a VM that is here. */
 static const struct verb_plan already_here = {
     .change = change_policy,
     .undo = &as_it_was,
@@ -167,7 +171,10 @@ static const struct verb_plan already_here = {
     .steps = {LESS, SAVE, TELL, OPEN},
 };
 
-/* The same of a run-on-prem. */
+/* One that a crash ended after its final step; */
+static const struct verb_plan came_here = {.final = 0, .steps = {SAVE, TELL, OPEN}};
+
+/* and the same of a run-on-prem. */
 static const struct verb_plan already_home = {.final = 0, .steps = {SAVE, WIPE, SWEEP}};
 
 static const struct verb_plan closes_again = {.steps = {CLOSE, STAY}};
@@ -233,7 +240,9 @@ const struct verb_plan *vm_verb_plan(const struct vm *vm, const struct vm_verb_a
 {
     switch (ask->kind) {
     case VERB_RUN_IN_CLOUD:
-        return vm->spec.home ? &from_home : &already_here;
+        if (vm->spec.home)
+            return &from_home;
+        return done_before(vm, ask) ? &came_here : &already_here;
     case VERB_RUN_ON_PREM:
         if (vm->spec.home)
             return done_before(vm, ask) ? &already_home : &home_again;

@@ -169,10 +169,14 @@ void verb_fill_run(struct vm_verb *v)
  * that back. */
 void verb_refill_run(struct vm_verb *v)
 {
-    if (v->ask.again)
-        verb_fill_run(v);
-    else
+    if (!v->ask.again || !v->emptied || atomic_load(&v->vm->fenced)) {
         vm_verb_next(v, 0);
+    } else if (atomic_load(&v->vm->admitted)) {
+        verb_fill_run(v);
+    } else {
+        vm_verb_wait(v, "waits for the object store to say whose the VM is");
+        vm_verb_later(v);
+    }
 }
 
 /* --- on-prem --------------------------------------------------------------------------------------------*/

@@ -59,6 +59,8 @@ static const struct {
     [BROKEN_ENTRY_FIRST] = {"the entry of a VM goes first", 500},
     [BROKEN_NOT_CONDEMNED] = {"an entry does not say that its VM is being deleted", 100},
     [BROKEN_THEIRS_STAYS] = {"what an edge has of a VM that is no more stays", 500},
+    [BROKEN_LOG_STAYS] = {"the log of a VM that went home still counts", 200},
+    [BROKEN_HOLDS_ON] = {"on-prem is not asked to let go of the disks of a VM that goes home", 20},
 };
 
 const char *broken_name(enum broken b)
@@ -73,12 +75,18 @@ unsigned broken_seeds(enum broken b)
 
 bool broken_is_of_pair(enum broken b)
 {
-    return b >= BROKEN_MIRROR_NOT_AWAITED && b != BROKEN_ENTRY_FIRST && b != BROKEN_NOT_CONDEMNED;
+    return b >= BROKEN_MIRROR_NOT_AWAITED && b < BROKEN_LOG_STAYS && b != BROKEN_ENTRY_FIRST &&
+           b != BROKEN_NOT_CONDEMNED;
 }
 
 bool broken_is_of_deleting(enum broken b)
 {
-    return b >= BROKEN_ENTRY_FIRST;
+    return b >= BROKEN_ENTRY_FIRST && b < BROKEN_LOG_STAYS;
+}
+
+bool broken_is_of_homing(enum broken b)
+{
+    return b >= BROKEN_LOG_STAYS;
 }
 
 /* --- the log --- */

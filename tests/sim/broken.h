@@ -50,6 +50,9 @@ enum broken {
     BROKEN_ENTRY_FIRST,   /* a VM's entry goes before anything else */
     BROKEN_NOT_CONDEMNED, /* its entry does not say that it is being deleted */
     BROKEN_THEIRS_STAYS,  /* of a pair: what is here of a VM that the other edge has, or deletes, stays */
+    /* of going home */
+    BROKEN_LOG_STAYS, /* the log of a VM that went home still counts */
+    BROKEN_HOLDS_ON,  /* on-prem is not asked to let go of its disks */
     BROKEN_VARIANTS
 };
 extern enum broken broken;
@@ -57,9 +60,10 @@ extern enum broken broken;
 const char *broken_name(enum broken);
 /* It is found within so many seeds of its kind, */
 unsigned broken_seeds(enum broken);
-/* which is: those of a pair, or the others; in worlds in which VMs are deleted, or not. */
+/* which is: those of a pair, or the others; in worlds in which VMs are deleted, go home, or neither. */
 bool broken_is_of_pair(enum broken);
 bool broken_is_of_deleting(enum broken);
+bool broken_is_of_homing(enum broken);
 
 /* The link has an answer to a call. */
 struct link_call;

@@ -61,6 +61,9 @@ void guest_go_on(struct guest *, struct vm *, bool far);
 void guest_lost(struct guest *, const struct sim_edge *);
 void guest_more(struct guest *, unsigned nops);
 
+/* It runs where its disks are, and writes to them. */
+void guest_write_elsewhere(struct guest *, uint8_t *const *disks);
+
 bool guest_running(const struct guest *);          /* it has a target, and has seen that all is well there */
 bool guest_content(const struct guest *);          /* all it wanted is done */
 struct vm *guest_vm(const struct guest *);         /* NULL: it has none */

@@ -80,6 +80,30 @@ void guest_read(const struct guest *g, struct op *op)
         op->floors[i] = g->sectors[op->disk][op->lba + i].floor;
 }
 
+void guest_write_elsewhere(struct guest *g, uint8_t *const *disks)
+{
+    for (uint64_t left = sim_between(1, 8); left > 0; left--) {
+        struct op op = {.lba = 0};
+
+        choose_range(g, &op);
+        if (!is_free(g, &op))
+            continue;
+        op.number = cut_begin(&g->model, op.disk, false, op.lba, op.nsectors);
+        note_write(g, &op, false);
+        guest_stamp(g, &op);
+        memcpy(disks[op.disk] + (size_t)op.lba * STAMP_SECTOR, op.io.data->data, op.io.data->len);
+        buf_unref(&op.io.data);
+        cut_done(&g->model, op.number);
+        g->writes[op.number].done_ns = sim_now; /* in no log: no number */
+        for (uint32_t i = 0; i < op.nsectors; i++) {
+            struct sector *s = &g->sectors[op.disk][op.lba + i];
+
+            s->busy = false;
+            s->floor = s->n - 1;
+        }
+    }
+}
+
 void guest_invent(struct guest *g)
 {
     struct op *op = xcalloc(1, sizeof *op);

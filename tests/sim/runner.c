@@ -47,7 +47,8 @@ static void tell_at_death(void)
 
 void runner_live(uint64_t seed, const char *dir, const struct runner_conf *runner)
 {
-    struct world_conf conf = {.dir = dir, .faults = !runner->calm, .deleting = runner->deleting};
+    struct world_conf conf = {
+        .dir = dir, .faults = !runner->calm, .deleting = runner->deleting, .homing = runner->homing};
 
     tell_at_death();
     world_run(seed, &conf);

@@ -11,7 +11,8 @@ struct runner_conf {
     const char *dir; /* for all of it */
     unsigned jobs;   /* at once */
     bool calm;       /* without faults */
-    bool deleting;   /* worlds in which VMs are deleted */
+    bool deleting;   /* worlds in which VMs are deleted, */
+    bool homing;     /* or go home and come back */
     unsigned tell;   /* so many violated seeds tell their story on stdout */
     unsigned step;   /* from one seed to the next */
     bool first_only; /* ends with the first that is violated */

@@ -115,6 +115,7 @@ static void look_after(void *arg)
     world_operator_mends();
     world_hand_mends();
     world_passing_look();
+    world_home_look();
     sim_after(NULL, 200 * SIM_MS, look_after, NULL);
 }
 
@@ -186,7 +187,7 @@ static void make_vm(struct world_vm *v, unsigned i)
     v->disk = world.ndisks;
     v->ndisks = (unsigned)sim_between(1, GUEST_DISKS);
     v->nsectors = 256U << sim_below(2);
-    v->cloud_persist = sim_chance(250000);
+    v->cloud_persist = sim_chance(250000) && !world_home_is(v);
     make_guest(v, NULL);
     for (unsigned d = 0; d < v->ndisks; d++) {
         struct sim_volume *volume = &world.volumes[world.ndisks++];
@@ -277,7 +278,7 @@ static bool all_quiet(void *arg)
         if (!is_quiet(&world.vms[i]))
             return false;
     return world_judge_done() && (!world.pair || world_pair_whole()) && world_hand_done() &&
-           world_passing_done();
+           world_passing_done() && world_home_done();
 }
 
 static bool judged(void *arg)
@@ -292,6 +293,8 @@ static void say_why_not(const char *phase)
         sim_violation("%s: the edges are not both members", phase);
     if (!world_hand_done())
         sim_violation("%s: a VM is not handed over", phase);
+    if (!world_home_done())
+        sim_violation("%s: a VM is home, or on its way", phase);
     world_passing_say_why_not(phase);
     for (unsigned i = 0; i < world.nvms; i++) {
         const struct world_vm *v = &world.vms[i];

@@ -10,6 +10,7 @@ struct world_conf {
     const char *dir; /* for this process alone */
     bool faults;     /* without: a calm world */
     bool deleting;   /* one more VM, which is made and deleted again and again */
+    bool homing;     /* the first VM goes home and comes back again and again; it is write-back */
 };
 
 /* Runs the seed; what it finds are violations (sim.h). Once a process. */

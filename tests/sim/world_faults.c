@@ -64,6 +64,7 @@ void world_edge_dies(struct sim_edge *e, enum guest_must must)
     world_operator_lost(e);
     world_hand_lost(e);
     world_passing_lost(e, must);
+    world_home_lost(e, must);
     sim_after(NULL, sim_between(10, sim_chance(300000) ? 20000 : 5000) * SIM_MS, start_edge, e);
     if (must == GUEST_LOST_DISKS) {
         sim_table_wipe(e->disk.table);
@@ -392,7 +393,7 @@ static void judge_a_copy(void)
 {
     struct world_vm *v = &world.vms[sim_below(world.nvms)];
 
-    if (v->created && world_passing_stays(v))
+    if (v->created && world_passing_stays(v) && world_home_here(v))
         world_judge_begin("a copy", v);
 }
 

@@ -71,6 +71,9 @@ void world_pair_begin(void);
 bool world_pair_whole(void);                        /* both edges are members, and say so */
 bool world_pair_is_member(const struct sim_edge *); /* by the record */
 void world_pair_acknowledged(void *vm, const struct sim_edge *, uint64_t begun_ns);
+bool world_is_live(const struct vm *);
+/* Where the VM of that name can be used, or is home; NULL: nowhere. */
+struct sim_edge *world_find_live(const char *name, struct vm **);
 bool world_pair_may_lose(const struct sim_edge *); /* its disks: the other has everything, and may go on */
 
 /* world_operator.c */
@@ -100,6 +103,13 @@ bool world_passing_done(void);                     /* it is there, and of those 
 void world_passing_say_why_not(const char *phase);
 /* world.c: another life of it has that number. */
 void world_passing_guest(struct world_vm *, unsigned life);
+
+/* world_home.c: the first VM goes home and comes back. */
+void world_home_look(void);
+void world_home_lost(const struct sim_edge *, enum guest_must);
+bool world_home_is(const struct world_vm *);
+bool world_home_here(const struct world_vm *); /* it is not home, nor on its way */
+bool world_home_done(void);
 
 /* world_judge.c: from copies of what is there now a whole other world is started, in which a VM must come to
  * a cut.

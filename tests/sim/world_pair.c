@@ -175,13 +175,30 @@ static void look_at_gate(const struct sim_edge *e)
         sim_violation("%s serves reads more than a lease after it was no member any more", e->node.name);
 }
 
+bool world_is_live(const struct vm *vm)
+{
+    return atomic_load(&vm->admitted) && !atomic_load(&vm->fenced) && !atomic_load(&vm->deleting);
+}
+
+struct sim_edge *world_find_live(const char *name, struct vm **vm)
+{
+    for (unsigned i = 0; i < WORLD_EDGES; i++) {
+        struct sim_edge *e = &world.edges[i];
+
+        *vm = e->ready && e->vms ? vms_find(e->vms, name) : NULL;
+        if (*vm && world_is_live(*vm) && (!world.pair || world_pair_is_member(e)))
+            return e;
+    }
+    return NULL;
+}
+
 /* May a read of that VM be answered there now? */
 static bool serves(const struct sim_edge *e, const struct world_vm *v)
 {
     const struct vm *vm = e->node.alive && e->vms ? vms_find(e->vms, v->name) : NULL;
 
-    return vm && atomic_load(&vm->admitted) && !atomic_load(&vm->fenced) && !atomic_load(&vm->deleting) &&
-           lease_gate_open(&e->gate, sim_node_clock(&e->node)) && !guest_is_quiet_at(vm);
+    return vm && world_is_live(vm) && lease_gate_open(&e->gate, sim_node_clock(&e->node)) &&
+           !guest_is_quiet_at(vm);
 }
 
 static void look(void *arg)

@@ -147,24 +147,6 @@ static bool is_dead(const struct life *l)
 
 /* --- the edges ------------------------------------------------------------------------------------------*/
 
-static bool is_live(const struct vm *vm)
-{
-    return atomic_load(&vm->admitted) && !atomic_load(&vm->fenced) && !atomic_load(&vm->deleting);
-}
-
-/* Where it can be used; NULL: nowhere. */
-static struct sim_edge *find_live(struct vm **vm)
-{
-    for (unsigned i = 0; i < WORLD_EDGES; i++) {
-        struct sim_edge *e = &world.edges[i];
-
-        *vm = e->ready && e->vms ? vms_find(e->vms, NAME) : NULL;
-        if (*vm && is_live(*vm) && (!world.pair || world_pair_is_member(e)))
-            return e;
-    }
-    return NULL;
-}
-
 static bool is_in(const struct sim_edge *e, const struct life *l, bool live)
 {
     const struct vm *vm;
@@ -172,7 +154,7 @@ static bool is_in(const struct sim_edge *e, const struct life *l, bool live)
     if (!e->node.alive || !e->vms)
         return false;
     TAILQ_FOREACH (vm, &e->vms->list, in.entry)
-        if (memcmp(vm->spec.id, l->id, sizeof l->id) == 0 && (!live || is_live(vm)))
+        if (memcmp(vm->spec.id, l->id, sizeof l->id) == 0 && (!live || world_is_live(vm)))
             return true;
     return !live && vms_is_going(e->vms, l->id);
 }
@@ -243,7 +225,7 @@ static void fill_disks(void)
 static void look_whether_it_came(void)
 {
     struct vm *vm;
-    struct sim_edge *e = find_live(&vm);
+    struct sim_edge *e = world_find_live(NAME, &vm);
     struct life *l = e ? find(vm->spec.id) : NULL;
 
     if (!l || is_dead(l)) {
@@ -303,7 +285,7 @@ static void go_on_deleting(void)
         is_gone();
         return;
     }
-    e = find_live(&vm);
+    e = world_find_live(NAME, &vm);
     if (!e || memcmp(vm->spec.id, p.now->id, sizeof p.now->id) != 0)
         return;
     p.edge = e;

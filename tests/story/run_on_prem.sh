@@ -45,6 +45,24 @@ disk | cmp - expected.img
 expect "write-back as before" test "$(state .storage)" = write-back
 expect "held by on-prem" attached
 
+act "changed on-prem, it comes back to an edge that knows it from the object store alone"
+lun-io write "$(url vm1)" 5000 flush <some.img
+ctl run-on-prem vm1
+LC_ALL=C tr '\000-\377' '\001-\377\000' <some.img >other.img
+dd if=other.img of=source.img bs=512 seek=5000 conv=notrunc status=none
+cp source.img expected.img
+stop edge
+mv edge-data edge-data-1
+edge_start
+ctl vm recover vm1
+ctl run-in-cloud vm1
+disk | cmp - expected.img
+lun-io write "$(url vm1)" 100 flush <some.img
+ctl vm flush vm1 --on-prem
+disk | cmp - source.img
+dd if=source.img bs=512 skip=5000 count=4096 status=none | cmp - other.img
+cp source.img expected.img
+
 act "called off while on-prem may hold the source disk already, it stays home once that is let go of"
 ctl run-on-prem vm1
 cmp source.img expected.img
