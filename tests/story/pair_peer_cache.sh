@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A VM that is handed to the other edge of a pair finds there what its old owner has in memory: what it read before does not
 # come over the WAN, nor out of the store, a second time. What is written at the new owner, whose memory is small, is never
-# as it was, nor is it when the VM has gone back.
+# as it was, nor is it when the VM has gone back, or home.
 . "$(dirname "$0")/../lib/story.sh"
 # shellcheck source=../lib/pair.sh
 . "$root/tests/lib/pair.sh"
@@ -13,7 +13,8 @@ sectors=$((megabytes * 2048))
 disk_make source.img "$megabytes"
 cp source.img now.img
 yes isthmus | head -c 72M >filler.img || true # yes is told to end
-pair_up disk1 "file:$stage/source.img" disk2 "file:$stage/filler.img"
+disk_make third.img 4
+pair_up disk1 "file:$stage/source.img" disk2 "file:$stage/filler.img" disk3 "file:$stage/third.img"
 # Nor an answer that is late; and edge b's memory is less than its second disk.
 sed -i 's/^pair {/&\n    peer_wait = "1s"/' edge-a.conf edge-b.conf
 sed -i 's/^loops = 2/loops = 1/' edge-a.conf edge-b.conf
@@ -79,6 +80,17 @@ expect "its disk as it is" disk_is_now a
 prompt a "edge b to have given some" test "$(metric a isthmus_peer_cache_hits_total)" -gt 0
 scribble a
 expect "its disk as it is" disk_is_now a
+act "one that was only read is changed on-prem, and comes back to the edge that it was handed to"
+ctl_at a vm create vm2 --disk dc1:disk3 --storage write-back
+third_is_now() { lun-io read "$(url_at "$1" vm2)" 0 8192 | cmp - third.img; }
+expect "its disk" third_is_now a
+hand_over a vm2
+expect "its disk at edge b" third_is_now b
+ctl_at b run-on-prem vm2
+LC_ALL=C tr '\000-\377' '\001-\377\000' <third.img >changed.img
+dd if=changed.img of=third.img conv=notrunc status=none
+ctl_at b run-in-cloud vm2
+expect "what it is now" third_is_now b
 stop edge-a
 stop edge-b
 stop onprem
