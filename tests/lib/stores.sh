@@ -417,7 +417,8 @@ vm_journey() {
     stop edge
     edge_start
     expect "the same after a restart" journey_same
-    expect "reads from the store" test "$(metric edge isthmus_store_read_bytes_total)" -gt 3000000
+    # The noise, less the thousand sectors that were zeroed since, is in the store; more of it only if it was put before that.
+    expect "reads from the store" test "$(metric edge isthmus_store_read_bytes_total)" -gt 2600000
     act "an edge without disks takes the VM over"
     crash edge
     mv edge-data edge-data-old
