@@ -96,9 +96,9 @@ const struct verb_plan *vm_verb_plan(const struct vm *, const struct vm_verb_ask
 void verb_shut_run(struct vm_verb *);  /* logins are refused, initiators asked to log out */
 void verb_quiet_run(struct vm_verb *); /* until nobody uses the VM */
 void verb_quiet_poll(struct vm_verb *);
-void verb_look_run(struct vm_verb *);  /* v->written */
-void verb_empty_run(struct vm_verb *); /* closes what is open */
-void verb_fill_run(struct vm_verb *);
+void verb_look_run(struct vm_verb *);   /* v->written */
+void verb_empty_run(struct vm_verb *);  /* closes what is open */
+void verb_fill_run(struct vm_verb *);   /* opens it again */
 void verb_refill_run(struct vm_verb *); /* the same, if on-prem may hold its disks */
 void verb_open_run(struct vm_verb *);   /* logins are allowed */
 void verb_stay_run(struct vm_verb *);   /* it is home as before */

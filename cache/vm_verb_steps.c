@@ -289,7 +289,8 @@ static void sweep(struct work *w)
     v->result = discard_objects(v->vms->conf.stores[0], v->spec.id, v->spec.floor, &v->stop, &v->why);
     STEP("verb.sweep", "what was discarded is out of the store");
     if (!v->result)
-        log_info(v->spec.name, "what was written up to record %lu is discarded", v->spec.floor);
+        log_info(v->spec.name, "what it wrote, up to record %lu, is removed from journal and store",
+                 v->spec.floor);
 }
 
 void verb_sweep_run(struct vm_verb *v)

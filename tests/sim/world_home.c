@@ -192,7 +192,6 @@ static void go_on(void)
 {
     if (!h.verb && !h.asking && h.edge->ready && h.ask.again) {
         sim_say(&h.edge->node, "goes on with %s", vm_verb_name(h.ask.kind));
-        h.ask.again = true;
         post();
     } else if (h.verb && !h.cancelling && world.storming && sim_chance(CANCEL_PPM)) {
         h.cancelling = true;
