@@ -171,10 +171,14 @@ static const struct verb_plan already_here = {
     .steps = {LESS, SAVE, TELL, OPEN},
 };
 
-/* One that a crash ended after its final step; */
-static const struct verb_plan came_here = {.final = 0, .steps = {SAVE, TELL, OPEN}};
+/* One that a crash ended after its final step: to whom the entry says that the VM is home, what is written
+ * here is nothing. */
+static const struct verb_plan came_here = {
+    .final = 0,
+    .steps = {{"keeps initiators out", verb_shut_run, NULL, NULL}, SAVE, TELL, OPEN},
+};
 
-/* and the same of a run-on-prem. */
+/* The same of a run-on-prem. */
 static const struct verb_plan already_home = {.final = 0, .steps = {SAVE, WIPE, SWEEP}};
 
 static const struct verb_plan closes_again = {.steps = {CLOSE, STAY}};

@@ -61,6 +61,7 @@ static const struct {
     [BROKEN_THEIRS_STAYS] = {"what an edge has of a VM that is no more stays", 500},
     [BROKEN_LOG_STAYS] = {"the log of a VM that went home still counts", 200},
     [BROKEN_HOLDS_ON] = {"on-prem is not asked to let go of the disks of a VM that goes home", 20},
+    [BROKEN_LET_IN] = {"initiators are let in before the store says that a VM is back", 200},
 };
 
 const char *broken_name(enum broken b)

@@ -53,6 +53,7 @@ enum broken {
     /* of going home */
     BROKEN_LOG_STAYS, /* the log of a VM that went home still counts */
     BROKEN_HOLDS_ON,  /* on-prem is not asked to let go of its disks */
+    BROKEN_LET_IN,    /* initiators are, before its entry says that it is back */
     BROKEN_VARIANTS
 };
 extern enum broken broken;

@@ -5,6 +5,7 @@
 #include "discard.h"
 #include "vm_spec.h"
 #include "vm_store.h"
+#include "vm_verb_impl.h"
 #include "writeback.h"
 
 /* As an entry would be whose VM has gone home without throwing its log away. */
@@ -38,4 +39,13 @@ void __wrap_writeback_detach(struct writeback *wb, struct writeback_wait *w)
         writeback_now(wb, w);
     else
         __real_writeback_detach(wb, w);
+}
+
+void __real_verb_shut_run(struct vm_verb *);
+void __wrap_verb_shut_run(struct vm_verb *);
+void __wrap_verb_shut_run(struct vm_verb *v)
+{
+    __real_verb_shut_run(v);
+    if (broken == BROKEN_LET_IN && v->ask.kind == VERB_RUN_IN_CLOUD)
+        vm_set_shut(v->vm, VM_OPEN);
 }

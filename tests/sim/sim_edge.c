@@ -210,6 +210,8 @@ static void boot(void *arg)
         sim_violation("%s does not open its VMs: %s", e->node.name, why.text);
         return;
     }
+    if (e->opened)
+        e->opened(e);
     sim_loop_start(e->loop);
     if (e->conf.twin)
         start_pair(e);

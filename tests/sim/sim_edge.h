@@ -39,6 +39,8 @@ struct sim_edge {
     struct peer *twin; /* NULL: in no pair */
     struct vms_pair *pair;
     bool ready; /* its VMs are open */
+    /* Its VMs are open, and nobody uses them yet. May be NULL. */
+    void (*opened)(struct sim_edge *);
     /* In a pair: the other goes on without it, so its process ends. On its fiber; does not return. */
     void (*lost)(struct sim_edge *);
     /* Initiators are to go. */

@@ -205,6 +205,7 @@ void world_edge_init(unsigned i)
 
     sim_edge_init(e, edges[i], world.bucket);
     e->going = on_going;
+    e->opened = world_home_opened;
     e->still = on_still;
     e->go_on = on_go_on;
     e->conf.commit_age_ms = (unsigned)sim_between(1000, 4000);
@@ -236,7 +237,7 @@ static void make_world(void)
 static void begin(void)
 {
     make_world();
-    sim_bucket_watch(world.bucket, world_passing_put);
+    sim_bucket_watch(world.bucket, world_entry_put);
     if (world.pair)
         world_pair_begin();
     else

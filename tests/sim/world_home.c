@@ -21,7 +21,7 @@ static struct {
     bool busy;             /* that has not ended, or waits for the edge to be there again */
     struct vm_verb *verb;  /* NULL: it is not under way just now */
     struct task task, cancel;
-    bool asking, cancelling; /* they are on their way */
+    bool cancelling; /* that is on its way */
     struct vm_verb_ask ask;
     uint64_t asks;
     uint64_t until;               /* then something is asked for again */
@@ -29,6 +29,7 @@ static struct {
     bool watching;                /* and nobody but us writes to them */
     bool sure;                    /* on-prem has let go of them, and who asked since has seen to it */
     uint8_t id[VMLOG_ID_BYTES];
+    bool entry; /* in the store says that it is home */
 } h;
 
 static struct world_vm *mine(void)
@@ -112,6 +113,21 @@ static void expect_let_go(void)
         sim_violation("VM %s is home, and on-prem holds its disks", mine()->name);
 }
 
+void world_home_entry(const struct vm_spec *spec)
+{
+    if (strcmp(spec->name, mine()->name) == 0)
+        h.entry = spec->home;
+}
+
+/* Whoever lost this edge now would take the VM for one that is home, and what was acknowledged for nothing.
+ */
+static void expect_out(const struct sim_edge *e, const struct vm *vm)
+{
+    if (h.entry && atomic_load(&vm->shut) == VM_OPEN)
+        sim_violation("%s lets initiators in, and the entry of %s says that it is home", e->node.name,
+                      mine()->name);
+}
+
 /* --- asking ---------------------------------------------------------------------------------------------*/
 
 static void rest(void)
@@ -145,17 +161,7 @@ static void on_done(void *arg, int status, const struct why *why)
 static void on_ask(struct task *t)
 {
     (void)t;
-    h.asking = false;
     h.verb = vm_verb_start(h.edge->vms, &h.ask, on_done, NULL);
-}
-
-static void post(void)
-{
-    look_at_disks();
-    h.watching = false; /* an edge that has the VM may write */
-    h.asking = true;
-    h.task.run = on_ask;
-    loop_post(h.edge->main, &h.task);
 }
 
 static void ask(struct sim_edge *e, const struct vm *vm)
@@ -175,7 +181,9 @@ static void ask(struct sim_edge *e, const struct vm *vm)
     world_operator_lost(NULL);
     if (world.storming && sim_chance(STEP_PPM))
         world_arm_step("verb.", world_at_step);
-    post();
+    h.watching = false; /* an edge that has the VM may write */
+    h.task.run = on_ask;
+    loop_post(e->main, &h.task);
 }
 
 static void on_cancel(struct task *t)
@@ -188,12 +196,9 @@ static void on_cancel(struct task *t)
         sim_say(&h.edge->node, "%s is called off", vm_verb_name(h.ask.kind));
 }
 
-static void go_on(void)
+static void may_cancel(void)
 {
-    if (!h.verb && !h.asking && h.edge->ready && h.ask.again) {
-        sim_say(&h.edge->node, "goes on with %s", vm_verb_name(h.ask.kind));
-        post();
-    } else if (h.verb && !h.cancelling && world.storming && sim_chance(CANCEL_PPM)) {
+    if (h.verb && !h.cancelling && world.storming && sim_chance(CANCEL_PPM)) {
         h.cancelling = true;
         h.cancel.run = on_cancel;
         loop_post(h.edge->main, &h.cancel);
@@ -209,12 +214,12 @@ void world_home_look(void)
 
     if (!world.conf.homing || !mine()->created)
         return;
-    if (h.busy) {
-        go_on();
-        return;
-    }
     e = mine()->recover ? NULL : world_find_live(mine()->name, &vm);
-    if (!e)
+    if (e)
+        expect_out(e, vm);
+    if (h.busy)
+        may_cancel();
+    if (h.busy || !e)
         return;
     if (vm->spec.home && !h.away)
         came_home();
@@ -225,12 +230,21 @@ void world_home_look(void)
         ask(e, vm);
 }
 
+/* What its process left undone goes on before anybody can ask for anything, or log in (target/edge.c). */
+void world_home_opened(struct sim_edge *e)
+{
+    if (h.edge != e || !h.busy)
+        return;
+    sim_say(&e->node, "goes on with %s", vm_verb_name(h.ask.kind));
+    h.verb = vm_verb_start(e->vms, &h.ask, on_done, NULL);
+}
+
 void world_home_lost(const struct sim_edge *e, enum guest_must must)
 {
     if (h.edge != e || !h.busy)
         return;
     h.verb = NULL;
-    h.asking = h.cancelling = false;
+    h.cancelling = false;
     h.ask.again = true;
     if (must == GUEST_LOST_DISKS)
         h.busy = h.sure = false;

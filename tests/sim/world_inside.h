@@ -8,7 +8,7 @@
 #include "sim_world.h"
 #include "world.h"
 
-enum { WORLD_VMS = 4, WORLD_EDGES = 2 };
+enum { WORLD_VMS = 4, WORLD_EDGES = 2, WORLD_KEY_HEX = 2 * VMLOG_ID_BYTES /* of a VM, in keys */ };
 
 /* What an edge would have to show of a VM, were it the one that goes on with it. */
 struct holding {
@@ -91,10 +91,16 @@ void world_hand_want(void); /* the last one, in calm, perhaps */
 void world_hand_mends(void);
 bool world_hand_done(void);
 
+/* world_entry.c: that was put into the bucket. */
+void world_entry_put(const char *key, const void *bytes, size_t n);
+
 /* world_passing.c: a VM that is made and deleted. */
 void world_passing_begin(struct world_vm *);
 void world_passing_look(void);
-void world_passing_put(const char *key, const void *bytes, size_t n); /* into the bucket */
+/* An entry was put; something else of the VM with that id was. */
+void world_passing_entry(const uint8_t id[VMLOG_ID_BYTES], const char *hex, const struct vm_spec *,
+                         bool deleting);
+void world_passing_late(const char *hex);
 void world_passing_lost(const struct sim_edge *, enum guest_must);
 bool world_passing_is(const struct world_vm *);
 bool world_passing_stays(const struct world_vm *); /* it is there, and is not to go; as any other VM */
@@ -107,6 +113,8 @@ void world_passing_guest(struct world_vm *, unsigned life);
 /* world_home.c: the first VM goes home and comes back. */
 void world_home_look(void);
 void world_home_lost(const struct sim_edge *, enum guest_must);
+void world_home_opened(struct sim_edge *);
+void world_home_entry(const struct vm_spec *); /* an entry was put */
 bool world_home_is(const struct world_vm *);
 bool world_home_here(const struct world_vm *); /* it is not home, nor on its way */
 bool world_home_done(void);

@@ -136,7 +136,7 @@ static void on_put(const char *key, const void *bytes, size_t n)
     unsigned sole = is_named(&world.edges[1]);
     struct why why;
 
-    world_passing_put(key, bytes, n);
+    world_entry_put(key, bytes, n);
     if (strcmp(key, RECORD) != 0)
         return;
     CHECK(arbiter_open(master, "sim", bytes, n, &record, &why) == 0);

@@ -19,12 +19,12 @@
 
 #define NAME "passing"
 
-enum { LIVES_MAX = 256, STEP_PPM = 500000, KEY_HEX = 2 * VMLOG_ID_BYTES };
+enum { LIVES_MAX = 256, STEP_PPM = 500000 };
 
 /* An id that an entry of that name had in the store. */
 struct life {
     uint8_t id[VMLOG_ID_BYTES];
-    char hex[KEY_HEX + 1];
+    char hex[WORLD_KEY_HEX + 1];
     bool was, deleting; /* its entry once said, says that it is there; that it is being deleted */
     bool deleted;       /* somebody was told so */
     bool late;          /* something of it was put after that: only its entry has to go */
@@ -78,16 +78,16 @@ static struct life *add(const uint8_t id[VMLOG_ID_BYTES], const char *hex)
 
     CHECK(p.nlives <= LIVES_MAX);
     memcpy(l->id, id, sizeof l->id);
-    memcpy(l->hex, hex, KEY_HEX);
+    memcpy(l->hex, hex, WORLD_KEY_HEX);
     return l;
 }
 
-static void note_entry(const uint8_t id[VMLOG_ID_BYTES], const char *hex, const struct vm_spec *spec,
-                       bool deleting)
+void world_passing_entry(const uint8_t id[VMLOG_ID_BYTES], const char *hex, const struct vm_spec *spec,
+                         bool deleting)
 {
     struct life *l = find(id);
 
-    if (strcmp(spec->name, NAME) != 0)
+    if (!world.passes || strcmp(spec->name, NAME) != 0)
         return;
     l = l ? l : add(id, hex);
     l->deleting = deleting;
@@ -96,44 +96,16 @@ static void note_entry(const uint8_t id[VMLOG_ID_BYTES], const char *hex, const 
         sim_violation("the entry of a VM that was deleted says that it is there");
 }
 
-static void note_late(const char *hex)
+void world_passing_late(const char *hex)
 {
     for (unsigned i = 0; i < p.nlives; i++)
-        if (strncmp(p.lives[i].hex, hex, KEY_HEX) == 0 && p.lives[i].deleting)
+        if (strncmp(p.lives[i].hex, hex, WORLD_KEY_HEX) == 0 && p.lives[i].deleting)
             p.lives[i].late = true;
-}
-
-void world_passing_put(const char *key, const void *bytes, size_t n)
-{
-    const char *hex = strncmp(key, "vms/", 4) == 0 ? key + 4 : "";
-    uint8_t id[VMLOG_ID_BYTES];
-    struct vm_spec *spec;
-    struct vmobj v;
-    struct buf *text;
-    struct why why;
-    bool deleting;
-    int err;
-
-    if (!world.passes || strlen(hex) < KEY_HEX + 3)
-        return;
-    if (strcmp(hex + KEY_HEX, "/vm") != 0) {
-        note_late(hex);
-        return;
-    }
-    for (unsigned i = 0; i < sizeof id; i++)
-        CHECK(sscanf(hex + 2 * i, "%2hhx", &id[i]) == 1);
-    text = vmobj_open(&world.edges[0].master, id, bytes, n, &v, &err, &why);
-    CHECK(text);
-    spec = xcalloc(1, sizeof *spec);
-    if (vm_spec_from_json((const char *)text->data, text->len, spec, &deleting, &why) == 0)
-        note_entry(id, hex, spec, deleting);
-    free(spec);
-    vmobj_wipe(&text);
 }
 
 static bool has_objects(const struct life *l)
 {
-    char entry[KEY_HEX + 4];
+    char entry[WORLD_KEY_HEX + 4];
 
     snprintf(entry, sizeof entry, "%s/vm", l->hex);
     return sim_bucket_last(world.bucket, l->late ? entry : l->hex) != NULL;
