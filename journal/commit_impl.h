@@ -148,6 +148,10 @@ void commit_move_build(struct commit *);        /* pool: into the builder */
 void commit_move_cancel(struct commit *);
 void commit_move_free(struct commit *);
 
+/* commit_build.c */
+void commit_build(
+    struct commit *); /* pool: a slice of the object that is being filled; ends it if it is full */
+
 /* commit_put.c */
 void commit_put_begin(struct commit *);
 void commit_put_advance(struct commit *);

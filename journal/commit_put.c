@@ -20,8 +20,6 @@
 static const char part[] = "commit";
 
 enum {
-    SLICE_BYTES = 1 << 20, /* read and built in one piece of work */
-    READ_SECTORS = 2048,   /* read at once */
     PUT_TIMEOUT_MS = 60000,
     FRONT_MAX = LOGOBJ_HEAD_BYTES + 24 + LOGOBJ_ENTRIES_MAX * LOGOBJ_ENTRY_BYTES + LOGOBJ_FRAME_OVERHEAD
 };
@@ -40,76 +38,9 @@ static void free_out(struct commit *c, struct outgoing *o)
 
 /* --- building -------------------------------------------------------------------------------------------*/
 
-static bool extents_left(const struct commit *c)
-{
-    return c->at < c->cut.n;
-}
-
-/* Adds up to READ_SECTORS of the current extent; 0 or -errno. */
-static int build_some(struct commit *c, uint64_t *bytes)
-{
-    const struct cut_extent *e = &c->cut.extents[c->at];
-    uint32_t left = e->nsectors - c->at_sector;
-    struct logobj_entry entry = {
-        .kind = e->zero ? LOGOBJ_ZERO : LOGOBJ_DATA, .disk = e->disk, .lba = e->lba, .seq = e->seq};
-    int err = 0;
-
-    if (e->zero) {
-        entry.nsectors = e->nsectors;
-        logobj_add(c->builder, &entry, NULL);
-        c->at++;
-        *bytes += 4096; /* it is work, too */
-        return 0;
-    }
-    struct cut_extent some = *e;
-    some.lba += c->at_sector;
-    some.offset += c->at_sector;
-    some.nsectors = left < READ_SECTORS ? left : READ_SECTORS;
-    err = cut_read(&c->cut, &some, c->scratch);
-    if (err)
-        return err;
-    entry.lba = some.lba;
-    entry.nsectors = some.nsectors;
-    logobj_add(c->builder, &entry, c->scratch);
-    *bytes += (uint64_t)some.nsectors * 512;
-    c->at_sector += some.nsectors;
-    if (c->at_sector == e->nsectors) {
-        c->at_sector = 0;
-        c->at++;
-    }
-    return 0;
-}
-
-/* Between two records an object may end. */
-static bool object_is_full(const struct commit *c)
-{
-    if (!extents_left(c) || c->at_sector || c->at == 0 ||
-        c->cut.extents[c->at].seq == c->cut.extents[c->at - 1].seq)
-        return false;
-    return logobj_size(c->builder) >= c->conf.object_bytes || logobj_full(c->builder);
-}
-
 static void build_run(struct work *w)
 {
-    struct commit *c = container_of(w, struct commit, build);
-    struct outgoing *o = c->filling;
-    uint64_t bytes = 0;
-
-    if (!c->sorted) {
-        cut_sort(&c->cut);
-        c->sorted = true;
-        while (extents_left(c) && c->cut.extents[c->at].seq < c->next_first)
-            c->at++; /* in objects that were adopted */
-    }
-    commit_move_build(c); /* at the beginning of an object */
-    while (extents_left(c) && !object_is_full(c) && bytes < SLICE_BYTES && c->build_status == 0)
-        c->build_status = build_some(c, &bytes);
-    if (c->build_status)
-        return;
-    if (!extents_left(c))
-        logobj_end(&c->builder, c->cut.seq, true, &o->built);
-    else if (object_is_full(c))
-        logobj_end(&c->builder, c->cut.extents[c->at - 1].seq, false, &o->built);
+    commit_build(container_of(w, struct commit, build));
 }
 
 static void put_object(struct commit *c, struct outgoing *o);
@@ -400,7 +331,7 @@ void commit_put_begin(struct commit *c)
     c->next_first = c->next.last + 1;
     memcpy(c->chain, c->next.tag, sizeof c->chain);
     if (!c->scratch)
-        c->scratch = xmalloc(READ_SECTORS * 512);
+        c->scratch = xmalloc(CUT_READ_SECTORS * 512);
 }
 
 void commit_put_advance(struct commit *c)

@@ -132,16 +132,14 @@ void cut_sort(struct cut *c)
         qsort(c->extents, c->n, sizeof *c->extents, extent_order);
 }
 
-int cut_read(const struct cut *c, const struct cut_extent *e, uint8_t *out)
-{
-    struct vmlog_piece pieces[VMLOG_WRITE_SECTORS / PART_SECTORS + 1];
-    uint8_t *to[VMLOG_WRITE_SECTORS / PART_SECTORS + 1];
-    struct vmlog *log = c->in.log;
-    unsigned n = 0, failed = 0;
-    int err;
+/* An extent begins and ends in the midst of a part, perhaps. */
+enum { READ_PIECES = CUT_READ_SECTORS / PART_SECTORS + 2 * CUT_READ_EXTENTS };
 
-    CHECK(!e->zero);
-    for (uint32_t at = 0; at < e->nsectors;) {
+static unsigned pieces_of(const struct cut_extent *e, struct vmlog_piece *pieces, uint8_t **to, uint8_t *out)
+{
+    unsigned n = 0;
+
+    for (uint32_t at = 0; at < e->nsectors; n++) {
         uint32_t from = e->offset + at, room = PART_SECTORS - from % PART_SECTORS;
         uint32_t take = e->nsectors - at < room ? e->nsectors - at : room;
 
@@ -151,16 +149,34 @@ int cut_read(const struct cut *c, const struct cut_extent *e, uint8_t *out)
                                          .seq = e->seq,
                                          .part = from / PART_SECTORS,
                                          .part_sector = from % PART_SECTORS};
-        to[n++] = out + (size_t)at * SECTOR;
+        to[n] = out + (size_t)at * SECTOR;
         at += take;
     }
-    err = fetch_pieces(log, pieces, to, n, &failed);
+    return n;
+}
+
+int cut_read(const struct cut *c, const struct cut_extent *e, unsigned n, uint8_t *out)
+{
+    struct vmlog_piece pieces[READ_PIECES];
+    uint8_t *to[READ_PIECES];
+    struct vmlog *log = c->in.log;
+    unsigned npieces = 0, failed = 0;
+    uint32_t sectors = 0;
+    int err;
+
+    CHECK(n <= CUT_READ_EXTENTS);
+    for (unsigned i = 0; i < n; i++) {
+        CHECK(!e[i].zero && e[i].nsectors <= CUT_READ_SECTORS - sectors);
+        npieces += pieces_of(&e[i], pieces + npieces, to + npieces, out + (size_t)sectors * SECTOR);
+        sectors += e[i].nsectors;
+    }
+    err = fetch_pieces(log, pieces, to, npieces, &failed);
     if (err == -ENOENT) /* it is held: it must be there */
         err = -EBADMSG;
     if (err == -EBADMSG) {
         metric_add(log->journal->m_corrupt, 1);
-        log_error(log->vm, "record %" PRIu64 " part %u in the journal at %s is altered or missing", e->seq,
-                  pieces[failed].part, log->journal->path);
+        log_error(log->vm, "record %" PRIu64 " part %u in the journal at %s is altered or missing",
+                  pieces[failed].seq, pieces[failed].part, log->journal->path);
     }
     return err;
 }

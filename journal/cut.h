@@ -41,8 +41,10 @@ uint64_t cut_pending_bytes(const struct vmlog *);
 void cut_open(struct cut *, struct vmlog *, void (*opened)(struct cut *));
 /* Any thread, once. */
 void cut_sort(struct cut *);
-/* Blocking: the content of one extent, nsectors * 512 bytes. -EBADMSG: altered on disk; -EIO. */
-int cut_read(const struct cut *, const struct cut_extent *, uint8_t *out);
+/* Blocking: the content of extents that are not zero, one behind the other, nsectors * 512 bytes each; at
+ * most so many, with so many sectors in all. -EBADMSG: altered on disk; -EIO. */
+enum { CUT_READ_EXTENTS = 64, CUT_READ_SECTORS = 2048 };
+int cut_read(const struct cut *, const struct cut_extent *, unsigned n, uint8_t *out);
 /* The cut ends. committed: the store has it and the map knows; its records go from the index and the disk.
  * closed() comes later. */
 void cut_close(struct cut *, bool committed, void (*closed)(struct cut *));

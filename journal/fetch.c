@@ -1,7 +1,7 @@
 /* journal/fetch.c - reading payload back from the journal, on a pool thread.
  *
- * A part is read and opened once for all neighbouring pieces of it; straight to its destination when it is
- * wanted whole. While the store is being opened again after an error of the disk, reads wait.
+ * Neighbouring pieces of one part are of one reading and opening of it; straight to its destination when it
+ * is wanted whole. While the store is being opened again after an error of the disk, reads wait.
  */
 #include "check.h"
 #include "extents.h"
@@ -15,61 +15,85 @@
 
 static const char part[] = "journal";
 
-struct part_read {
-    struct journal *j;
+enum { PARTS_MAX = 64 }; /* got at once */
+
+struct parts {
+    struct vmlog *log;
     struct opener *opener;
-    uint8_t key[RECORD_PART_KEY_BYTES];
-    uint8_t *to; /* the opener's scratch, or where it is wanted whole */
-    size_t room;
-    int len;
+    const struct vmlog_piece *pieces;
+    uint8_t *const *to;
+    unsigned n;
+    uint8_t keys[PARTS_MAX][RECORD_PART_KEY_BYTES];
+    unsigned first[PARTS_MAX + 1]; /* piece of each, and of what comes behind them */
+    unsigned failed;               /* the piece, if one does */
 };
 
-static int open_value(void *arg, const void *value, size_t n)
+static int copy_pieces(struct parts *r, unsigned at, unsigned end, const uint8_t *bytes, size_t len)
 {
-    struct part_read *r = arg;
+    for (; at < end; at++) {
+        size_t from = (size_t)r->pieces[at].part_sector * SECTOR, n = (size_t)r->pieces[at].nsectors * SECTOR;
 
-    r->len = keyring_open(r->j->keys, r->opener, r->key, sizeof r->key, value, n, r->to, r->room);
-    return r->len < 0 ? r->len : 0;
+        r->failed = at;
+        if (len < from + n)
+            return -EBADMSG;
+        if (r->to[at] != bytes)
+            memcpy(r->to[at], bytes + from, n);
+    }
+    return 0;
 }
 
-static int fetch_piece(struct part_read *r, const struct vmlog *log, const struct vmlog_piece *p, uint8_t *to,
-                       const struct vmlog_piece *before)
+static int on_part(void *arg, unsigned i, const void *value, size_t n)
 {
-    size_t from = (size_t)p->part_sector * SECTOR, n = (size_t)p->nsectors * SECTOR;
-    int err;
+    struct parts *r = arg;
+    unsigned at = r->first[i], end = r->first[i + 1];
+    const struct vmlog_piece *p = &r->pieces[at];
+    bool whole = end == at + 1 && p->part_sector == 0 && p->nsectors == PART_SECTORS;
+    uint8_t *to = whole ? r->to[at] : r->opener->scratch;
+    int len = keyring_open(r->log->journal->keys, r->opener, r->keys[i], sizeof r->keys[i], value, n, to,
+                           PART_BYTES);
+    int err = len < 0 ? len : copy_pieces(r, at, end, to, (size_t)len);
 
-    CHECK(p->kind == PIECE_DATA && p->part_sector + p->nsectors <= PART_SECTORS);
-    if (!before || before->seq != p->seq || before->part != p->part || r->to != r->opener->scratch) {
-        bool whole = p->part_sector == 0 && p->nsectors == PART_SECTORS;
+    if (err == 0)
+        r->failed = end; /* if it is not there */
+    return err;
+}
 
-        record_part_key(r->key, log->id, p->seq, p->part);
-        r->to = whole ? to : r->opener->scratch;
-        r->room = PART_BYTES;
-        err = r->j->kv->ops->get(r->j->kv, KV_DATA, r->key, sizeof r->key, open_value, r);
-        if (err)
-            return err;
+/* The next parts, from that piece on; returns how many. */
+static unsigned name_parts(struct parts *r, unsigned at)
+{
+    unsigned n = 0;
+
+    for (; at < r->n; at++) {
+        const struct vmlog_piece *p = &r->pieces[at];
+
+        CHECK(p->kind == PIECE_DATA && p->part_sector + p->nsectors <= PART_SECTORS);
+        if (n && p[-1].seq == p->seq && p[-1].part == p->part)
+            continue;
+        if (n == PARTS_MAX)
+            break;
+        record_part_key(r->keys[n], r->log->id, p->seq, p->part);
+        r->first[n++] = at;
     }
-    if ((size_t)r->len < from + n)
-        return -EBADMSG;
-    if (r->to != to)
-        memcpy(to, r->to + from, n);
-    return 0;
+    r->first[n] = at;
+    return n;
 }
 
 int fetch_pieces(struct vmlog *log, const struct vmlog_piece *pieces, uint8_t *const *to, unsigned n,
                  unsigned *failed)
 {
     struct journal *j = log->journal;
-    struct part_read r = {.j = j, .opener = keyring_take(j->keys)};
+    struct parts r = {.log = log, .opener = keyring_take(j->keys), .pieces = pieces, .to = to, .n = n};
+    unsigned nparts;
     int err = 0;
 
     pthread_rwlock_rdlock(&j->db_lock);
-    for (unsigned i = 0; i < n && err == 0; i++) {
-        err = fetch_piece(&r, log, &pieces[i], to[i], i ? &pieces[i - 1] : NULL);
-        *failed = i;
+    for (unsigned at = 0; at < n && err == 0; at = r.first[nparts]) {
+        nparts = name_parts(&r, at);
+        err = j->kv->ops->get_many(j->kv, r.keys[0], sizeof r.keys[0], nparts, on_part, &r);
     }
     pthread_rwlock_unlock(&j->db_lock);
     keyring_give(j->keys, r.opener);
+    *failed = r.failed;
     return err;
 }
 

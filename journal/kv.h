@@ -5,8 +5,8 @@
  * in the order written; after sync() everything written before survives a crash of the machine, and without
  * it a prefix does.
  *
- * Threads: write() from one thread at a time; get(), each() and sync() from any, also during write(); open()
- * and close() alone.
+ * Threads: write() from one thread at a time; get(), get_many(), each() and sync() from any, also during
+ * write(); open() and close() alone.
  */
 #ifndef ISTHMUS_KV_H
 #define ISTHMUS_KV_H
@@ -51,6 +51,11 @@ struct kv_ops {
     /* use() sees the value in place. 0 or what use() returned; -ENOENT; -EBADMSG, -EIO. */
     int (*get)(struct kv *, enum kv_space, const void *key, size_t key_len,
                int (*use)(void *arg, const void *value, size_t len), void *arg);
+    /* Many values of KV_DATA; keys: n of key_len, side by side. use() gets the number of each, in order; the
+     * first that is not there, or whose use() fails, ends it, as get() would. Keys that rise are found
+     * together, and values that lie side by side are read together. */
+    int (*get_many)(struct kv *, const uint8_t *keys, size_t key_len, unsigned n,
+                    int (*use)(void *arg, unsigned i, const void *value, size_t len), void *arg);
     /* Every key in [from, to), rising; non-zero from each() stops and is returned. */
     int (*each)(struct kv *, enum kv_space, const void *from, size_t from_len, const void *to, size_t to_len,
                 int (*each)(void *arg, const uint8_t *key, size_t key_len, const uint8_t *value, size_t len),

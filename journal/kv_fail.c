@@ -132,6 +132,15 @@ static int fail_get(struct kv *kv, enum kv_space space, const void *key, size_t 
     return err ? err : f->inner->ops->get(f->inner, space, key, key_len, use, arg);
 }
 
+static int fail_get_many(struct kv *kv, const uint8_t *keys, size_t key_len, unsigned n,
+                         int (*use)(void *arg, unsigned i, const void *value, size_t len), void *arg)
+{
+    struct kv_fail *f = fail_of(kv);
+    int err = fault(f, KV_FAULT_GET);
+
+    return err ? err : f->inner->ops->get_many(f->inner, keys, key_len, n, use, arg);
+}
+
 static int fail_each(
     struct kv *kv, enum kv_space space, const void *from, size_t from_len, const void *to, size_t to_len,
     int (*each)(void *arg, const uint8_t *key, size_t key_len, const uint8_t *value, size_t len), void *arg)
@@ -173,6 +182,7 @@ static const struct kv_ops fail_ops = {
     .reclaim = fail_reclaim,
     .sync = fail_sync,
     .get = fail_get,
+    .get_many = fail_get_many,
     .each = fail_each,
     .room = fail_room,
     .trim = fail_trim,

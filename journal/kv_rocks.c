@@ -289,43 +289,6 @@ static int rocks_sync(struct kv *kv)
 
 /* --- reading --------------------------------------------------------------------------------------------*/
 
-static int read_value(struct kv_rocks *r, const struct place *p, uint8_t **value)
-{
-    struct segment *s;
-    int err;
-
-    s = segments_use(r, p->segment, &err);
-    if (!s)
-        return err;
-    *value = xmalloc(p->len + 1);
-    err = read_at(s->fd, *value, p->len, p->at);
-    segment_leave(r, s);
-    return err;
-}
-
-/* A value may be moved, and its segment removed, between the look at the index and that at the file. */
-static int get_data(struct kv_rocks *r, const void *key, size_t key_len,
-                    int (*use)(void *arg, const void *value, size_t len), void *arg)
-{
-    struct place p, before = {0};
-
-    for (;;) {
-        CLEANUP_FREE uint8_t *value = NULL;
-        int err = index_place(r, key, key_len, &p);
-
-        if (err)
-            return err;
-        err = read_value(r, &p, &value);
-        if (err == 0)
-            return use(arg, value, p.len);
-        if (err != -ENOENT)
-            return err;
-        if (p.segment == before.segment)
-            return -EBADMSG;
-        before = p;
-    }
-}
-
 static int rocks_get(struct kv *kv, enum kv_space space, const void *key, size_t key_len,
                      int (*use)(void *arg, const void *value, size_t len), void *arg)
 {
@@ -338,7 +301,7 @@ static int rocks_get(struct kv *kv, enum kv_space space, const void *key, size_t
     int err;
 
     if (space == KV_DATA)
-        return get_data(r, key, key_len, use, arg);
+        return data_get(r, key, key_len, use, arg);
     slice = rocksdb_get_pinned(r->db, r->reading, (char *)full, index_key(full, space, key, key_len), &text);
     if (text)
         return index_error(text, "get");
@@ -348,6 +311,12 @@ static int rocks_get(struct kv *kv, enum kv_space space, const void *key, size_t
     err = use(arg, value, len);
     rocksdb_pinnableslice_destroy(slice);
     return err;
+}
+
+static int rocks_get_many(struct kv *kv, const uint8_t *keys, size_t key_len, unsigned n,
+                          int (*use)(void *arg, unsigned i, const void *value, size_t len), void *arg)
+{
+    return data_get_many(rocks_of(kv), keys, key_len, n, use, arg);
 }
 
 struct scan {
@@ -369,7 +338,7 @@ static int scan_one(void *arg, const uint8_t *key, size_t key_len, const uint8_t
     if (len != PLACE_BYTES)
         return -EBADMSG;
     place_decode(value, &p);
-    err = read_value(s->r, &p, &data);
+    err = data_read(s->r, &p, &data);
     return err ? err : s->each(s->arg, key, key_len, data, p.len);
 }
 
@@ -419,6 +388,7 @@ static const struct kv_ops rocks_ops = {
     .reclaim = rocks_reclaim,
     .sync = rocks_sync,
     .get = rocks_get,
+    .get_many = rocks_get_many,
     .each = rocks_each,
     .room = rocks_room,
     .trim = rocks_trim,

@@ -161,6 +161,14 @@ int index_each(struct kv_rocks *, enum kv_space, const void *from, size_t from_l
 void place_decode(const uint8_t *, struct place *);
 size_t index_key(uint8_t *to, enum kv_space, const void *key, size_t key_len);
 
+/* kv_read.c: any thread; see kv.h. */
+int data_read(struct kv_rocks *, const struct place *,
+              uint8_t **value); /* the caller's to free, also if it fails */
+int data_get(struct kv_rocks *, const void *key, size_t key_len,
+             int (*use)(void *arg, const void *value, size_t len), void *arg);
+int data_get_many(struct kv_rocks *, const uint8_t *keys, size_t key_len, unsigned n,
+                  int (*use)(void *arg, unsigned i, const void *value, size_t len), void *arg);
+
 /* kv_count.c */
 void count_new(struct kv_rocks *);
 void count_free(struct kv_rocks *);

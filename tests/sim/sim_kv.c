@@ -180,6 +180,30 @@ static int sim_get(struct kv *kv, enum kv_space space, const void *key, size_t k
     return rc;
 }
 
+struct one {
+    int (*use)(void *arg, unsigned i, const void *value, size_t len);
+    void *arg;
+    unsigned i;
+};
+
+static int use_one(void *arg, const void *value, size_t len)
+{
+    const struct one *one = arg;
+
+    return one->use(one->arg, one->i, value, len);
+}
+
+static int sim_get_many(struct kv *kv, const uint8_t *keys, size_t key_len, unsigned n,
+                        int (*use)(void *arg, unsigned i, const void *value, size_t len), void *arg)
+{
+    struct one one = {.use = use, .arg = arg};
+    int rc = 0;
+
+    for (; one.i < n && rc == 0; one.i++)
+        rc = sim_get(kv, KV_DATA, keys + one.i * key_len, key_len, use_one, &one);
+    return rc;
+}
+
 static int
 sim_each(struct kv *kv, enum kv_space space, const void *from, size_t from_len, const void *to, size_t to_len,
          int (*each)(void *arg, const uint8_t *key, size_t key_len, const uint8_t *value, size_t len),
@@ -227,6 +251,7 @@ static const struct kv_ops sim_kv_ops = {
     .reclaim = sim_reclaim,
     .sync = sim_sync,
     .get = sim_get,
+    .get_many = sim_get_many,
     .each = sim_each,
     .room = sim_room,
     .trim = sim_trim,

@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -184,6 +185,58 @@ static inline void expect_key(struct store *s, uint32_t number)
     assert_memory_equal(seen.bytes, value, seen.n);
 }
 
+/* Many at once: keys side by side, and how many of them came. */
+struct many {
+    uint8_t keys[KEYS][KEY_BYTES];
+    unsigned n, came;
+    bool wrong; /* one of them, or its number */
+};
+
+static inline int see_one_of(void *arg, unsigned i, const void *got, size_t n)
+{
+    struct many *m = arg;
+    uint8_t value[VALUE_MAX];
+    const uint8_t *key = m->keys[i];
+
+    m->wrong |= i != m->came++ || n != fill(value, get32(key + 24), (uint32_t)get64(key + 16)) ||
+                memcmp(got, value, n) != 0;
+    return 0;
+}
+
+/* Those from that number on which are there. */
+static inline void name_many(const struct store *s, struct many *m, uint32_t from)
+{
+    m->n = 0;
+    for (uint32_t i = from; i < KEYS; i++)
+        if (s->version[i])
+            data_key(m->keys[m->n++], i, s->version[i]);
+}
+
+static inline int get_many(const struct store *s, struct many *m)
+{
+    m->came = 0;
+    m->wrong = false;
+    return s->kv->ops->get_many(s->kv, m->keys[0], KEY_BYTES, m->n, see_one_of, m);
+}
+
+static inline int key_order(const void *a, const void *b)
+{
+    return memcmp(a, b, KEY_BYTES);
+}
+
+static inline void expect_many(const struct store *s)
+{
+    struct many m;
+
+    name_many(s, &m, 0);
+    for (unsigned sorted = 0; sorted < 2; sorted++) {
+        assert_int_equal(get_many(s, &m), 0);
+        assert_int_equal(m.came, m.n);
+        assert_false(m.wrong);
+        qsort(m.keys, m.n, KEY_BYTES, key_order);
+    }
+}
+
 static inline int count_one(void *arg, const uint8_t *key, size_t key_len, const uint8_t *value, size_t n)
 {
     (void)key, (void)key_len, (void)value, (void)n;
@@ -204,6 +257,7 @@ static inline void expect_all(struct store *s)
     assert_int_equal(s->kv->ops->each(s->kv, KV_DATA, "", 0, end, sizeof end, count_one, &values), 0);
     assert_int_equal(rows, wanted);
     assert_int_equal(values, wanted);
+    expect_many(s);
 }
 
 /* --- the segment files ---*/

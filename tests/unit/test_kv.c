@@ -193,6 +193,67 @@ static void its_own_log_is_in_memory(void **state)
     store_free(s);
 }
 
+static void the_first_that_is_missing_ends_it(void **state)
+{
+    struct store *s = store_new();
+    struct many m;
+
+    (void)state;
+    srand(11);
+    change_many(s, 2000);
+    for (unsigned sorted = 0; sorted < 2; sorted++) {
+        name_many(s, &m, 0);
+        if (sorted)
+            qsort(m.keys, m.n, KEY_BYTES, key_order);
+        for (unsigned last = m.n; last > 0; last -= last > 9 ? 9 : last) {
+            put64(m.keys[last - 1] + 16, s->newest + 1);
+            assert_int_equal(get_many(s, &m), -ENOENT);
+            assert_int_equal(m.came, last - 1);
+            assert_false(m.wrong);
+        }
+    }
+    close_store(s);
+    store_free(s);
+}
+
+struct moved_under {
+    struct store *s;
+    struct many m;
+};
+
+static int move_all(void *arg, unsigned i, const void *value, size_t n)
+{
+    struct moved_under *w = arg;
+    struct files before = files_of(w->s->dir);
+
+    while (i == 0 && strcmp(files_of(w->s->dir).first, before.last) <= 0) {
+        for (unsigned k = 0; k < 10; k++)
+            change(w->s, (uint32_t)rand() % (KEYS / 2), false);
+        w->s->kv->ops->reclaim(w->s->kv);
+    }
+    return see_one_of(&w->m, i, value, n);
+}
+
+/* What lives is moved, and the segments that it was found in are removed, before it is read. */
+static void many_are_got_while_they_are_moved(void **state)
+{
+    struct moved_under w = {.s = store_new()};
+    struct store *s = w.s;
+
+    (void)state;
+    srand(12);
+    for (uint32_t i = 0; i < 20 * KEYS / 2; i++) /* a twentieth of each segment lives */
+        change(s, i % 20 ? i % (KEYS / 2) : KEYS / 2 + i / 20, false);
+    name_many(s, &w.m, KEYS / 2);
+    qsort(w.m.keys, w.m.n, KEY_BYTES, key_order);
+    assert_int_equal(s->kv->ops->get_many(s->kv, w.m.keys[0], KEY_BYTES, w.m.n, move_all, &w), 0);
+    assert_int_equal(w.m.came, KEYS - KEYS / 2);
+    assert_false(w.m.wrong);
+    expect_all(s);
+    close_store(s);
+    store_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,6 +264,8 @@ int main(void)
         cmocka_unit_test(what_nobody_wants_is_removed_wholly),
         cmocka_unit_test(what_is_trimmed_is_removed),
         cmocka_unit_test(a_full_disk_brings_together_what_lives),
+        cmocka_unit_test(the_first_that_is_missing_ends_it),
+        cmocka_unit_test(many_are_got_while_they_are_moved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
