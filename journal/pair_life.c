@@ -10,11 +10,14 @@
 void pair_status(const struct pair *p, struct pair_status *s)
 {
     uint64_t now = pair_now(p);
+    struct arbiter_edge me = pair_me(p);
+    const struct arbiter_place *other = arbiter_other(&p->record, &me);
 
     *s = (struct pair_status){.name = p->name,
                               .self = p->self,
                               .other = p->other,
                               .role = p->role,
+                              .partner = other && other->member ? other->writer : NULL,
                               .epoch = p->record.epoch,
                               .generation = p->record.generation,
                               .own_generation = p->conf.generation,

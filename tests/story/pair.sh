@@ -12,6 +12,12 @@ vm1_up
 ctl_at a pair status
 expect "the pair's state to be shown" test "$(pair_status b '"\(.role) \(.epoch) \(.degraded)"')" = "both 2 false"
 
+act "what edge a serves nobody recovers at edge b"
+refuse "a VM of the other edge" ctl_at b vm recover vm1 2>said
+grep -q "the other edge of the pair has it" said || failed "the refusal says: $(cat said)"
+expect "none to be recovered" eval "ctl_at b vm recover '*' | grep -q '^0 VM(s) recovered'"
+expect "edge a to be the owner" owns a vm1
+
 at=a other=b
 for round in 1 2; do
     act "round $round: edge $at dies under load, and its disks with it"
