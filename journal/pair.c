@@ -320,17 +320,17 @@ static void step_both(struct pair *p)
 }
 
 /* The other may take this edge in, or be gone with that having happened: then it is looked at often, for a
- * while. */
+ * while. A member that is heard says so itself; another that was set up in its place cannot. */
 static void step_out(struct pair *p)
 {
     uint64_t now = pair_now(p);
-    bool told = pair_hears(p) && p->theirs.role == PAIR_BOTH;
-    bool soon = told || (p->ready && now - p->heard_ns < SOON_LEASES * p->conf.lease_ns);
+    bool hears = pair_hears(p), told = hears && p->theirs.role == PAIR_BOTH;
+    bool by_member = told || (hears && p->theirs.role == PAIR_SOLE);
+    bool soon = told || (p->ready && !hears && now - p->heard_ns < SOON_LEASES * p->conf.lease_ns);
 
     if (pair_force_step(p))
         return;
-    if ((told || !pair_hears(p)) &&
-        now >= (soon ? p->asked_ns + PAIR_POLL_MS * UINT64_C(1000000) : p->ask_ns)) {
+    if ((told || !by_member) && now >= (soon ? p->asked_ns + PAIR_POLL_MS * UINT64_C(1000000) : p->ask_ns)) {
         p->asked_ns = now;
         pair_record_read(p);
     }

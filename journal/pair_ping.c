@@ -23,6 +23,15 @@ static struct pair_word my_word(const struct pair *p)
     return w;
 }
 
+/* Set up anew in the place of the edge that the record knows: it tells nothing of what that one did. */
+static bool is_new_there(const struct pair *p, const struct pair_word *w)
+{
+    struct arbiter_edge me = pair_me(p);
+    const struct arbiter_place *place = arbiter_other(&p->record, &me);
+
+    return place && memcmp(place->writer, w->writer, sizeof w->writer) != 0;
+}
+
 /* What the other says of itself. */
 static void hear(struct pair *p, const struct pair_word *w, bool called)
 {
@@ -30,7 +39,7 @@ static void hear(struct pair *p, const struct pair_word *w, bool called)
 
     p->theirs = *w;
     p->heard_ns = pair_now(p);
-    if (called && p->ready != w->instance) /* an answer may be of a run that is over */
+    if (called && p->ready != w->instance && !is_new_there(p, w)) /* an answer may be of a run that is over */
         p->ready = 0;
     if (called && w->granted && w->role == PAIR_SOLE && p->role == PAIR_OUT)
         p->ready = w->instance;
