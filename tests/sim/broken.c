@@ -62,6 +62,7 @@ static const struct {
     [BROKEN_LOG_STAYS] = {"the log of a VM that went home still counts", 200},
     [BROKEN_HOLDS_ON] = {"on-prem is not asked to let go of the disks of a VM that goes home", 20},
     [BROKEN_LET_IN] = {"initiators are let in before the store says that a VM is back", 200},
+    [BROKEN_NOT_CLEARED] = {"the record is taken by force, and nothing is done before", 1000},
 };
 
 const char *broken_name(enum broken b)
@@ -87,7 +88,12 @@ bool broken_is_of_deleting(enum broken b)
 
 bool broken_is_of_homing(enum broken b)
 {
-    return b >= BROKEN_LOG_STAYS;
+    return b >= BROKEN_LOG_STAYS && b < BROKEN_NOT_CLEARED;
+}
+
+bool broken_is_of_forcing(enum broken b)
+{
+    return b >= BROKEN_NOT_CLEARED;
 }
 
 /* --- the log --- */

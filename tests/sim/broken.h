@@ -54,6 +54,8 @@ enum broken {
     BROKEN_LOG_STAYS, /* the log of a VM that went home still counts */
     BROKEN_HOLDS_ON,  /* on-prem is not asked to let go of its disks */
     BROKEN_LET_IN,    /* initiators are, before its entry says that it is back */
+    /* of an edge that is made the only member by force */
+    BROKEN_NOT_CLEARED, /* it takes the record, and what was kept stays, as do its VMs' entries */
     BROKEN_VARIANTS
 };
 extern enum broken broken;
@@ -61,10 +63,12 @@ extern enum broken broken;
 const char *broken_name(enum broken);
 /* It is found within so many seeds of its kind, */
 unsigned broken_seeds(enum broken);
-/* which is: those of a pair, or the others; in worlds in which VMs are deleted, go home, or neither. */
+/* which is: those of a pair, or the others; in worlds in which VMs are deleted, or go home, or the only
+ * member is lost, or nothing of that. */
 bool broken_is_of_pair(enum broken);
 bool broken_is_of_deleting(enum broken);
 bool broken_is_of_homing(enum broken);
+bool broken_is_of_forcing(enum broken);
 
 /* The link has an answer to a call. */
 struct link_call;

@@ -10,6 +10,7 @@
 #include "mirror.h"
 #include "pair_impl.h"
 #include "vm_store.h"
+#include "vms_pair_impl.h"
 
 #include <errno.h>
 #include <string.h>
@@ -121,4 +122,17 @@ struct volume *__wrap_volume_new(const struct volume_conf *conf)
     if (broken == BROKEN_GATE)
         other.gate = NULL;
     return __real_volume_new(&other);
+}
+
+void __real_vms_pair_clear(void *);
+void __wrap_vms_pair_clear(void *);
+void __wrap_vms_pair_clear(void *arg)
+{
+    const struct vms_pair *p = arg;
+    const struct why why = {""};
+
+    if (broken == BROKEN_NOT_CLEARED)
+        pair_cleared(p->pair, 0, &why);
+    else
+        __real_vms_pair_clear(arg);
 }

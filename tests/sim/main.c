@@ -8,6 +8,7 @@
  *   --calm                     without faults
  *   --deleting                 worlds with one more VM, which is made and deleted again and again
  *   --homing                   worlds in which the first VM goes home and comes back, again and again
+ *   --forcing                  worlds of pairs whose only member is lost for good now and then
  *   --debug                    with the daemons' debug lines
  */
 #include "broken.h"
@@ -52,6 +53,7 @@ static int run_broken(struct runner_conf conf)
         broken = (enum broken)variant;
         conf.deleting = broken_is_of_deleting(broken);
         conf.homing = broken_is_of_homing(broken);
+        conf.forcing = broken_is_of_forcing(broken);
         found = runner_run(&conf, broken_is_of_pair(broken) ? 2 : 1, broken_seeds(broken), &seed) > 0;
 
         if (found)
@@ -93,13 +95,19 @@ struct options {
 
 static bool read_options(struct options *o, int argc, char **argv)
 {
-    static const struct option known[] = {
-        {"seeds", required_argument, NULL, 'n'},   {"from", required_argument, NULL, 'f'},
-        {"seed", required_argument, NULL, 's'},    {"jobs", required_argument, NULL, 'j'},
-        {"variant", required_argument, NULL, 'v'}, {"broken", no_argument, NULL, 'b'},
-        {"live", no_argument, NULL, 'l'},          {"calm", no_argument, NULL, 'c'},
-        {"debug", no_argument, NULL, 'd'},         {"deleting", no_argument, NULL, 'e'},
-        {"homing", no_argument, NULL, 'h'},        {NULL, 0, NULL, 0}};
+    static const struct option known[] = {{"seeds", required_argument, NULL, 'n'},
+                                          {"from", required_argument, NULL, 'f'},
+                                          {"seed", required_argument, NULL, 's'},
+                                          {"jobs", required_argument, NULL, 'j'},
+                                          {"variant", required_argument, NULL, 'v'},
+                                          {"broken", no_argument, NULL, 'b'},
+                                          {"live", no_argument, NULL, 'l'},
+                                          {"calm", no_argument, NULL, 'c'},
+                                          {"debug", no_argument, NULL, 'd'},
+                                          {"deleting", no_argument, NULL, 'e'},
+                                          {"homing", no_argument, NULL, 'h'},
+                                          {"forcing", no_argument, NULL, 'o'},
+                                          {NULL, 0, NULL, 0}};
     int c;
 
     while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
@@ -115,13 +123,14 @@ static bool read_options(struct options *o, int argc, char **argv)
         o->runner.calm |= c == 'c';
         o->runner.deleting |= c == 'e';
         o->runner.homing |= c == 'h';
+        o->runner.forcing |= c == 'o';
         if (c == 'j')
             o->runner.jobs = (unsigned)number;
         if (c == 'v')
             broken = (enum broken)number;
     }
     return optind == argc && (o->seeds > 0) + o->one + o->broken == 1 &&
-           !(o->runner.deleting && o->runner.homing);
+           o->runner.deleting + o->runner.homing + o->runner.forcing <= 1;
 }
 
 int main(int argc, char **argv)
@@ -131,7 +140,8 @@ int main(int argc, char **argv)
 
     if (!read_options(&o, argc, argv)) {
         fprintf(stderr, "Usage: sim --seeds N [--from S] | --seed S [--live] | --broken\n"
-                        "           [--variant N] [--jobs N] [--calm] [--deleting | --homing] [--debug]\n");
+                        "           [--variant N] [--jobs N] [--calm] [--deleting | --homing | --forcing]\n"
+                        "           [--debug]\n");
         return 2;
     }
     snprintf(dir, sizeof dir, "/dev/shm/isthmus-sim.%d", (int)getpid());

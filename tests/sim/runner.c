@@ -47,8 +47,11 @@ static void tell_at_death(void)
 
 void runner_live(uint64_t seed, const char *dir, const struct runner_conf *runner)
 {
-    struct world_conf conf = {
-        .dir = dir, .faults = !runner->calm, .deleting = runner->deleting, .homing = runner->homing};
+    struct world_conf conf = {.dir = dir,
+                              .faults = !runner->calm,
+                              .deleting = runner->deleting,
+                              .homing = runner->homing,
+                              .forcing = runner->forcing};
 
     tell_at_death();
     world_run(seed, &conf);

@@ -12,6 +12,7 @@ struct runner_conf {
     unsigned jobs;   /* at once */
     bool calm;       /* without faults */
     bool deleting;   /* worlds in which VMs are deleted, */
+    bool forcing;    /* or are of a pair whose only member is lost for good */
     bool homing;     /* or go home and come back */
     unsigned tell;   /* so many violated seeds tell their story on stdout */
     unsigned step;   /* from one seed to the next */

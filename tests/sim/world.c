@@ -116,6 +116,7 @@ static void look_after(void *arg)
     world_hand_mends();
     world_passing_look();
     world_home_look();
+    world_force_look();
     sim_after(NULL, 200 * SIM_MS, look_after, NULL);
 }
 
@@ -279,7 +280,7 @@ static bool all_quiet(void *arg)
         if (!is_quiet(&world.vms[i]))
             return false;
     return world_judge_done() && (!world.pair || world_pair_whole()) && world_hand_done() &&
-           world_passing_done() && world_home_done();
+           world_passing_done() && world_home_done() && world_force_done();
 }
 
 static bool judged(void *arg)
@@ -294,6 +295,8 @@ static void say_why_not(const char *phase)
         sim_violation("%s: the edges are not both members", phase);
     if (!world_hand_done())
         sim_violation("%s: a VM is not handed over", phase);
+    if (!world_force_done())
+        sim_violation("%s: an edge is lost, or a VM nobody's", phase);
     if (!world_home_done())
         sim_violation("%s: a VM is home, or on its way", phase);
     world_passing_say_why_not(phase);
@@ -342,7 +345,7 @@ static void judge_the_end(void)
 
 void world_run(uint64_t seed, const struct world_conf *conf)
 {
-    world = (struct world){.conf = *conf, .pair = seed % 2 == 0, .passes = conf->deleting};
+    world = (struct world){.conf = *conf, .pair = conf->forcing || seed % 2 == 0, .passes = conf->deleting};
     sim_begin(seed);
     begin();
     if (sim_run(120 * SIM_S, are_created, NULL) != SIM_STOPPED) {

@@ -10,6 +10,7 @@ struct world_conf {
     const char *dir; /* for this process alone */
     bool faults;     /* without: a calm world */
     bool deleting;   /* one more VM, which is made and deleted again and again */
+    bool forcing;    /* a pair's only member is lost for good, and the other takes its place by force */
     bool homing;     /* the first VM goes home and comes back again and again; it is write-back */
 };
 

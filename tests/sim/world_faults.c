@@ -26,7 +26,7 @@ static void start_edge(void *arg)
 {
     struct sim_edge *e = arg;
 
-    if (!e->node.alive && *e->node.name)
+    if (!e->node.alive && *e->node.name && !world_force_keeps_off(e))
         sim_edge_start(e);
 }
 
@@ -65,6 +65,7 @@ void world_edge_dies(struct sim_edge *e, enum guest_must must)
     world_hand_lost(e);
     world_passing_lost(e, must);
     world_home_lost(e, must);
+    world_force_died(e);
     sim_after(NULL, sim_between(10, sim_chance(300000) ? 20000 : 5000) * SIM_MS, start_edge, e);
     if (must == GUEST_LOST_DISKS) {
         sim_table_wipe(e->disk.table);

@@ -76,6 +76,14 @@ bool world_is_live(const struct vm *);
 struct sim_edge *world_find_live(const char *name, struct vm **);
 bool world_pair_may_lose(const struct sim_edge *); /* its disks: the other has everything, and may go on */
 
+bool world_pair_is_named(const struct sim_edge *); /* so is it, or one that was set up in its place */
+
+/* world_force.c: the only member is lost for good. */
+void world_force_look(void);
+void world_force_died(const struct sim_edge *);
+bool world_force_keeps_off(const struct sim_edge *);
+bool world_force_done(void);
+
 /* world_operator.c */
 void world_operator(void); /* asks for something */
 void world_operator_mends(void);

@@ -37,7 +37,7 @@ bool world_pair_is_member(const struct sim_edge *e)
     return p && p->member && memcmp(p->writer, e->writer, sizeof e->writer) == 0;
 }
 
-static bool is_named(const struct sim_edge *e)
+bool world_pair_is_named(const struct sim_edge *e)
 {
     const struct arbiter_place *p = place_of(e);
 
@@ -107,7 +107,7 @@ static void strike(void *arg)
  * while. */
 static bool keep_dark(void)
 {
-    struct sim_edge *sole = &world.edges[is_named(&world.edges[1])], *other;
+    struct sim_edge *sole = &world.edges[world_pair_is_named(&world.edges[1])], *other;
     uint64_t ms;
 
     other = &world.edges[1 - world_index(sole)];
@@ -129,11 +129,22 @@ static void say_record(void)
             p[0].member ? p[0].name : "", are_both() ? " and " : "", p[1].member ? p[1].name : "");
 }
 
+/* By force it is the only member: it has what the store has. */
+static void give_up(unsigned forced)
+{
+    for (unsigned i = 0; i < world.nvms; i++) {
+        struct world_vm *v = &world.vms[i];
+
+        v->holds[forced] =
+            (struct holding){GUEST_LOST_DISKS, guest_acknowledged_above(v->guest, v->committed)};
+    }
+}
+
 static void on_put(const char *key, const void *bytes, size_t n)
 {
     const struct aead_key *master = &world.edges[0].master;
-    bool were_both = are_both();
-    unsigned sole = is_named(&world.edges[1]);
+    bool were_both = are_both(), were = record.epoch > 0;
+    unsigned sole = world_pair_is_named(&world.edges[1]);
     struct why why;
 
     world_entry_put(key, bytes, n);
@@ -142,9 +153,11 @@ static void on_put(const char *key, const void *bytes, size_t n)
     CHECK(arbiter_open(master, "sim", bytes, n, &record, &why) == 0);
     say_record();
     for (unsigned i = 0; i < WORLD_EDGES; i++)
-        dropped_ns[i] = is_named(&world.edges[i]) ? 0 : dropped_ns[i] ? dropped_ns[i] : sim_now;
+        dropped_ns[i] = world_pair_is_named(&world.edges[i]) ? 0 : dropped_ns[i] ? dropped_ns[i] : sim_now;
     for (unsigned i = 0; i < world.nvms && are_both() && !were_both; i++)
         world.vms[i].holds[1 - sole] = world.vms[i].holds[sole];
+    if (were && !were_both && !are_both() && sole != world_pair_is_named(&world.edges[1]))
+        give_up(1 - sole);
     if (were_both && !are_both() && keep_dark())
         return;
     if (world.storming && sim_chance(AIM_PPM))
