@@ -87,9 +87,9 @@ static void start(struct vms_recovery *r)
     struct vms *vms = r->vms;
 
     vms_begin(vms);
-    if (vms->recovering)
+    if (!r->status && vms->recovering)
         r->status = why_set(&r->why, -EBUSY, "a recovery is running already");
-    else if (!vms_admitted(vms, &r->why))
+    if (!r->status && !vms_admitted(vms, &r->why))
         r->status = -EBUSY;
     if (r->status) {
         r->task.run = on_busy;
@@ -109,9 +109,11 @@ void vms_recover(struct vms *vms, const char *name, uint64_t through,
     struct pair_status pair;
 
     r->vms = vms;
-    r->paired = vms_pair_status(vms, &pair) && pair.partner;
+    r->paired = vms_pair_status(vms, &pair) && pair.other_writer;
     if (r->paired)
-        memcpy(r->partner, pair.partner, sizeof r->partner);
+        memcpy(r->partner, pair.other_writer, sizeof r->partner);
+    if (r->paired && pair.inheriting)
+        r->status = why_set(&r->why, -EBUSY, "the VMs of the other edge are being taken over, by itself");
     snprintf(r->name, sizeof r->name, "%s", name ? name : "");
     r->through = through;
     r->tell = tell;

@@ -10,7 +10,7 @@ struct vms_recovery {
     char name[VM_NAME_MAX + 1];          /* empty: all */
     bool inherit;                        /* those of `fallen`, with what was kept of their logs here, */
     uint8_t fallen[LOGOBJ_WRITER_BYTES]; /* and this edge's own that are not in its catalog yet */
-    bool paired;                         /* VMs of `partner`, a member of the pair, are not taken: */
+    bool paired;                         /* VMs of `partner`, the other edge of the pair, are not: */
     uint8_t partner[LOGOBJ_WRITER_BYTES];
     uint64_t through;
     struct vm_spec *specs; /* recovered, to be opened */

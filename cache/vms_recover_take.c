@@ -294,7 +294,8 @@ static int take_one(struct vms_recovery *r, const struct vm_store *s, struct vm_
     return err ? why_set(why, err, "VM %s is not recovered: %s", spec->name, reason.text) : 0;
 }
 
-/* A member of the pair has it: it is not lost. */
+/* The other edge of the pair has it; or this one, once it is alone, takes it by itself, with what was kept.
+ */
 static bool is_partners(const struct vms_recovery *r, const struct vmobj *entry)
 {
     return r->paired && memcmp(entry->writer, r->partner, sizeof entry->writer) == 0;
@@ -333,7 +334,7 @@ static int one(void *arg, const uint8_t id[VMLOG_ID_BYTES])
             err = why_set(&why, -EBUSY, "VM %s is not recovered: what is here of it is being deleted",
                           spec->name);
         else if (!err && is_partners(r, &entry))
-            err = why_set(&why, -EBUSY, "VM %s is not recovered: the other edge of the pair has it",
+            err = why_set(&why, -EBUSY, "VM %s is not recovered: it is the other edge's of the pair",
                           spec->name);
         else if (!err && deleting)
             err = go_on_deleting(r, &s, spec, &entry, etag, &why);

@@ -87,8 +87,9 @@ bool pair_keeps(const struct pair *);
 struct pair_status {
     const char *name, *self, *other; /* borrowed, for the pair's life */
     enum pair_role role;
-    const uint8_t *partner; /* as which writer `other` is a member, by the record as it was last read; NULL:
-                             * it is none. Borrowed until anything happens */
+    /* By the record as it was last read, member or not; NULL: it names no other. Borrowed until anything
+     * happens. */
+    const uint8_t *other_writer;
     uint64_t epoch;
     unsigned generation;       /* as which the record lets its members write; 0: not read yet */
     unsigned own_generation;   /* of this program */

@@ -17,7 +17,7 @@ void pair_status(const struct pair *p, struct pair_status *s)
                               .self = p->self,
                               .other = p->other,
                               .role = p->role,
-                              .partner = other && other->member ? other->writer : NULL,
+                              .other_writer = other ? other->writer : NULL,
                               .epoch = p->record.epoch,
                               .generation = p->record.generation,
                               .own_generation = p->conf.generation,

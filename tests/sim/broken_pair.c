@@ -136,3 +136,16 @@ void __wrap_vms_pair_clear(void *arg)
     else
         __real_vms_pair_clear(arg);
 }
+
+bool __real_vms_pair_status(const struct vms *, struct pair_status *);
+bool __wrap_vms_pair_status(const struct vms *, struct pair_status *);
+bool __wrap_vms_pair_status(const struct vms *vms, struct pair_status *s)
+{
+    bool paired = __real_vms_pair_status(vms, s);
+
+    if (broken == BROKEN_RECOVERS_ANY) {
+        s->other_writer = NULL;
+        s->inheriting = false;
+    }
+    return paired;
+}

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { LOSE_PPM = 60000, DISKS_PPM = 700000, ASK_MS = 1500 };
+enum { LOSE_PPM = 60000, RECOVER_PPM = 20000, DISKS_PPM = 700000, ASK_MS = 1500 };
 
 static struct {
     struct sim_edge *lost;   /* NULL: nobody is */
@@ -137,6 +137,34 @@ static void on_recover(struct task *t)
     vms_recover(e->vms, world.vms[f.which].name, UINT64_MAX, on_told, on_recovered, e);
 }
 
+static void on_any_recovered(void *arg, int status, unsigned recovered, const struct why *why)
+{
+    struct sim_edge *e = arg;
+
+    f.asked = NULL;
+    sim_say(&e->node, "recovered %u of all there are: %s", recovered, status ? why->text : "good");
+}
+
+static void on_recover_any(struct task *t)
+{
+    struct sim_edge *e = f.asked;
+
+    (void)t;
+    vms_recover(e->vms, NULL, UINT64_MAX, on_told, on_any_recovered, e);
+}
+
+/* Somebody asks for it who has no reason to. */
+static void recover_any(void)
+{
+    struct sim_edge *e = &world.edges[sim_below(WORLD_EDGES)];
+
+    if (f.asked || !e->ready || !sim_chance(RECOVER_PPM))
+        return;
+    f.asked = e;
+    f.task.run = on_recover_any;
+    loop_post(e->main, &f.task);
+}
+
 /* VMs of neither edge, as they are now. */
 static void recover_some(void)
 {
@@ -168,6 +196,8 @@ void world_force_look(void)
         return;
     if (!f.lost)
         recover_some();
+    if (world.storming)
+        recover_any();
     if (!f.lost && world.storming)
         lose_sole();
     else if (f.lost && world_pair_is_named(other_of(f.lost)))

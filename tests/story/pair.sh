@@ -14,7 +14,7 @@ expect "the pair's state to be shown" test "$(pair_status b '"\(.role) \(.epoch)
 
 act "what edge a serves nobody recovers at edge b"
 refuse "a VM of the other edge" ctl_at b vm recover vm1 2>said
-grep -q "the other edge of the pair has it" said || failed "the refusal says: $(cat said)"
+grep -q "it is the other edge" said || failed "the refusal says: $(cat said)"
 expect "none to be recovered" eval "ctl_at b vm recover '*' | grep -q '^0 VM(s) recovered'"
 expect "edge a to be the owner" owns a vm1
 
