@@ -153,6 +153,14 @@ int vm_store_fence(const struct vm_store *s, const struct vm_spec *spec, struct 
     return err;
 }
 
+int vm_store_settle(const struct vm_store *s, const struct vm_spec *spec, const struct vm_spec *found,
+                    struct why *why)
+{
+    bool same = spec->home == found->home && spec->floor == found->floor;
+
+    return same || spec->task <= found->task ? 0 : vm_store_change(s, spec, why);
+}
+
 struct ids {
     uint8_t (*list)[VMLOG_ID_BYTES];
     size_t n, room;

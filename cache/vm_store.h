@@ -41,6 +41,12 @@ int vm_store_take_condemned(const struct vm_store *, const struct vm_spec *, con
  * knows yet. */
 int vm_store_fence(const struct vm_store *, const struct vm_spec *, struct why *);
 
+/* At a start. found: what this edge's entry of the VM says. A verb may have noted in the catalog, and not
+ * there yet, that the VM goes home, is back, or has been discarded: then it is changed. 0 or as
+ * vm_store_change. */
+int vm_store_settle(const struct vm_store *, const struct vm_spec *, const struct vm_spec *found,
+                    struct why *);
+
 /* -ENOENT: there is none, or the VM is being deleted. */
 int vm_store_get(const struct vm_store *, const uint8_t id[VMLOG_ID_BYTES], struct vm_spec *, struct vmobj *,
                  char etag[ENTRY_ETAG], struct why *);

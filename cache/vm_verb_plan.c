@@ -88,11 +88,9 @@ static const struct verb_plan discard = {
     .steps = {SHUT, SETTLE, LOOK, CLOSE, SAVE, FILL, SWEEP, OPEN},
 };
 
-/* It was noted here before a crash: what is left. Initiators are kept out until the store has it, too. */
-static const struct verb_plan discarded = {
-    .final = 0,
-    .steps = {{"keeps initiators out", verb_shut_run, NULL, NULL}, SAVE, SWEEP, OPEN},
-};
+/* It was noted here before a crash: what is left. Nobody was let in before the store had it, too
+ * (vms_admit.c). */
+static const struct verb_plan discarded = {.final = 0, .steps = {SAVE, SWEEP, OPEN}};
 
 /* What is not on the source disks is not wanted. What is on them must not come over what is written there
  * from now on: whoever knows the log from the store alone does not know that it is. */
@@ -171,14 +169,10 @@ static const struct verb_plan already_here = {
     .steps = {LESS, SAVE, TELL, OPEN},
 };
 
-/* One that a crash ended after its final step: to whom the entry says that the VM is home, what is written
- * here is nothing. */
-static const struct verb_plan came_here = {
-    .final = 0,
-    .steps = {{"keeps initiators out", verb_shut_run, NULL, NULL}, SAVE, TELL, OPEN},
-};
+/* One that a crash ended after its final step; */
+static const struct verb_plan came_here = {.final = 0, .steps = {SAVE, TELL, OPEN}};
 
-/* The same of a run-on-prem. */
+/* and the same of a run-on-prem. */
 static const struct verb_plan already_home = {.final = 0, .steps = {SAVE, WIPE, SWEEP}};
 
 static const struct verb_plan closes_again = {.steps = {CLOSE, STAY}};

@@ -5,7 +5,8 @@
  * What an edge finds on its own disks may be long out of date: another edge may have taken its VMs over. So a
  * VM is served only when the store has said that it is still ours; a store that does not answer is waited
  * for. Reading is enough for that: with a store that is full, VMs are served, and what they write stays in
- * the journal, as in any outage.
+ * the journal, as in any outage. But of a VM that went home, came back, or was discarded when the process
+ * ended, its entry must say so first.
  */
 #include "check.h"
 #include "deployment.h"
@@ -25,7 +26,8 @@ static const char part[] = "vms";
 enum { REST_MIN_MS = 500, REST_MAX_MS = 15000, TIMEOUT_MS = 10000 };
 
 struct asked {
-    struct vm *vm; /* a reference */
+    struct vm *vm;       /* a reference */
+    struct vm_spec spec; /* as it was when the round began */
     int status;
     struct why why;
 };
@@ -45,29 +47,37 @@ static void begin(struct vms *vms);
 
 /* --- on the worker --------------------------------------------------------------------------------------*/
 
-/* As when this edge's disks were set back to before that. */
-static bool is_condemned(const struct buf *text)
+/* Ours, by its head. Who takes the VM over goes by the rest. */
+static int heed(struct admission_round *r, const struct vm_spec *mine, const struct buf *text,
+                struct why *why)
 {
-    struct vm_spec *spec = xcalloc(1, sizeof *spec);
+    struct vm_store s = vm_store_of(r->vms);
+    struct vm_spec *found = xcalloc(1, sizeof *found);
     bool deleting = false;
-    struct why why;
-    int err = vm_spec_from_json((const char *)text->data, text->len, spec, &deleting, &why);
+    int err = vm_spec_from_json((const char *)text->data, text->len, found, &deleting, why);
 
-    vm_spec_wipe(spec);
-    free(spec);
-    return !err && deleting;
+    if (!err && deleting) /* as when this edge's disks were set back to before that */
+        err = why_set(why, -ESTALE,
+                      "its entry in the object store says that it is being deleted: it is not served");
+    else if (!err)
+        err = vm_store_settle(&s, mine, found, why);
+    else
+        err = 0;
+    vm_spec_wipe(found);
+    free(found);
+    return err == -ENOENT ? -ESTALE : err;
 }
 
 static void ask(struct admission_round *r, struct asked *a, uint8_t *bytes)
 {
     const struct vms_conf *conf = &r->vms->conf;
-    struct vmobj mine = {.epoch = a->vm->spec.epoch};
+    struct vmobj mine = {.epoch = a->spec.epoch};
     struct vmobj found;
     char name[MAP_NAME_MAX];
     struct store_req q = {.op = STORE_GET, .timeout_ms = TIMEOUT_MS, .key = name};
     struct buf *text = NULL;
 
-    memcpy(mine.id, a->vm->spec.id, sizeof mine.id);
+    memcpy(mine.id, a->spec.id, sizeof mine.id);
     memcpy(mine.writer, conf->writer, sizeof mine.writer);
     vmobj_name(name, mine.id);
     q.get.buf = bytes;
@@ -76,13 +86,12 @@ static void ask(struct admission_round *r, struct asked *a, uint8_t *bytes)
     store_wait(conf->stores[0], &q, &r->vms->stop);
     a->why = q.why;
     a->status = vmobj_judge(&conf->master, &mine, q.status, bytes, q.len, &found, &text, &a->why);
-    if (a->status == -ESTALE && a->vm->spec.floor && a->vm->spec.since == a->vm->spec.floor + 1) {
+    if (a->status == -ESTALE && a->spec.floor && a->spec.since == a->spec.floor + 1) {
         mine.epoch--; /* a discard was noted here, and not there any more: its task goes on with that */
         a->status = vmobj_judge(&conf->master, &mine, q.status, bytes, q.len, &found, &text, &a->why);
     }
-    if (a->status == 0 && is_condemned(text))
-        a->status = why_set(&a->why, -ESTALE,
-                            "its entry in the object store says that it is being deleted: it is not served");
+    if (a->status == 0)
+        a->status = heed(r, &a->spec, text, &a->why);
     vmobj_wipe(&text);
 }
 
@@ -90,15 +99,15 @@ static void ask(struct admission_round *r, struct asked *a, uint8_t *bytes)
 static void settle(struct admission_round *r, struct asked *a)
 {
     struct vm_store s = vm_store_of(r->vms);
-    int noted = vm_hand_noted(r->vms->conf.journal, a->vm->spec.id, &a->why);
+    int noted = vm_hand_noted(r->vms->conf.journal, a->spec.id, &a->why);
 
     if (noted == 0)
         return;
-    a->status = noted < 0 ? noted : vm_store_fence(&s, &a->vm->spec, &a->why);
+    a->status = noted < 0 ? noted : vm_store_fence(&s, &a->spec, &a->why);
     if (a->status == -ENOENT)
         a->status = -ESTALE;
     if (a->status == 0)
-        a->status = vm_hand_forget(r->vms->conf.journal, a->vm->spec.id, &a->why);
+        a->status = vm_hand_forget(r->vms->conf.journal, a->spec.id, &a->why);
 }
 
 static void round_run(struct work *w)
@@ -160,7 +169,7 @@ static bool judge(struct admission_round *r, const struct asked *a)
         atomic_store(&vm->fenced, true);
         return false;
     }
-    why_set(&why, 0, "the entry of VM %s cannot be read: %s", vm->spec.name, a->why.text);
+    why_set(&why, 0, "the entry of VM %s cannot be used yet: %s", vm->spec.name, a->why.text);
     wait_longer(r->vms, &why);
     return true;
 }
@@ -185,6 +194,7 @@ static void round_done(struct work *w)
     for (unsigned i = 0; i < r->n; i++) {
         if (r->ours && judge(r, &r->list[i]))
             again = true;
+        vm_spec_wipe(&r->list[i].spec);
         vm_unref(r->list[i].vm);
     }
     if (!again && r->status == 0 && *vms->admission.why.text)
@@ -212,7 +222,8 @@ static void begin(struct vms *vms)
         if (atomic_load(&vm->admitted) || atomic_load(&vm->fenced))
             continue;
         atomic_fetch_add(&vm->refs, 1);
-        r->list[r->n++].vm = vm;
+        r->list[r->n].vm = vm;
+        r->list[r->n++].spec = vm->spec;
     }
     r->vms = vms;
     r->entered = r->ours = vms->admission.entered;

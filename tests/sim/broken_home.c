@@ -5,7 +5,6 @@
 #include "discard.h"
 #include "vm_spec.h"
 #include "vm_store.h"
-#include "vm_verb_impl.h"
 #include "writeback.h"
 
 /* As an entry would be whose VM has gone home without throwing its log away. */
@@ -41,11 +40,12 @@ void __wrap_writeback_detach(struct writeback *wb, struct writeback_wait *w)
         __real_writeback_detach(wb, w);
 }
 
-void __real_verb_shut_run(struct vm_verb *);
-void __wrap_verb_shut_run(struct vm_verb *);
-void __wrap_verb_shut_run(struct vm_verb *v)
+int __real_vm_store_settle(const struct vm_store *, const struct vm_spec *, const struct vm_spec *found,
+                           struct why *);
+int __wrap_vm_store_settle(const struct vm_store *, const struct vm_spec *, const struct vm_spec *found,
+                           struct why *);
+int __wrap_vm_store_settle(const struct vm_store *s, const struct vm_spec *spec, const struct vm_spec *found,
+                           struct why *why)
 {
-    __real_verb_shut_run(v);
-    if (broken == BROKEN_LET_IN && v->ask.kind == VERB_RUN_IN_CLOUD)
-        vm_set_shut(v->vm, VM_OPEN);
+    return broken == BROKEN_LET_IN ? 0 : __real_vm_store_settle(s, spec, found, why);
 }

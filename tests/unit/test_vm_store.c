@@ -170,12 +170,47 @@ static void who_takes_it_over_goes_on_alone(void **state)
     world_free(w);
 }
 
+static bool says_home(struct world *w)
+{
+    struct vm_store s = at(w, OTHER);
+    struct vm_spec spec = vm(), found;
+    struct vmobj entry;
+    char etag[ENTRY_ETAG];
+
+    assert_int_equal(vm_store_get(&s, spec.id, &found, &entry, etag, &w->f->why), 0);
+    return found.home;
+}
+
+/* Of the two, catalog and entry, that counts to which a later verb has come. */
+static void what_a_verb_has_noted_is_put_at_a_start(void **state)
+{
+    struct world *w = world_new();
+    struct vm_store s = at(w, ONE), other = at(w, OTHER);
+    struct vm_spec noted = vm(), found = vm();
+
+    (void)state;
+    found.home = true;
+    found.task = 7;
+    assert_int_equal(vm_store_create(&s, &found, &w->f->why), 0);
+    assert_int_equal(vm_store_change(&s, &found, &w->f->why), 0);
+    noted.task = 6; /* its disks were set back */
+    assert_int_equal(vm_store_settle(&s, &noted, &found, &w->f->why), 0);
+    assert_true(says_home(w));
+    noted.task = 8;
+    assert_int_equal(vm_store_settle(&other, &noted, &found, &w->f->why), -ESTALE);
+    assert_true(says_home(w));
+    assert_int_equal(vm_store_settle(&s, &noted, &found, &w->f->why), 0);
+    assert_false(says_home(w));
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_that_is_made_counts_when_it_was_changed),
         cmocka_unit_test(one_that_is_deleted_is_nobodys_vm),
         cmocka_unit_test(who_takes_it_over_goes_on_alone),
+        cmocka_unit_test(what_a_verb_has_noted_is_put_at_a_start),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
