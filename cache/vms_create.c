@@ -266,17 +266,30 @@ void vms_cancel_creations(struct vms *vms)
         cancel(c);
 }
 
+/* -> -EEXIST if VM has the name of SPEC, or the one that initiators know it by. WHERE begins the sentence. */
+static int check_two(const struct vm_spec *vm, const struct vm_spec *spec, const char *where, struct why *why)
+{
+    if (strcmp(vm->name, spec->name) == 0)
+        return why_set(why, -EEXIST, "%s a VM %s already", where, spec->name);
+    if (strcmp(vm->iqn, spec->iqn) == 0)
+        return why_set(why, -EEXIST, "%s a VM with the name %s already: %s", where, spec->iqn, vm->name);
+    return 0;
+}
+
 /* The other edge tells of all its VMs; a start knows of those whose log is kept here. */
 static int check_unique_in_pair(const struct vms *vms, const struct vm_spec *spec, struct why *why)
 {
+    static const char where[] = "the other edge of the pair has";
     struct vm *vm;
+    int status;
 
-    TAILQ_FOREACH (vm, &vms->far, in.entry)
-        if (strcmp(vm->spec.name, spec->name) == 0 || strcmp(vm->spec.iqn, spec->iqn) == 0)
-            return why_set(why, -EEXIST, "the other edge of the pair has a VM %s with the name %s already",
-                           vm->spec.name, vm->spec.iqn);
+    TAILQ_FOREACH (vm, &vms->far, in.entry) {
+        status = check_two(&vm->spec, spec, where, why);
+        if (status)
+            return status;
+    }
     if (vms->pair && vms_pair_has(vms->pair, spec->name))
-        return why_set(why, -EEXIST, "the other edge of the pair has a VM %s already", spec->name);
+        return why_set(why, -EEXIST, "%s a VM %s already", where, spec->name);
     return 0;
 }
 
@@ -284,11 +297,13 @@ static int check_unique(struct vms *vms, const struct vm_spec *spec, struct why 
 {
     struct vms_creation *other;
     struct vm *vm;
+    int status;
 
-    TAILQ_FOREACH (vm, &vms->list, in.entry)
-        if (strcmp(vm->spec.name, spec->name) == 0 || strcmp(vm->spec.iqn, spec->iqn) == 0)
-            return why_set(why, -EEXIST, "there is a VM %s with the name %s already", vm->spec.name,
-                           vm->spec.iqn);
+    TAILQ_FOREACH (vm, &vms->list, in.entry) {
+        status = check_two(&vm->spec, spec, "there is", why);
+        if (status)
+            return status;
+    }
     TAILQ_FOREACH (other, &vms->creating, entry)
         if (strcmp(other->spec.name, spec->name) == 0 || strcmp(other->spec.iqn, spec->iqn) == 0)
             return why_set(why, -EEXIST, "a VM %s is being created already", spec->name);

@@ -19,7 +19,7 @@ expect "none to be recovered" eval "ctl_at b vm recover '*' | grep -q '^0 VM(s) 
 expect "edge a to be the owner" owns a vm1
 ctl_at a run-on-prem vm1 --discard
 refuse "a VM of the name of one that is home" ctl_at b vm create vm1 --disk dc1:disk1 2>said
-grep -q "the other edge of the pair has a VM vm1" said || failed "the refusal says: $(cat said)"
+grep -q "the other edge of the pair has a VM vm1 already" said || failed "the refusal says: $(cat said)"
 ctl_at a run-in-cloud vm1
 wait_role b both
 

@@ -8,7 +8,7 @@ usual_cast "$stage/source.img"
 expect "vm1 in the list" grep -q vm1 <(ctl vm list)
 expect "vm1 in JSON" test "$(ctl vm show vm1 --json | jq -r .name)" = vm1
 refuse "a second vm1" vm_create vm1 disk1 2>out
-expect "a sentence" grep -q vm1 out
+expect "a sentence" grep -q "there is a VM vm1 already" out
 refuse "a name that is none" vm_create '../vm' disk1 2>/dev/null
 refuse "write-back to two daemons" vm_create two disk1 --disk dc2:disk1 --storage write-back 2>out
 expect "why" grep -q "more than one on-prem daemon: it can only be cloud-persist" out
