@@ -134,6 +134,7 @@ struct vm {
         unsigned mirror_round;            /* of vm->loop: vms_pair_errand.c; one that waits for its stream */
         bool changing;                    /* its spec: one change at a time */
         bool ask_again;                   /* a disk's size was told meanwhile */
+        bool gone; /* the other edge of a pair, which it was to be handed to, had it and has deleted it */
     } in;
 };
 

@@ -55,6 +55,8 @@ static void on_left(struct task *t)
     log_info(v->ask.vm, "handed to the other edge at record %" PRIu64 ": commands waited for %" PRIu64 " ms",
              v->hand.seq, (loop_now_ns(v->vms->conf.main) - v->hand.since_ns) / 1000000);
     STEP("hand.gone", "commands of a VM that is the other edge's go there");
+    if (v->hand.vm->in.gone) /* it said so before it could be known here that it had the VM */
+        vms_far_left(v->vms, v->hand.vm->spec.id);
     if (!atomic_load(&v->hand.far->fenced)) /* else it is the other edge's no more */
         remains_add(v->vms->remains, v->hand.remains);
     free(v->hand.remains);

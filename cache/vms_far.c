@@ -65,11 +65,11 @@ static void look_stopped(struct vms_far *f)
     loop_post(f->vms->conf.main, &f->task);
 }
 
-static struct vm *ours(struct vms_far *f, const uint8_t id[VMLOG_ID_BYTES])
+static struct vm *ours(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES])
 {
     struct vm *vm;
 
-    TAILQ_FOREACH (vm, &f->vms->list, in.entry)
+    TAILQ_FOREACH (vm, &vms->list, in.entry)
         if (memcmp(vm->spec.id, id, VMLOG_ID_BYTES) == 0)
             break;
     return vm;
@@ -153,7 +153,7 @@ static void on_told(struct link_call *call)
 
 static void tell(struct telling *t)
 {
-    struct vm *vm = ours(t->far, t->id);
+    struct vm *vm = ours(t->far->vms, t->id);
     struct forward_vm v = {0};
     char *text;
 
@@ -307,7 +307,7 @@ void vms_far_request(struct vms_far *f, struct link_request *r)
         err = why_set(&why, -EBADMSG, "this is no VM's entry");
     else if ((vm = vms_far_find(f->vms, v.vm)))
         err = change(vm, &v, spec, &why);
-    else if (ours(f, v.vm))
+    else if (ours(f->vms, v.vm))
         err = why_set(&why, -EBUSY, "this edge has that VM itself, for now");
     else
         err = add(f->vms, &v, spec, &why);
@@ -358,10 +358,12 @@ static void part_with(struct vm *far, struct vm *by)
 
 void vms_far_left(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES])
 {
-    struct vm *far = vms_far_find(vms, id);
+    struct vm *far = vms_far_find(vms, id), *here = ours(vms, id);
 
     if (far)
         part_with(far, NULL);
+    if (here)
+        here->in.gone = true;
 }
 
 void vms_far_end(struct vms *vms)
