@@ -27,6 +27,7 @@ struct vms_loss {
     char vm[VM_NAME_MAX + 1];
     enum vms_loss_of whose;
     bool home;     /* it runs on-prem: nothing of it is here */
+    bool deleting; /* nobody's, whose last edge was deleting it, or making it: a recovery goes on with that */
     uint64_t cut;  /* theirs: where it comes back; 0: as its source disks are, */
     int64_t put_s; /* and when the store got that, since 1970; 0: not known */
 };

@@ -56,19 +56,29 @@ static struct vms_loss *add(struct vms_losses *l)
     return &l->list[l->n++];
 }
 
-static int look_at(struct survey *s, const struct vm_spec *spec, const struct vmobj *entry, struct why *why)
+static enum vms_loss_of whose_is(const struct survey *s, const struct vmobj *entry)
 {
-    struct vms_loss *loss = add(&s->losses);
-
-    strcpy(loss->vm, spec->name);
-    loss->home = spec->home;
     if (memcmp(entry->writer, s->losses.member.writer, sizeof entry->writer) == 0)
-        loss->whose = VMS_LOSS_THEIRS;
-    else if (memcmp(entry->writer, s->vms->conf.writer, sizeof entry->writer) == 0)
-        loss->whose = VMS_LOSS_OURS;
-    else
-        loss->whose = VMS_LOSS_NOBODYS;
-    return loss->whose == VMS_LOSS_THEIRS && !loss->home ? glance(s, spec, entry, loss, why) : 0;
+        return VMS_LOSS_THEIRS;
+    return memcmp(entry->writer, s->vms->conf.writer, sizeof entry->writer) == 0 ? VMS_LOSS_OURS
+                                                                                 : VMS_LOSS_NOBODYS;
+}
+
+/* Of those that are being deleted this edge goes on with its own and the member's by itself. */
+static int look_at(struct survey *s, const struct vm_spec *spec, const struct vmobj *entry, bool deleting,
+                   struct why *why)
+{
+    enum vms_loss_of whose = whose_is(s, entry);
+    struct vms_loss *loss;
+
+    if (deleting && whose != VMS_LOSS_NOBODYS)
+        return 0;
+    loss = add(&s->losses);
+    strcpy(loss->vm, spec->name);
+    loss->whose = whose;
+    loss->home = spec->home;
+    loss->deleting = deleting;
+    return whose == VMS_LOSS_THEIRS && !loss->home ? glance(s, spec, entry, loss, why) : 0;
 }
 
 static int fence(const struct survey *s, const struct vm_spec *spec, const struct vmobj *entry,
@@ -91,16 +101,17 @@ static int one(void *arg, const uint8_t id[VMLOG_ID_BYTES])
     struct vm_spec *spec = xcalloc(1, sizeof *spec);
     struct vmobj entry;
     char etag[ENTRY_ETAG];
-    int err = vm_store_get(&store, id, spec, &entry, etag, &s->why);
+    bool deleting;
+    int err = vm_store_look(&store, id, spec, &entry, etag, &deleting, &s->why);
 
     if (err == -EBADMSG || err == -ENOTSUP) { /* nobody can go on with it as it is */
         log_error(NULL, "%s", s->why.text);
         s->losses.unreadable++;
         err = 0;
     } else if (!err && s->fences) {
-        err = fence(s, spec, &entry, &s->why);
+        err = deleting ? 0 : fence(s, spec, &entry, &s->why);
     } else if (!err) {
-        err = look_at(s, spec, &entry, &s->why);
+        err = look_at(s, spec, &entry, deleting, &s->why);
     }
     vm_spec_wipe(spec);
     free(spec);

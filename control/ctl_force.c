@@ -30,6 +30,8 @@ static void print_loss(json_t *vm, const char *lost)
         strftime(when, sizeof when, ", which came there at %Y-%m-%d %H:%M:%S UTC", &tm);
     if (strcmp(whose, "here") == 0)
         printf("it is this edge's own, which loses nothing of it\n");
+    else if (is_true(vm, "deleting"))
+        printf("it was being deleted by an edge that is neither, and stays so: vm recover goes on with it\n");
     else if (strcmp(whose, "nobody") == 0)
         printf("it is neither edge's, and stays so: vm recover takes it\n");
     else if (is_true(vm, "home"))

@@ -22,9 +22,9 @@ static json_t *loss_json(const struct vms_loss *l, int64_t now)
 {
     static const char *const whose[] = {"lost", "here", "nobody"};
 
-    return json_pack("{ss ss sb sI sI sI}", "name", l->vm, "whose", whose[l->whose], "home", (int)l->home,
-                     "cut", (json_int_t)l->cut, "put_at", (json_int_t)l->put_s, "age_s",
-                     (json_int_t)(l->put_s && now > l->put_s ? now - l->put_s : 0));
+    return json_pack("{ss ss sb sb sI sI sI}", "name", l->vm, "whose", whose[l->whose], "home", (int)l->home,
+                     "deleting", (int)l->deleting, "cut", (json_int_t)l->cut, "put_at", (json_int_t)l->put_s,
+                     "age_s", (json_int_t)(l->put_s && now > l->put_s ? now - l->put_s : 0));
 }
 
 static json_t *losses_json(const struct vms_losses *l)

@@ -72,7 +72,9 @@ static void note_nobodys(const struct vms_losses *losses)
 {
     for (size_t i = 0; i < losses->n; i++)
         for (unsigned k = 0; k < world.nvms; k++)
-            if (strcmp(losses->list[i].vm, world.vms[k].name) == 0)
+            if (losses->list[i].deleting)
+                world_passing_is_left();
+            else if (strcmp(losses->list[i].vm, world.vms[k].name) == 0)
                 f.nobodys[k] = losses->list[i].whose == VMS_LOSS_NOBODYS;
 }
 

@@ -110,6 +110,7 @@ void world_passing_entry(const uint8_t id[VMLOG_ID_BYTES], const char *hex, cons
                          bool deleting);
 void world_passing_late(const char *hex);
 void world_passing_lost(const struct sim_edge *, enum guest_must);
+void world_passing_is_left(void); /* an entry of neither edge says so: somebody is to recover */
 bool world_passing_is(const struct world_vm *);
 bool world_passing_stays(const struct world_vm *); /* it is there, and is not to go; as any other VM */
 bool world_passing_waits(const struct world_vm *); /* it is not to be made now */

@@ -42,7 +42,8 @@ static struct {
     bool asked;            /* for its deletion, */
     struct sim_edge *edge; /* there */
     struct task task;
-    bool sweep, sweeping; /* an edge that lost its disks has to look at all that the store has */
+    bool sweep; /* somebody has to look at all that the store has: an edge has lost its disks */
+    struct sim_edge *sweeping; /* where that is under way */
     struct task sweep_task;
     uint64_t looked_ns;
 } p;
@@ -126,7 +127,8 @@ static bool is_in(const struct sim_edge *e, const struct life *l, bool live)
     if (!e->node.alive || !e->vms)
         return false;
     TAILQ_FOREACH (vm, &e->vms->list, in.entry)
-        if (memcmp(vm->spec.id, l->id, sizeof l->id) == 0 && (!live || world_is_live(vm)))
+        if (memcmp(vm->spec.id, l->id, sizeof l->id) == 0 &&
+            (!live || (world_is_live(vm) && !guest_is_quiet_at(vm))))
             return true;
     return !live && vms_is_going(e->vms, l->id);
 }
@@ -311,28 +313,41 @@ static void on_swept(void *arg, int status, unsigned recovered, const struct why
 {
     const struct sim_edge *e = arg;
 
-    p.sweeping = false;
+    p.sweeping = NULL;
     p.sweep = status != 0;
     sim_say(&e->node, "recovered %u of all: %s", recovered, status ? why->text : "good");
 }
 
 static void on_sweep(struct task *t)
 {
-    struct sim_edge *e = &world.edges[0];
+    struct sim_edge *e = p.sweeping;
 
     (void)t;
     vms_recover(e->vms, NULL, UINT64_MAX, on_told, on_swept, e);
 }
 
+static bool may_sweep(const struct sim_edge *e)
+{
+    struct why why;
+
+    if (world.pair)
+        return e->ready && world_pair_is_member(e) && vms_admitted(e->vms, &why);
+    return e == &world.edges[0] && e->ready && !world.vms[0].asked && !world.vms[0].recover;
+}
+
 static void sweep(void)
 {
-    struct sim_edge *e = &world.edges[0];
+    for (unsigned i = 0; i < WORLD_EDGES && !p.sweeping; i++)
+        if (may_sweep(&world.edges[i])) {
+            p.sweeping = &world.edges[i];
+            p.sweep_task.run = on_sweep;
+            loop_post(p.sweeping->main, &p.sweep_task);
+        }
+}
 
-    if (!e->ready || p.sweeping || world.vms[0].asked || world.vms[0].recover)
-        return;
-    p.sweeping = true;
-    p.sweep_task.run = on_sweep;
-    loop_post(e->main, &p.sweep_task);
+void world_passing_is_left(void)
+{
+    p.sweep = true;
 }
 
 /* --- all the time ---------------------------------------------------------------------------------------*/
@@ -376,8 +391,8 @@ void world_passing_lost(const struct sim_edge *e, enum guest_must must)
         return;
     if (p.edge == e)
         p.asked = false;
-    if (e == &world.edges[0])
-        p.sweeping = false;
+    if (e == p.sweeping)
+        p.sweeping = NULL;
     p.sweep = p.sweep || (must == GUEST_LOST_DISKS && !world.pair);
 }
 

@@ -254,8 +254,9 @@ static void on_losses(struct task *t)
 {
     struct vms_loss list[] = {{.vm = "web", .whose = VMS_LOSS_THEIRS, .cut = 77, .put_s = 1795447231},
                               {.vm = "mine", .whose = VMS_LOSS_OURS},
-                              {.vm = "else", .whose = VMS_LOSS_NOBODYS}};
-    struct vms_losses losses = {.member.name = "edge-b", .list = list, .n = 3, .unreadable = 1};
+                              {.vm = "else", .whose = VMS_LOSS_NOBODYS},
+                              {.vm = "gone", .whose = VMS_LOSS_NOBODYS, .deleting = true}};
+    struct vms_losses losses = {.member.name = "edge-b", .list = list, .n = 4, .unreadable = 1};
     struct why why = {"the store is away"};
 
     (void)t;

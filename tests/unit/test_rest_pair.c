@@ -30,6 +30,7 @@ static void test_force(void **state)
     assert_says("\"cut\": 77");
     assert_says("\"put_at\": 1795447231");
     assert_says("\"whose\": \"nobody\"");
+    assert_says("\"deleting\": true");
     assert_says("\"unreadable\": 1");
     assert_int_equal(api("POST", "/v1/pair/force", ""), 422);
     assert_int_equal(api("POST", "/v1/pair/force", "{\"accept_loss\": false}"), 422);

@@ -13,7 +13,7 @@
 #include "vms_far.h"
 #include "vms_pair_impl.h"
 
-enum { ONE = 1, OTHER = 2 }; /* edges */
+enum { ONE = 1, OTHER = 2, BEFORE = 3 }; /* edges */
 
 /* --- a link ---------------------------------------------------------------------------------------------*/
 
@@ -161,15 +161,20 @@ static void end_edge(void)
     sem_destroy(&replied);
 }
 
-static void put_theirs(bool deleting)
+static void put_by(uint8_t edge, bool deleting)
 {
-    const uint8_t writer[LOGOBJ_WRITER_BYTES] = {OTHER};
+    const uint8_t writer[LOGOBJ_WRITER_BYTES] = {edge};
     struct vm_store s = {
         .store = e.w->store, .master = &e.w->master, .writer = writer, .random = e.w->f->loop};
 
     assert_int_equal(vm_store_create(&s, &e.spec, &e.w->f->why), 0); /* says that it is being deleted */
     if (!deleting)
         assert_int_equal(vm_store_change(&s, &e.spec, &e.w->f->why), 0);
+}
+
+static void put_theirs(bool deleting)
+{
+    put_by(OTHER, deleting);
 }
 
 static void begin_far(struct fixture *f, void *arg)
@@ -349,6 +354,56 @@ static void what_was_kept_is_removed_when_that_works_again(void **state)
     end_edge();
 }
 
+/* --- what is lost when it is made the only member by force ----------------------------------------------*/
+
+static struct vms_loss told[2];
+static size_t ntold;
+
+static void on_losses(void *arg, int status, const struct vms_losses *losses, const struct why *why)
+{
+    (void)arg, (void)why;
+    CHECK(status == 0 && losses->n <= 2);
+    ntold = losses->n;
+    memcpy(told, losses->list, ntold * sizeof *told);
+    sem_post(&e.done);
+}
+
+static void ask_for_losses(struct fixture *f, void *arg)
+{
+    const uint8_t other[ARBITER_WRITER_BYTES] = {OTHER}, change[16] = {1};
+    struct arbiter_edge it = {"zone-2", other, 1};
+    struct why why;
+
+    (void)f, (void)arg;
+    arbiter_first(&e.pair->pair->record, &it, change);
+    CHECK(vms_pair_losses(e.vms, on_losses, NULL, &why) == 0);
+}
+
+static void put_another(const char *id, uint8_t edge, bool deleting)
+{
+    memcpy(e.spec.id, id, sizeof e.spec.id);
+    snprintf(e.spec.name, sizeof e.spec.name, "of-%u", edge);
+    put_by(edge, deleting);
+}
+
+/* An edge that was one of the two before was deleting it: neither goes on with that by itself. */
+static void what_nobody_goes_on_deleting_is_told(void **state)
+{
+    (void)state;
+    new_edge();
+    put_another("one of this edge", ONE, true);
+    put_another("the only member's", OTHER, true);
+    put_another("one of none of us", BEFORE, true);
+    on_loop(e.w->f, ask_for_losses, NULL);
+    wait_sem(&e.done);
+    assert_int_equal(ntold, 1);
+    assert_string_equal(told[0].vm, "of-3");
+    assert_true(told[0].deleting);
+    assert_int_equal(told[0].whose, VMS_LOSS_NOBODYS);
+    end_pair();
+    end_edge();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -357,6 +412,7 @@ int main(void)
         cmocka_unit_test(so_does_one_that_is_being_deleted),
         cmocka_unit_test(what_was_deleted_is_said_to_who_is_taken_in),
         cmocka_unit_test(what_was_kept_is_removed_when_that_works_again),
+        cmocka_unit_test(what_nobody_goes_on_deleting_is_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
