@@ -51,6 +51,13 @@ void vms_admission_end(struct vms *);
 void vms_cancel_creations(struct vms *);
 /* Any thread: a VM of that id is being made. It is in the catalog before that ends. */
 bool vms_is_creating(struct vms *, const uint8_t id[VMLOG_ID_BYTES]);
+/* The same of one that has that name, or that IQN, from now on. */
+bool vms_creates_name(struct vms *, const struct vm_spec *);
+/* vms_name.c, main loop. -EEXIST, -EBUSY with why: another VM has that name or that IQN, here or at the other
+ * edge of the pair. VMs that are being taken over have names, too, which are known when that has been tried.
+ */
+int vms_check_name(struct vms *, const struct vm_spec *, struct why *);
+bool vms_names_are_known(const struct vms *);
 /* Any thread: a VM of that id is being deleted here, and what is here of it is not gone. */
 bool vms_is_going(struct vms *, const uint8_t id[VMLOG_ID_BYTES]);
 /* The same of one of that name, whose entry in the catalog is still that one's. */

@@ -25,7 +25,7 @@
 
 static const char part[] = "vms";
 
-enum { STAT_TIMEOUT_MS = 20000 };
+enum { STAT_TIMEOUT_MS = 20000, TURN_MS = 100 };
 
 struct vms_creation {
     TAILQ_ENTRY(vms_creation) entry;
@@ -34,9 +34,11 @@ struct vms_creation {
     struct vm *vm;
     struct vm_sizes sizes;
     struct vm_hold hold;
-    struct timer timeout;
+    struct timer timeout, turn;
+    uint64_t asked_ns;
     struct work work;
     struct task task;
+    bool waits;     /* until it is known which names are taken: it has none yet */
     bool held;      /* on-prem may have it, or hear of it yet */
     bool left_over; /* it was not made, and is not all gone */
     int status;
@@ -52,6 +54,23 @@ bool vms_is_creating(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES])
     pthread_mutex_lock(&vms->lock);
     TAILQ_FOREACH (c, &vms->creating, entry)
         if (memcmp(c->spec.id, id, VMLOG_ID_BYTES) == 0)
+            break;
+    pthread_mutex_unlock(&vms->lock);
+    return c != NULL;
+}
+
+static bool have_one_name(const struct vm_spec *a, const struct vm_spec *b)
+{
+    return strcmp(a->name, b->name) == 0 || strcmp(a->iqn, b->iqn) == 0;
+}
+
+bool vms_creates_name(struct vms *vms, const struct vm_spec *spec)
+{
+    struct vms_creation *c;
+
+    pthread_mutex_lock(&vms->lock);
+    TAILQ_FOREACH (c, &vms->creating, entry)
+        if (!c->waits && have_one_name(&c->spec, spec))
             break;
     pthread_mutex_unlock(&vms->lock);
     return c != NULL;
@@ -77,6 +96,7 @@ static void finish(struct vms_creation *c)
     struct vms *vms = c->vms;
 
     timer_free(&c->timeout);
+    timer_free(&c->turn);
     if (vm) {
         atomic_store(&vm->admitted, true);
         vms_insert(vm);
@@ -249,6 +269,8 @@ static void on_sizes(struct vm_sizes *s)
 /* Whatever it waits for. */
 static void cancel(struct vms_creation *c)
 {
+    if (c->waits)
+        return; /* it looks for itself */
     vm_sizes_cancel(&c->sizes);
     vm_hold_cancel(&c->hold);
 }
@@ -266,55 +288,45 @@ void vms_cancel_creations(struct vms *vms)
         cancel(c);
 }
 
-/* -> -EEXIST if VM has the name of SPEC, or the one that initiators know it by. WHERE begins the sentence. */
-static int check_two(const struct vm_spec *vm, const struct vm_spec *spec, const char *where, struct why *why)
+static bool is_late(const struct vms_creation *c)
 {
-    if (strcmp(vm->name, spec->name) == 0)
-        return why_set(why, -EEXIST, "%s a VM %s already", where, spec->name);
-    if (strcmp(vm->iqn, spec->iqn) == 0)
-        return why_set(why, -EEXIST, "%s a VM with the name %s already: %s", where, spec->iqn, vm->name);
-    return 0;
+    return loop_now_ns(c->vms->conf.main) - c->asked_ns > STAT_TIMEOUT_MS * UINT64_C(1000000);
 }
 
-/* The other edge tells of all its VMs; a start knows of those whose log is kept here. */
-static int check_unique_in_pair(const struct vms *vms, const struct vm_spec *spec, struct why *why)
+static void begin(struct vms_creation *c)
 {
-    static const char where[] = "the other edge of the pair has";
-    struct vm *vm;
-    int status;
+    struct vms *vms = c->vms;
 
-    TAILQ_FOREACH (vm, &vms->far, in.entry) {
-        status = check_two(&vm->spec, spec, where, why);
-        if (status)
-            return status;
+    if (c->status == 0 && atomic_load(&vms->stop))
+        c->status = why_set(&c->why, -ESHUTDOWN, "the edge is stopping");
+    if (c->status == 0 && !vms_names_are_known(vms))
+        c->status = why_set(&c->why, -EAGAIN,
+                            "VMs are being taken over here, of which one may be named %s: try again later",
+                            c->spec.name);
+    if (c->status == 0)
+        c->status = vms_check_name(vms, &c->spec, &c->why);
+    if (c->status == 0 && !vms_admitted(vms, &c->why))
+        c->status = -EAGAIN;
+    if (c->status) {
+        finish(c);
+        return;
     }
-    if (vms->pair && vms_pair_has(vms->pair, spec->name))
-        return why_set(why, -EEXIST, "%s a VM %s already", where, spec->name);
-    return 0;
+    pthread_mutex_lock(&vms->lock);
+    c->waits = false;
+    pthread_mutex_unlock(&vms->lock);
+    c->sizes = (struct vm_sizes){.spec = &c->spec, .done = on_sizes};
+    timer_set_ms(&c->timeout, STAT_TIMEOUT_MS);
+    vm_sizes_ask(&c->sizes, vms->conf.link);
 }
 
-static int check_unique(struct vms *vms, const struct vm_spec *spec, struct why *why)
+static void on_turn(struct timer *t)
 {
-    struct vms_creation *other;
-    struct vm *vm;
-    int status;
+    struct vms_creation *c = container_of(t, struct vms_creation, turn);
 
-    TAILQ_FOREACH (vm, &vms->list, in.entry) {
-        status = check_two(&vm->spec, spec, "there is", why);
-        if (status)
-            return status;
-    }
-    TAILQ_FOREACH (other, &vms->creating, entry)
-        if (strcmp(other->spec.name, spec->name) == 0 || strcmp(other->spec.iqn, spec->iqn) == 0)
-            return why_set(why, -EEXIST, "a VM %s is being created already", spec->name);
-    if (vms_name_is_going(vms, spec->name, why))
-        return -EBUSY;
-    return check_unique_in_pair(vms, spec, why);
-}
-
-static void on_refused(struct task *t)
-{
-    finish(container_of(t, struct vms_creation, task));
+    if (c->status == 0 && !atomic_load(&c->vms->stop) && !vms_names_are_known(c->vms) && !is_late(c))
+        timer_set_ms(&c->turn, TURN_MS);
+    else
+        begin(c);
 }
 
 void vms_create(struct vms *vms, const struct vm_spec *spec,
@@ -327,7 +339,10 @@ void vms_create(struct vms *vms, const struct vm_spec *spec,
     c->spec = *spec;
     c->done = done;
     c->arg = arg;
+    c->waits = true;
+    c->asked_ns = loop_now_ns(vms->conf.main);
     timer_init(&c->timeout, vms->conf.main, on_timeout);
+    timer_init(&c->turn, vms->conf.main, on_turn);
     for (unsigned lun = 0; lun < VM_DISKS_MAX; lun++)
         c->spec.disks[lun].number = (uint8_t)lun;
     c->spec.next_number = c->spec.ndisks;
@@ -347,17 +362,6 @@ void vms_create(struct vms *vms, const struct vm_spec *spec,
             why_set(&c->why, -EINVAL,
                     "the disks of VM %s are at more than one on-prem daemon: it can only be cloud-persist",
                     c->spec.name);
-    if (c->status == 0)
-        c->status = check_unique(vms, &c->spec, &c->why);
-    if (c->status == 0 && !vms_admitted(vms, &c->why))
-        c->status = -EAGAIN;
     add(c);
-    if (c->status) {
-        c->task.run = on_refused;
-        loop_post(vms->conf.main, &c->task);
-        return;
-    }
-    c->sizes = (struct vm_sizes){.spec = &c->spec, .done = on_sizes};
-    timer_set_ms(&c->timeout, STAT_TIMEOUT_MS);
-    vm_sizes_ask(&c->sizes, vms->conf.link);
+    timer_set_ms(&c->turn, 0);
 }

@@ -65,7 +65,7 @@ static void on_sole(void *arg)
 {
     struct vms_pair *p = arg;
 
-    p->mirroring = false;
+    p->mirroring = p->tried = false;
     p->round++;
     p->left = 0;
     p->age_ms = DEGRADED_AGE_MS;
@@ -202,6 +202,7 @@ static void on_inherited(void *arg, int status, unsigned recovered, const struct
 
     if (p->stopping)
         return;
+    p->tried = true;
     if (status) {
         log_error(NULL, "not every VM of the other edge could be taken over: %s", why->text);
         timer_set_ms(&p->timer, p->rest_ms);
@@ -416,6 +417,14 @@ bool vms_pair_mirrors(const struct vms *vms, struct vm *vm)
         return keep_has(vms->pair->keep, vm->spec.name);
     vm_status(vm, &seen);
     return seen.mirrored && !atomic_load(&vm->fenced);
+}
+
+bool vms_pair_is_to_inherit(const struct vms_pair *p)
+{
+    struct pair_status s;
+
+    pair_status(p->pair, &s);
+    return s.inheriting && !p->tried;
 }
 
 bool vms_pair_has(const struct vms_pair *p, const char *name)

@@ -279,7 +279,8 @@ static bool is_name_taken(const struct vms_recovery *r, const struct vm_spec *sp
     for (unsigned i = 0; i < r->nspecs; i++)
         if (strcmp(r->specs[i].name, spec->name) == 0 || strcmp(r->specs[i].iqn, spec->iqn) == 0)
             return true;
-    return is_here(r->vms, spec->id, spec) || vms_has_going(r->vms, spec->name);
+    return is_here(r->vms, spec->id, spec) || vms_creates_name(r->vms, spec) ||
+           vms_has_going(r->vms, spec->name);
 }
 
 static int take_one(struct vms_recovery *r, const struct vm_store *s, struct vm_spec *spec,

@@ -266,11 +266,96 @@ static void one_that_was_left_does_not(void **state)
     end_edge();
 }
 
+static struct timer later;
+
+static void on_later(struct timer *timer)
+{
+    timer_free(timer);
+    sem_post(&e.created);
+}
+
+static void set_timer(struct fixture *f, void *arg)
+{
+    (void)arg;
+    timer_init(&later, f->loop, on_later);
+    timer_set_ms(&later, 1);
+}
+
+/* What was to be done at once was done: timers keep their order. */
+static void let_it_look(void)
+{
+    on_loop(e.w->f, set_timer, NULL);
+    wait_sem(&e.created);
+}
+
+static void begin_recovery(struct fixture *f, void *arg)
+{
+    (void)f, (void)arg;
+    e.vms->recovering = true;
+}
+
+static void end_recovery(struct fixture *f, void *arg)
+{
+    struct vm theirs = {
+        .spec = {.name = "web-1", .iqn = "iqn.2026-11.org.isthmus:theirs", .id = "another VM's id"},
+        .loop = f->loop,
+        .in.vms = e.vms};
+
+    (void)arg;
+    vms_far_adopt(e.vms, &theirs);
+    e.vms->recovering = false;
+}
+
+/* What is being taken over may have that very name. */
+static void one_waits_until_it_is_known_which_names_are_taken(void **state)
+{
+    (void)state;
+    new_edge();
+    both_are_members(true);
+    on_loop(e.w->f, begin_recovery, NULL);
+    on_loop(e.w->f, ask_for_it, NULL);
+    let_it_look();
+    on_loop(e.w->f, end_recovery, NULL);
+    wait_sem(&e.created);
+    assert_false(e.is_there);
+    let_it_be_erased();
+    assert_int_equal(in_store(), 0);
+    end_edge();
+}
+
+static bool is_taken;
+
+static void look_at_name(struct fixture *f, void *arg)
+{
+    const struct vm_spec spec = {.name = "web-1", .iqn = "iqn.2026-11.org.isthmus:theirs"};
+
+    (void)f, (void)arg;
+    is_taken = vms_creates_name(e.vms, &spec);
+}
+
+/* Who waits has no name yet: else what is taken over could not have it. */
+static void while_it_waits_the_name_is_free(void **state)
+{
+    (void)state;
+    new_edge();
+    both_are_members(true);
+    on_loop(e.w->f, begin_recovery, NULL);
+    on_loop(e.w->f, ask_for_it, NULL);
+    let_it_look();
+    on_loop(e.w->f, look_at_name, NULL);
+    assert_false(is_taken);
+    on_loop(e.w->f, end_recovery, NULL);
+    wait_sem(&e.created);
+    end_edge();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_member_makes_it),
         cmocka_unit_test(one_that_was_left_does_not),
+        cmocka_unit_test(one_waits_until_it_is_known_which_names_are_taken),
+        cmocka_unit_test(while_it_waits_the_name_is_free),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
