@@ -72,6 +72,13 @@ static inline bool vm_has_disk(const struct vm_spec *spec, unsigned lun)
     return lun < spec->ndisks && *spec->disks[lun].disk;
 }
 
+/* Who else has, or will have, something of a VM that is being deleted. */
+struct vm_erasure {
+    bool anothers; /* another edge has the VM: not all of it goes */
+    bool held;     /* on-prem may have it, or hear of it yet; or the store: */
+    bool absent;   /* it has no entry of it, and may get one yet that was sent before */
+};
+
 struct vm {
     struct vm_spec spec;                  /* what may change in it belongs to the main loop */
     struct loop *loop;                    /* where it lives: fixed when it is opened */
@@ -118,11 +125,10 @@ struct vm {
         struct writeback_wait leave; /* vm_leave.c; of vm->loop, as is */
         struct timer leave_timer;
         void (*left)(struct vm *);
-        bool held; /* it is being deleted, and on-prem may have it, or hear of it yet */
+        struct vm_erasure erasure; /* it is being deleted */
         void (*deleted)(void *arg, int status, const struct why *);
         void *deleted_arg;
         bool ours;           /* in a pair: it was this edge's when that was asked for */
-        bool anothers;       /* another edge has it, not all of it goes */
         struct timer again;  /* vms_delete.c; of the main loop */
         unsigned errands;    /* vms_pair_errand.c, to one that is being deleted; of the main loop, as is */
         bool erasing, waits; /* it is closed; and for those */

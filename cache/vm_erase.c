@@ -14,21 +14,22 @@
 
 #include <errno.h>
 
-/* Another edge has the VM, and it is that edge's to tell on-prem. */
-static bool is_anothers(struct vms *vms, const struct vm_spec *spec, bool fenced, int *rc, struct why *why)
+/* Another edge has the VM, and it is that edge's to tell on-prem. A new VM's entry that is not there may have
+ * been sent by the process before this one, or without an answer, and come when all is gone.
+ */
+static int condemn(struct vms *vms, const struct vm_spec *spec, struct vm_erasure *e, struct why *why)
 {
     struct vm_store store = vm_store_of(vms);
+    int rc = e->anothers ? -ESTALE : vm_store_condemn(&store, spec, why);
 
-    *rc = fenced ? -ESTALE : vm_store_condemn(&store, spec, why);
-    if (*rc == -ENOENT)
-        *rc = 0;
-    if (*rc != -ESTALE)
-        return false;
-    *rc = 0;
-    return true;
+    e->anothers = rc == -ESTALE;
+    e->absent = rc == -ENOENT;
+    e->held = (e->held || e->absent) && !e->anothers;
+    return e->anothers || e->absent ? 0 : rc;
 }
 
-static int erase_store(struct vms *vms, const struct vm_spec *spec, bool held, struct why *why)
+static int erase_store(struct vms *vms, const struct vm_spec *spec, const struct vm_erasure *e,
+                       struct why *why)
 {
     struct vm_store store = vm_store_of(vms);
     int rc;
@@ -37,44 +38,42 @@ static int erase_store(struct vms *vms, const struct vm_spec *spec, bool held, s
     rc = vm_store_clear(&store, spec->id, why);
     STEP("delete.objects", "its objects are gone, but for its entry");
     if (rc == 0)
-        rc = held ? vm_leave_note(vms->conf.journal, spec, why) : vm_store_remove(&store, spec->id, why);
+        rc = e->held ? vm_leave_note(vms->conf.journal, spec, e->absent, why)
+                     : vm_store_remove(&store, spec->id, why);
     STEP("delete.last", "its entry is gone, or a note says that on-prem has to be told before");
     return rc;
 }
 
-int vm_erase_all(struct vms *vms, const struct vm_spec *spec, bool *anothers, bool *held, struct why *why)
+int vm_erase_all(struct vms *vms, const struct vm_spec *spec, struct vm_erasure *e, struct why *why)
 {
     struct journal *journal = vms->conf.journal;
-    int rc;
+    int rc = condemn(vms, spec, e, why);
 
-    *anothers = is_anothers(vms, spec, *anothers, &rc, why);
-    if (*anothers)
-        *held = false;
-    else if (rc == 0)
-        rc = erase_store(vms, spec, *held, why);
+    if (rc == 0 && !e->anothers)
+        rc = erase_store(vms, spec, e, why);
     if (rc == 0)
         rc = vmlog_delete(journal, spec->id, why);
     STEP("delete.log", "its log is gone");
     if (rc == 0)
         rc = map_delete(journal, spec->id, why);
     STEP("delete.map", "its map is gone");
-    if (rc == 0 && !*anothers) /* else they are as much the other edge's as this one's */
+    if (rc == 0 && !e->anothers) /* else they are as much the other edge's as this one's */
         rc = vm_value_erase(journal, spec->id, why);
     if (rc == 0)
         rc = vm_place_forget(journal, spec->id, why);
     return rc ? rc : vm_hand_forget(journal, spec->id, why);
 }
 
-int vm_erase(struct vms *vms, const struct vm_spec *spec, bool *anothers, bool *held, struct why *why)
+int vm_erase(struct vms *vms, const struct vm_spec *spec, struct vm_erasure *e, struct why *why)
 {
     char key[VM_KEY_MAX];
-    int rc = vm_erase_all(vms, spec, anothers, held, why);
+    int rc = vm_erase_all(vms, spec, e, why);
 
     vm_key(spec, key);
     if (rc == 0)
         rc = journal_meta_delete(vms->conf.journal, key, why);
     STEP("delete.catalog", "it is out of the catalog");
-    if (rc == 0 && !*held)
+    if (rc == 0 && !e->held)
         rc = vm_leave_forget(vms->conf.journal, spec->id, why);
     return rc;
 }

@@ -24,7 +24,12 @@
 static const char part[] = "vms";
 static const char folder[] = "leave";
 
-enum { LEAVE_MS = 10000, AGAIN_MS = 5000, NOTE_MAX = 256 };
+enum {
+    LEAVE_MS = 10000,
+    AGAIN_MS = 5000,
+    LATE_MS = 180000, /* what was sent to the store may come so much later */
+    NOTE_MAX = 256
+};
 
 struct vm_leaving {
     TAILQ_ENTRY(vm_leaving) entry;
@@ -33,7 +38,9 @@ struct vm_leaving {
     uint64_t epoch, told; /* the one that on-prem is told under now */
     char onprem[LINK_NAME_MAX + 1], name[VM_NAME_MAX + 1];
     struct link_call call;
-    bool out; /* with the link */
+    bool out;          /* with the link */
+    bool released;     /* on-prem has let go */
+    uint64_t until_ns; /* its entry may come to the store so long */
     struct timer again;
     struct work work;
     int status;
@@ -41,21 +48,20 @@ struct vm_leaving {
     struct why why;    /* what the log has of how it fails */
 };
 
-/* --- the note: "leave/ID", EPOCH ONPREM VM
- * -----------------------------------------------------------------*/
+/* --- the note: "leave/ID", EPOCH ONPREM VM [late] -------------------------------------------------------*/
 
 bool vm_leave_needed(const struct vm_spec *spec)
 {
     return !spec->home && vm_at_one_place(spec);
 }
 
-int vm_leave_note(struct journal *j, const struct vm_spec *spec, struct why *why)
+int vm_leave_note(struct journal *j, const struct vm_spec *spec, bool late, struct why *why)
 {
     char key[VM_ID_KEY_MAX], note[NOTE_MAX];
 
     vm_id_key(folder, spec->id, key);
-    snprintf(note, sizeof note, "%llu %s %s", (unsigned long long)spec->epoch, vm_spec_onprem(spec),
-             spec->name);
+    snprintf(note, sizeof note, "%llu %s %s%s", (unsigned long long)spec->epoch, vm_spec_onprem(spec),
+             spec->name, late ? " late" : "");
     return journal_meta_put(j, key, note, strlen(note), why);
 }
 
@@ -98,7 +104,7 @@ void vm_leave(struct vm *vm, void (*done)(struct vm *))
 {
     struct writeback_status s;
 
-    if (!vm->writeback || !vm->in.held) {
+    if (!vm->writeback || !vm->in.erasure.held) {
         done(vm);
         return;
     }
@@ -160,6 +166,19 @@ static void bury_done(struct work *w)
                     &l->failed);
 }
 
+/* What is late is waited for. */
+static void bury(struct vm_leaving *l)
+{
+    uint64_t now = loop_now_ns(l->vms->conf.main);
+
+    if (now < l->until_ns) {
+        timer_set_ms(&l->again, (unsigned)((l->until_ns - now) / 1000000) + 1);
+        return;
+    }
+    l->work = (struct work){.run = bury_run, .done = bury_done};
+    worker_do(l->vms->conf.worker, l->vms->conf.main, &l->work);
+}
+
 static void on_told(struct link_call *call)
 {
     struct vm_leaving *l = container_of(call, struct vm_leaving, call);
@@ -175,8 +194,8 @@ static void on_told(struct link_call *call)
         timer_set_ms(&l->again, 0);
     } else if (status == 0 || status == -ENOENT || status == -ESTALE) {
         log_info(l->name, "%s does not hold the disks of this VM, which was deleted", l->onprem);
-        l->work = (struct work){.run = bury_run, .done = bury_done};
-        worker_do(l->vms->conf.worker, l->vms->conf.main, &l->work);
+        l->released = true;
+        bury(l);
     } else {
         snprintf(what, sizeof what, "%s still holds the disks of this VM, which was deleted", l->onprem);
         again_later(l, what, &call->why);
@@ -184,9 +203,8 @@ static void on_told(struct link_call *call)
 }
 
 /* Under an epoch that no ATTACH was ever of. With the link down the call waits for it. */
-static void tell(struct timer *t)
+static void tell(struct vm_leaving *l)
 {
-    struct vm_leaving *l = container_of(t, struct vm_leaving, again);
     struct wb_head head = {.epoch = l->epoch + 1};
 
     l->told = l->epoch;
@@ -197,8 +215,23 @@ static void tell(struct timer *t)
     link_call(link_peer(l->vms->conf.link, l->onprem), &l->call);
 }
 
-static void begin(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES], uint64_t epoch, const char *onprem,
-                  const char *name)
+static void on_again(struct timer *t)
+{
+    struct vm_leaving *l = container_of(t, struct vm_leaving, again);
+
+    if (l->released)
+        bury(l);
+    else
+        tell(l);
+}
+
+static void wait_for_late(struct vm_leaving *l)
+{
+    l->until_ns = loop_now_ns(l->vms->conf.main) + LATE_MS * UINT64_C(1000000);
+}
+
+static struct vm_leaving *begin(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES], uint64_t epoch,
+                                const char *onprem, const char *name)
 {
     struct vm_leaving *l = xcalloc(1, sizeof *l);
 
@@ -208,11 +241,12 @@ static void begin(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES], uint64_t ep
     l->epoch = epoch;
     snprintf(l->onprem, sizeof l->onprem, "%s", onprem);
     snprintf(l->name, sizeof l->name, "%s", name);
-    timer_init(&l->again, vms->conf.main, tell);
+    timer_init(&l->again, vms->conf.main, on_again);
     timer_set_ms(&l->again, 0);
     pthread_mutex_lock(&vms->lock);
     TAILQ_INSERT_TAIL(&vms->leaving, l, entry);
     pthread_mutex_unlock(&vms->lock);
+    return l;
 }
 
 static struct vm_leaving *find(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES])
@@ -225,16 +259,22 @@ static struct vm_leaving *find(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES]
     return l;
 }
 
-void vms_leave_tell(struct vms *vms, const struct vm_spec *spec)
+void vms_leave_tell(struct vms *vms, const struct vm_spec *spec, bool late)
 {
     struct vm_leaving *l = find(vms, spec->id);
 
     if (atomic_load(&vms->stop)) /* the next start goes on */
         return;
-    if (l)
+    if (l && l->released && !l->work.run) /* it waits for what is late */
+        timer_set_ms(&l->again, 0);
+    if (l) {
         l->epoch = spec->epoch;
-    else
-        begin(vms, spec->id, spec->epoch, vm_spec_onprem(spec), spec->name);
+        l->released = false;
+    } else {
+        l = begin(vms, spec->id, spec->epoch, vm_spec_onprem(spec), spec->name);
+    }
+    if (late)
+        wait_for_late(l);
 }
 
 bool vms_is_leaving(struct vms *vms, const uint8_t id[VMLOG_ID_BYTES])
@@ -255,19 +295,25 @@ struct resuming {
 static int resume(void *arg, const char *key, const void *value, size_t n)
 {
     struct resuming *r = arg;
-    char note[NOTE_MAX] = "", onprem[LINK_NAME_MAX + 1], name[VM_NAME_MAX + 1];
+    char note[NOTE_MAX] = "", onprem[LINK_NAME_MAX + 1], name[VM_NAME_MAX + 1], late[5];
+    struct vm_leaving *l;
     uint8_t id[VMLOG_ID_BYTES];
     unsigned long long epoch;
+    int words;
 
     if (n < sizeof note)
         memcpy(note, value, n);
     for (int i = 0; i < VMLOG_ID_BYTES; i++)
         if (sscanf(key + sizeof folder + 2 * i, "%2hhx", &id[i]) != 1)
             note[0] = '\0';
-    if (sscanf(note, "%llu %63s %63s", &epoch, onprem, name) != 3)
+    words = sscanf(note, "%llu %63s %63s %4s", &epoch, onprem, name, late);
+    if (words < 3)
         return why_set(r->why, -EBADMSG, "the journal's value %s is damaged", key);
-    if (!vms_is_going(r->vms, id)) /* else it is told when that is erased */
-        begin(r->vms, id, epoch, onprem, name);
+    if (vms_is_going(r->vms, id)) /* it is told when that is erased */
+        return 0;
+    l = begin(r->vms, id, epoch, onprem, name);
+    if (words == 4)
+        wait_for_late(l);
     return 0;
 }
 

@@ -13,8 +13,8 @@
 /* Does on-prem have to be told of its end? */
 bool vm_leave_needed(const struct vm_spec *);
 
-/* Blocking: the note is written, or removed. */
-int vm_leave_note(struct journal *, const struct vm_spec *, struct why *);
+/* Blocking: the note is written, or removed. late: the store has no entry of the VM, and may get one yet. */
+int vm_leave_note(struct journal *, const struct vm_spec *, bool late, struct why *);
 int vm_leave_forget(struct journal *, const uint8_t id[VMLOG_ID_BYTES], struct why *);
 
 /* On vm->loop, before the VM is closed: on-prem lets go of its disks, if it answers. done() comes in any
@@ -22,8 +22,8 @@ int vm_leave_forget(struct journal *, const uint8_t id[VMLOG_ID_BYTES], struct w
 void vm_leave(struct vm *, void (*done)(struct vm *));
 
 /* Main loop, of a VM that was noted and erased: tells on-prem for as long as it takes, then the VM's entry
- * and the note go. */
-void vms_leave_tell(struct vms *, const struct vm_spec *);
+ * and the note go. late, as noted: not before it must have come, if it was sent. */
+void vms_leave_tell(struct vms *, const struct vm_spec *, bool late);
 /* Any thread: that is being done for this VM. */
 bool vms_is_leaving(struct vms *, const uint8_t id[VMLOG_ID_BYTES]);
 /* Blocking, at start-up, when the catalog is open: the same for every note. */

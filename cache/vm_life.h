@@ -117,12 +117,11 @@ void vm_key(const struct vm_spec *, char key[VM_KEY_MAX]);
 int vm_save(struct vms *, const struct vm_spec *, bool deleting, struct why *);
 
 /* Blocking, on the worker: removes all the store (unless another edge has the VM) and the journal have of it,
- * its entry here last. *anothers: another edge is known to have it; and is found to have it. *held: on-prem
- * may have it, or hear of it yet, so its entry in the store stays, and a note in the journal:
- * vms_leave_tell() has to follow. Set to false if another edge has the VM. */
-int vm_erase(struct vms *, const struct vm_spec *, bool *anothers, bool *held, struct why *);
+ * its entry here last. In `held` stay its entry in the store and a note in the journal: vms_leave_tell() has
+ * to follow. */
+int vm_erase(struct vms *, const struct vm_spec *, struct vm_erasure *, struct why *);
 /* The same of one that is not in the catalog. */
-int vm_erase_all(struct vms *, const struct vm_spec *, bool *anothers, bool *held, struct why *);
+int vm_erase_all(struct vms *, const struct vm_spec *, struct vm_erasure *, struct why *);
 struct vm_store vm_store_of(struct vms *);
 
 /* Blocking: of a VM that was about to be handed over (vm_verb_hand.c) a note says that a swap of its entry

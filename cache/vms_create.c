@@ -38,8 +38,8 @@ struct vms_creation {
     uint64_t asked_ns;
     struct work work;
     struct task task;
+    struct vm_erasure erasure;
     bool waits;     /* until it is known which names are taken: it has none yet */
-    bool held;      /* on-prem may have it, or hear of it yet */
     bool left_over; /* it was not made, and is not all gone */
     int status;
     struct why why;
@@ -138,9 +138,8 @@ static void undo(struct work *w)
 {
     struct vms_creation *c = container_of(w, struct vms_creation, work);
     struct why why = {""};
-    bool anothers = false;
 
-    c->left_over = vm_erase(c->vms, &c->spec, &anothers, &c->held, &why) != 0;
+    c->left_over = vm_erase(c->vms, &c->spec, &c->erasure, &why) != 0;
 }
 
 static void undone(struct work *w)
@@ -148,10 +147,10 @@ static void undone(struct work *w)
     struct vms_creation *c = container_of(w, struct vms_creation, work);
 
     if (c->left_over) { /* who asked does not wait for that */
-        vm_finish_off(c->vm, c->held);
+        vm_finish_off(c->vm, c->erasure.held);
     } else {
-        if (c->held)
-            vms_leave_tell(c->vms, &c->spec);
+        if (c->erasure.held)
+            vms_leave_tell(c->vms, &c->spec, c->erasure.absent);
         vm_free(c->vm);
     }
     finish(c);
@@ -204,7 +203,7 @@ static void on_held(struct vm_hold *h)
     timer_stop(&c->timeout);
     c->status = h->status;
     c->why = h->why;
-    c->held = !c->status || c->status == -ECANCELED || h->resent;
+    c->erasure.held = !c->status || c->status == -ECANCELED || h->resent;
     if (c->status == -ECANCELED)
         no_answer(c, &c->spec.disks[0]);
     if (c->status) {

@@ -107,8 +107,8 @@ static void erase(struct work *w)
     struct vm *vm = container_of(w, struct vm, in.work);
     struct vms *vms = vm->in.vms;
 
-    vm->in.anothers = atomic_load(&vm->fenced);
-    vm->in.status = vm_erase(vms, &vm->spec, &vm->in.anothers, &vm->in.held, &vm->in.why);
+    vm->in.erasure.anothers = atomic_load(&vm->fenced);
+    vm->in.status = vm_erase(vms, &vm->spec, &vm->in.erasure, &vm->in.why);
     if (!vm->in.status)
         take_out_going(
             vm); /* before the worker does anything else, such as taking it over from another edge */
@@ -169,14 +169,14 @@ static void erased(struct work *w)
         take_out_going(vm);
     if (vm->in.status)
         log_error(vm->spec.name, "could not be deleted wholly, the next start goes on: %s", vm->in.why.text);
-    else if (vm->in.ours && vm->in.anothers)
+    else if (vm->in.ours && vm->in.erasure.anothers)
         tell_taken(vm);
     else
         log_info(vm->spec.name, "deleted");
-    if (vm->in.held && !vm->in.status)
-        vms_leave_tell(vms, &vm->spec);
+    if (vm->in.erasure.held && !vm->in.status)
+        vms_leave_tell(vms, &vm->spec, vm->in.erasure.absent);
     vm->in.deleted(vm->in.deleted_arg, vm->in.status, &vm->in.why);
-    tell_pair(vm, !vm->in.status && !vm->in.anothers);
+    tell_pair(vm, !vm->in.status && !vm->in.erasure.anothers);
     vm_free(vm);
 }
 
@@ -211,7 +211,7 @@ void vm_finish_off(struct vm *vm, bool held)
 {
     atomic_store(&vm->deleting, true);
     add_going(vm, false);
-    vm->in.held = held;
+    vm->in.erasure.held = held;
     vm->in.deleted = nobody_waits;
     vm_erase_closed(vm);
 }
@@ -245,7 +245,7 @@ static void mark(struct work *w)
 {
     struct vm *vm = container_of(w, struct vm, in.work);
 
-    vm->in.held = !atomic_load(&vm->fenced) && vm_leave_needed(&vm->spec);
+    vm->in.erasure.held = !atomic_load(&vm->fenced) && vm_leave_needed(&vm->spec);
     vm->in.status = vm_save(vm->in.vms, &vm->spec, true, &vm->in.why);
     STEP("delete.mark", "a VM is marked as being deleted");
 }

@@ -211,13 +211,14 @@ struct telling {
     struct task task;
     struct vms *vms;
     struct vm_spec spec;
+    bool late;
 };
 
 static void on_tell_onprem(struct task *t)
 {
     struct telling *l = container_of(t, struct telling, task);
 
-    vms_leave_tell(l->vms, &l->spec);
+    vms_leave_tell(l->vms, &l->spec, l->late);
     vm_spec_wipe(&l->spec);
     free(l);
 }
@@ -227,24 +228,26 @@ static void on_tell_onprem(struct task *t)
 static int go_on_deleting(struct vms_recovery *r, const struct vm_store *s, struct vm_spec *spec,
                           const struct vmobj *entry, const char *etag, struct why *why)
 {
-    bool held = vm_leave_needed(spec), anothers = false;
+    struct vm_erasure e = {.held = vm_leave_needed(spec)};
     struct telling *l;
     int err;
 
     spec->epoch++;
     err = vm_store_take_condemned(s, spec, entry, etag, why);
     if (!err)
-        err = vm_erase_all(r->vms, spec, &anothers, &held, why);
+        err = vm_erase_all(r->vms, spec, &e, why);
     if (err)
         return err;
     say(r, "VM %s is not recovered: it was being deleted, and that goes on%s%s%s", spec->name,
-        held ? "; " : "", held ? vm_spec_onprem(spec) : "", held ? " is told to let go of its disks" : "");
+        e.held ? "; " : "", e.held ? vm_spec_onprem(spec) : "",
+        e.held ? " is told to let go of its disks" : "");
     log_info(spec->name, "it was being deleted, or made, when its edge was lost: what there is of it goes");
-    if (!held)
+    if (!e.held)
         return 0;
     l = xcalloc(1, sizeof *l);
     l->vms = r->vms;
     l->spec = *spec;
+    l->late = e.absent;
     l->task.run = on_tell_onprem;
     loop_post(r->vms->conf.main, &l->task);
     return 0;

@@ -457,6 +457,25 @@ static void on_prem_is_told_under_an_epoch_of_its_own(void **state)
     end_edge();
 }
 
+/* One that the process before this one sent may come when all is gone, and would stay. */
+static void an_entry_that_may_come_late_is_waited_for(void **state)
+{
+    (void)state;
+    new_edge();
+    e.spec.ndisks = 1;
+    e.spec.disks[0] = (struct vm_disk){.onprem = "dc1", .disk = "sda", .sectors = 8, .block_bytes = 512};
+    e.spec.next_number = 1;
+    put_in_catalog(true);
+    start_alone();
+    wait_sem(&calls);
+    assert_false(is_in_catalog());
+    on_loop(e.w->f, answer_call, NULL);
+    busy(); /* after what is left would be gone */
+    assert_true(is_noted());
+    sem_post(&e.go_on);
+    end_edge();
+}
+
 static void on_created(void *arg, struct vm *vm, const struct why *why)
 {
     (void)arg;
@@ -516,6 +535,7 @@ int main(void)
         cmocka_unit_test(one_that_the_other_edge_has_by_then_is_not_deleted),
         cmocka_unit_test(what_is_here_of_the_others_goes),
         cmocka_unit_test(on_prem_is_told_under_an_epoch_of_its_own),
+        cmocka_unit_test(an_entry_that_may_come_late_is_waited_for),
         cmocka_unit_test(its_name_is_free_when_all_is_erased),
     };
 
