@@ -129,8 +129,7 @@ static bool read_options(struct options *o, int argc, char **argv)
         if (c == 'v')
             broken = (enum broken)number;
     }
-    return optind == argc && (o->seeds > 0) + o->one + o->broken == 1 &&
-           !(o->runner.deleting && o->runner.homing);
+    return optind == argc && (o->seeds > 0) + o->one + o->broken == 1;
 }
 
 int main(int argc, char **argv)
@@ -140,7 +139,7 @@ int main(int argc, char **argv)
 
     if (!read_options(&o, argc, argv)) {
         fprintf(stderr, "Usage: sim --seeds N [--from S] | --seed S [--live] | --broken\n"
-                        "           [--variant N] [--jobs N] [--calm] [--deleting | --homing] [--forcing]\n"
+                        "           [--variant N] [--jobs N] [--calm] [--deleting] [--homing] [--forcing]\n"
                         "           [--debug]\n");
         return 2;
     }

@@ -40,9 +40,12 @@ static void start_onprem(void *arg)
 static void note_loss(struct world_vm *v, struct sim_edge *e, enum guest_must must)
 {
     struct holding *h = &v->holds[world_index(e)];
+    uint64_t before_us = guest_acknowledged_above(v->guest, v->committed);
 
-    if (must == GUEST_LOST_DISKS)
-        h->before_us = guest_acknowledged_above(v->guest, v->committed);
+    /* Lost once more, before the guest has seen what was left: what the store got since is not its history.
+     */
+    if (must == GUEST_LOST_DISKS && (h->must != GUEST_LOST_DISKS || before_us < h->before_us))
+        h->before_us = before_us;
     if (must > h->must)
         h->must = must;
     guest_lost(v->guest, e);

@@ -213,6 +213,7 @@ static void look_whether_it_came(void)
     p.until = sim_now + sim_between(200, sim_chance(500000) ? 2000 : 10000) * SIM_MS;
     p.vm->created = true;
     p.vm->recover = false;
+    memset(p.vm->holds, 0, sizeof p.vm->holds); /* what was lost meanwhile was not its */
     fill_disks();
     guest_target(p.vm->guest, &world.edges[0], world.pair ? &world.edges[1] : NULL);
     if (!world.storming && world.stormed)
