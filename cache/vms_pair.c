@@ -12,7 +12,7 @@
 
 static const char part[] = "pair";
 
-enum { DEGRADED_AGE_MS = 1000, REST_MIN_MS = 500, SOON_MS = 100, REST_MAX_MS = 15000, PURGE_AGAIN_MS = 1000 };
+enum { DEGRADED_AGE_MS = 1000, PURGE_AGAIN_MS = 1000 };
 
 void vms_pair_came(struct vms_pair *p, struct vm *vm)
 {
@@ -181,51 +181,6 @@ static void on_unprepare(void *arg)
     vms_pair_send_all(p, LEAVE_IT, 0);
 }
 
-/* --- taking over ----------------------------------------------------------------------------------------*/
-
-/* Of VMs that were deleted while this edge did not hear of it. */
-static void rest_purged(struct work *w)
-{
-    struct vms_pair *p = container_of(w, struct vms_pair, purge);
-
-    if (p->purge_status)
-        log_warn(NULL, "what was kept of VMs that are no more is left behind: %s", p->purge_why.text);
-    vms_far_end(p->vms); /* what was not taken over is no more */
-    if (!p->stopping)
-        pair_inherited(p->pair);
-    vms_pair_idle(p);
-}
-
-static void on_inherited(void *arg, int status, unsigned recovered, const struct why *why)
-{
-    struct vms_pair *p = arg;
-
-    if (p->stopping)
-        return;
-    p->tried = true;
-    if (status) {
-        log_error(NULL, "not every VM of the other edge could be taken over: %s", why->text);
-        timer_set_ms(&p->timer, p->rest_ms);
-        p->rest_ms = p->rest_ms * 2 < REST_MAX_MS ? p->rest_ms * 2 : REST_MAX_MS;
-        return;
-    }
-    log_info(NULL, "%u VM(s) of the other edge taken over", recovered);
-    vms_pair_purge(p, rest_purged);
-}
-
-static void inherit(struct vms_pair *p)
-{
-    if (vms_pair_gives(p) || vms_pair_clears(p))
-        timer_set_ms(&p->timer, SOON_MS);
-    else
-        vms_inherit(p->vms, p->fallen, on_inherited, p);
-}
-
-static void on_timer(struct timer *t)
-{
-    inherit(container_of(t, struct vms_pair, timer));
-}
-
 static void on_clears(struct timer *t)
 {
     struct vms_pair *p = container_of(t, struct vms_pair, clears);
@@ -234,26 +189,6 @@ static void on_clears(struct timer *t)
     pair_status(p->pair, &s);
     if (s.role == PAIR_BOTH)
         vms_pair_forget_theirs(p);
-}
-
-static void on_kept_closed(void *arg)
-{
-    struct vms_pair *p = arg;
-
-    vms_pair_idle(p);
-    if (!p->stopping)
-        inherit(p);
-}
-
-static void on_inherit(void *arg, const uint8_t writer[ARBITER_WRITER_BYTES])
-{
-    struct vms_pair *p = arg;
-
-    memcpy(p->fallen, writer, sizeof p->fallen);
-    p->rest_ms = REST_MIN_MS;
-    timer_stop(&p->purge_again); /* rest_purged() comes to it */
-    p->purging = false;
-    vms_pair_close_keep(p, on_kept_closed);
 }
 
 /* --- from the other edge --------------------------------------------------------------------------------*/
@@ -352,7 +287,7 @@ struct vms_pair *vms_pair_new(struct vms *vms, const struct pair_conf *conf,
     p->peer = conf->peer;
     p->arg = arg;
     p->age_ms = DEGRADED_AGE_MS;
-    timer_init(&p->timer, vms->conf.main, on_timer);
+    vms_pair_inherit_init(p);
     timer_init(&p->clears, vms->conf.main, on_clears);
     timer_init(&p->purge_again, vms->conf.main, on_purge_again);
     p->keep = keep_new(&keep);
@@ -363,7 +298,7 @@ struct vms_pair *vms_pair_new(struct vms *vms, const struct pair_conf *conf,
     mine.sole = on_sole;
     mine.both = on_both;
     mine.out = on_out;
-    mine.inherit = on_inherit;
+    mine.inherit = vms_pair_inherit;
     mine.prepare = on_prepare;
     mine.unprepare = on_unprepare;
     mine.lost = on_lost;
@@ -417,14 +352,6 @@ bool vms_pair_mirrors(const struct vms *vms, struct vm *vm)
         return keep_has(vms->pair->keep, vm->spec.name);
     vm_status(vm, &seen);
     return seen.mirrored && !atomic_load(&vm->fenced);
-}
-
-bool vms_pair_is_to_inherit(const struct vms_pair *p)
-{
-    struct pair_status s;
-
-    pair_status(p->pair, &s);
-    return s.inheriting && !p->tried;
 }
 
 bool vms_pair_has(const struct vms_pair *p, const char *name)

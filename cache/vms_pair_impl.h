@@ -51,6 +51,9 @@ void vms_pair_idle(void *pair);
  * and is of no use any more goes. */
 void vms_pair_purge(struct vms_pair *, void (*done)(struct work *));
 void vms_pair_close_keep(struct vms_pair *, void (*done)(void *arg));
+/* vms_pair_inherit.c: pair_conf.inherit. */
+void vms_pair_inherit_init(struct vms_pair *);
+void vms_pair_inherit(void *pair, const uint8_t fallen[ARBITER_WRITER_BYTES]);
 /* vms_pair_force.c: pair_conf.clear */
 void vms_pair_clear(void *pair);
 /* vms_pair_give.c: keep_conf.make_room. */
