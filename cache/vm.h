@@ -225,7 +225,7 @@ void vms_recover(struct vms *, const char *name, uint64_t through,
 void vms_inherit(struct vms *, const uint8_t fallen[LOGOBJ_WRITER_BYTES],
                  void (*done)(void *arg, int status, unsigned recovered, const struct why *), void *arg);
 /* Main loop. -EBUSY with why while an initiator is logged in and !force, or while something is being done
- * with the VM (vm_verb.h). Deletes its log too. */
+ * with the VM (vm_verb.h); -ESTALE: the other edge of the pair has it. Deletes its log too. */
 void vms_delete(struct vms *, const char *name, bool force,
                 void (*done)(void *arg, int status, const struct why *), void *arg);
 /* Main loop. A disk more for a VM that may be in use; lun -1: the lowest that is free. Only onprem, disk and

@@ -78,6 +78,8 @@ void vm_free(struct vm *); /* closed or never opened */
 /* Main loop, or before it runs. Takes a VM that is marked as being deleted and was never opened: it is
  * erased. held: on-prem may have it. */
 void vm_finish_off(struct vm *, bool held);
+/* Main loop. What there is here of a VM that is another edge's goes. done() as for vms_delete(). */
+void vms_forget(struct vm *, void (*done)(void *arg, int status, const struct why *), void *arg);
 /* Main loop. What is being deleted is closed, and is erased now, or when errands are back. */
 void vm_erase_closed(struct vm *);
 /* Main loop, each() in the catalog's lock: VMs that are being deleted and may not be closed yet. */

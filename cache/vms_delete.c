@@ -283,28 +283,20 @@ static void on_refusal(struct task *t)
     free(r);
 }
 
-void vms_delete(struct vms *vms, const char *name, bool force,
-                void (*done)(void *arg, int status, const struct why *), void *arg)
+static void refuse(struct vms *vms, int status, const struct why *why,
+                   void (*done)(void *arg, int status, const struct why *), void *arg)
 {
-    struct vm *vm = vms_find(vms, name);
-    unsigned sessions = vm ? atomic_load(&vm->sessions) : 0;
+    struct refusal *r = xcalloc(1, sizeof *r);
 
-    if (!vm || vm->in.verb || vm->in.changing || (sessions && !force)) {
-        struct refusal *r = xcalloc(1, sizeof *r);
+    *r = (struct refusal){.done = done, .arg = arg, .status = status, .why = *why};
+    r->task.run = on_refusal;
+    loop_post(vms->conf.main, &r->task);
+}
 
-        r->task.run = on_refusal;
-        r->done = done;
-        r->arg = arg;
-        if (!vm)
-            r->status = why_set(&r->why, -ENOENT, "there is no VM %s", name);
-        else if (sessions && !force)
-            r->status = why_set(&r->why, -EBUSY, "VM %s has %u session(s): log its initiator out, or force",
-                                name, sessions);
-        else
-            r->status = vm_change_begin(vm, &r->why);
-        loop_post(vms->conf.main, &r->task);
-        return;
-    }
+static void begin(struct vm *vm, void (*done)(void *arg, int status, const struct why *), void *arg)
+{
+    struct vms *vms = vm->in.vms;
+
     add_going(vm, true);
     atomic_store(&vm->deleting, true);
     vm->in.ours = vms->conf.gate && !atomic_load(&vm->fenced);
@@ -312,4 +304,40 @@ void vms_delete(struct vms *vms, const char *name, bool force,
     vm->in.deleted_arg = arg;
     vm->in.work = (struct work){.run = mark, .done = marked};
     loop_work(vms->conf.main, &vm->in.work);
+}
+
+static int may_delete(const struct vms *vms, struct vm *vm, bool force, struct why *why)
+{
+    unsigned sessions = atomic_load(&vm->sessions);
+
+    if (vms->conf.gate && atomic_load(&vm->fenced))
+        return why_set(why, -ESTALE, "VM %s is not deleted: the other edge has it: ask that one",
+                       vm->spec.name);
+    if (sessions && !force)
+        return why_set(why, -EBUSY, "VM %s has %u session(s): log its initiator out, or force", vm->spec.name,
+                       sessions);
+    return vm->in.verb || vm->in.changing ? vm_change_begin(vm, why) : 0;
+}
+
+void vms_delete(struct vms *vms, const char *name, bool force,
+                void (*done)(void *arg, int status, const struct why *), void *arg)
+{
+    struct vm *vm = vms_find(vms, name);
+    struct why why = {""};
+    int status = vm ? may_delete(vms, vm, force, &why) : why_set(&why, -ENOENT, "there is no VM %s", name);
+
+    if (status)
+        refuse(vms, status, &why, done, arg);
+    else
+        begin(vm, done, arg);
+}
+
+void vms_forget(struct vm *vm, void (*done)(void *arg, int status, const struct why *), void *arg)
+{
+    struct why why = {""};
+
+    if (vm->in.verb || vm->in.changing)
+        refuse(vm->in.vms, vm_change_begin(vm, &why), &why, done, arg);
+    else
+        begin(vm, done, arg);
 }

@@ -87,7 +87,7 @@ static void look_for_room(struct room *r)
         return;
     } else if (vm && atomic_load(&vm->fenced)) {
         log_info(vm->spec.name, "what this edge has of it goes: the other edge serves it");
-        vms_delete(p->vms, vm->spec.name, true, on_stale_deleted, r);
+        vms_forget(vm, on_stale_deleted, r);
         return;
     } else if (vm) {
         r->status = why_set(&r->why, -EBUSY, "this edge serves VM %s itself", vm->spec.name);
@@ -215,7 +215,7 @@ static void let_go(struct vms_pair *p, struct vm *vm)
     memcpy(l->id, vm->spec.id, sizeof l->id);
     TAILQ_INSERT_TAIL(&p->leaving, l, entry);
     p->busy++;
-    vms_delete(p->vms, vm->spec.name, true, on_gave, l);
+    vms_forget(vm, on_gave, l);
 }
 
 void vms_pair_gave(struct vms *vms, struct vm *vm)

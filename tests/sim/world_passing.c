@@ -19,7 +19,7 @@
 
 #define NAME "passing"
 
-enum { LIVES_MAX = 256, STEP_PPM = 500000 };
+enum { LIVES_MAX = 256, STEP_PPM = 500000, LATE_S = 130 };
 
 /* An id that an entry of that name had in the store. */
 struct life {
@@ -44,6 +44,7 @@ static struct {
     struct task task;
     bool sweep; /* somebody has to look at all that the store has: an edge has lost its disks */
     struct sim_edge *sweeping; /* where that is under way */
+    uint64_t sweep_again_ns;   /* what that edge had sent to the store may have come by then; or 0 */
     struct task sweep_task;
     uint64_t looked_ns;
 } p;
@@ -374,6 +375,10 @@ void world_passing_look(void)
         for (unsigned i = 0; i < p.nlives; i++)
             look_at(&p.lives[i]);
     }
+    if (p.sweep_again_ns && sim_now > p.sweep_again_ns) {
+        p.sweep_again_ns = 0;
+        p.sweep = true;
+    }
     if (p.sweep)
         sweep();
     if (p.state == COMES)
@@ -395,6 +400,8 @@ void world_passing_lost(const struct sim_edge *e, enum guest_must must)
     if (e == p.sweeping)
         p.sweeping = NULL;
     p.sweep = p.sweep || (must == GUEST_LOST_DISKS && !world.pair);
+    if (must == GUEST_LOST_DISKS)
+        p.sweep_again_ns = sim_now + LATE_S * SIM_S;
 }
 
 bool world_passing_done(void)
@@ -404,7 +411,7 @@ bool world_passing_done(void)
     for (unsigned i = 0; i < p.nlives; i++)
         if (&p.lives[i] != p.now && left_of(&p.lives[i]))
             return false;
-    return p.state == STAYS && !p.sweep;
+    return p.state == STAYS && !p.sweep && !p.sweep_again_ns;
 }
 
 void world_passing_say_why_not(const char *phase)

@@ -391,12 +391,23 @@ static void one_that_the_other_edge_has_by_then_is_not_deleted(void **state)
     end_edge_with_it();
 }
 
-static void what_is_here_of_the_others_goes(void **state)
+static void forget_it(struct fixture *f, void *arg)
+{
+    (void)f, (void)arg;
+    vms_forget(vms_find(e.vms, "web-1"), on_deleted, NULL);
+}
+
+/* It was handed over just now: who asks here is not told that it is no more. */
+static void what_is_here_of_the_others_goes_by_itself_only(void **state)
 {
     (void)state;
     new_edge_with_it(OTHER);
     atomic_store(&vms_find(e.vms, "web-1")->fenced, true);
     on_loop(e.w->f, delete_it, NULL);
+    wait_sem(&e.room);
+    assert_int_equal(e.status, -ESTALE);
+    assert_true(is_in_catalog());
+    on_loop(e.w->f, forget_it, NULL);
     wait_sem(&e.room);
     assert_int_equal(e.status, 0);
     assert_false(is_in_catalog());
@@ -533,7 +544,7 @@ int main(void)
         cmocka_unit_test(one_that_is_left_over_when_the_edge_ends_is_left),
         cmocka_unit_test(it_is_taken_back_when_all_is_erased),
         cmocka_unit_test(one_that_the_other_edge_has_by_then_is_not_deleted),
-        cmocka_unit_test(what_is_here_of_the_others_goes),
+        cmocka_unit_test(what_is_here_of_the_others_goes_by_itself_only),
         cmocka_unit_test(on_prem_is_told_under_an_epoch_of_its_own),
         cmocka_unit_test(an_entry_that_may_come_late_is_waited_for),
         cmocka_unit_test(its_name_is_free_when_all_is_erased),
