@@ -65,6 +65,7 @@ static void on_sole(void *arg)
 {
     struct vms_pair *p = arg;
 
+    atomic_fetch_add(&p->moves, 1);
     p->mirroring = p->tried = false;
     p->round++;
     p->left = 0;
@@ -79,6 +80,7 @@ static void on_both(void *arg)
 {
     struct vms_pair *p = arg;
 
+    atomic_fetch_add(&p->moves, 1);
     p->mirroring = true;
     p->age_ms = p->vms->conf.commit_age_ms;
     vms_pair_send_all(p, CUT_AGE, 0);
@@ -144,6 +146,7 @@ static void on_out(void *arg)
     struct vms_pair *p = arg;
     struct vm *vm;
 
+    atomic_fetch_add(&p->moves, 1);
     TAILQ_FOREACH (vm, &p->vms->list, in.entry) {
         log_warn(vm->spec.name, "the other edge of the pair serves it, or will: nobody may log in here");
         atomic_store(&vm->fenced, true);
@@ -158,6 +161,7 @@ static void on_prepare(void *arg)
     struct vms_pair *p = arg;
     struct vm *vm;
 
+    atomic_fetch_add(&p->moves, 1);
     p->mirroring = true;
     p->round++;
     p->left = 1;
@@ -352,6 +356,11 @@ bool vms_pair_mirrors(const struct vms *vms, struct vm *vm)
         return keep_has(vms->pair->keep, vm->spec.name);
     vm_status(vm, &seen);
     return seen.mirrored && !atomic_load(&vm->fenced);
+}
+
+unsigned vms_pair_moves(const struct vms_pair *p)
+{
+    return atomic_load(&p->moves);
 }
 
 bool vms_pair_has(const struct vms_pair *p, const char *name)

@@ -84,6 +84,9 @@ void vms_pair_up(struct vms_pair *, const struct peer *);
 /* It is down: sessions of initiators that came by the other edge end, unless that is a member, too. Main
  * loop, from the link's handlers. */
 void vms_pair_down(struct vms_pair *);
+/* Any thread. Changes before the other edge can be another, or a member: whose VMs are, that was asked
+ * before, may be another thing now. */
+unsigned vms_pair_moves(const struct vms_pair *);
 /* The other edge's VMs are to be taken over here, and that has not been tried yet. */
 bool vms_pair_is_to_inherit(const struct vms_pair *);
 /* Has the other edge a VM of that name? */

@@ -33,7 +33,8 @@ struct vms_pair {
     struct timer clears;           /* vms_pair_forget_theirs() once more */
     struct timer purge_again;      /* what was kept could not be removed */
     unsigned rest_ms;
-    bool tried; /* once, to take over what is to be taken */
+    bool tried;        /* once, to take over what is to be taken */
+    atomic_uint moves; /* how often it was told to be, or do, another thing */
     struct work purge;
     int purge_status;
     struct why purge_why;

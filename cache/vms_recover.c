@@ -112,8 +112,12 @@ void vms_recover(struct vms *vms, const char *name, uint64_t through,
     r->paired = vms_pair_status(vms, &pair) && pair.other_writer;
     if (r->paired)
         memcpy(r->partner, pair.other_writer, sizeof r->partner);
+    if (vms->pair)
+        r->moves = vms_pair_moves(vms->pair);
     if (r->paired && pair.inheriting)
         r->status = why_set(&r->why, -EBUSY, "the VMs of the other edge are being taken over, by itself");
+    else if (vms->pair && vms_pair_status(vms, &pair) && pair.preparing)
+        r->status = why_set(&r->why, -EBUSY, "the other edge is being taken in: try again in a moment");
     snprintf(r->name, sizeof r->name, "%s", name ? name : "");
     r->through = through;
     r->tell = tell;

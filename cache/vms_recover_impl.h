@@ -7,11 +7,12 @@
 
 struct vms_recovery {
     struct vms *vms;
-    char name[VM_NAME_MAX + 1];          /* empty: all */
-    bool inherit;                        /* those of `fallen`, with what was kept of their logs here, */
-    uint8_t fallen[LOGOBJ_WRITER_BYTES]; /* and this edge's own that are not in its catalog yet */
-    bool paired;                         /* VMs of `partner`, the other edge of the pair, are not: */
-    uint8_t partner[LOGOBJ_WRITER_BYTES];
+    char name[VM_NAME_MAX + 1];           /* empty: all */
+    bool inherit;                         /* those of `fallen`, with what was kept of their logs here, */
+    uint8_t fallen[LOGOBJ_WRITER_BYTES];  /* and this edge's own that are not in its catalog yet */
+    bool paired;                          /* VMs of `partner`, the other edge of the pair, are not, as long */
+    uint8_t partner[LOGOBJ_WRITER_BYTES]; /* as it is that: until the pair moves */
+    unsigned moves;
     uint64_t through;
     struct vm_spec *specs; /* recovered, to be opened */
     unsigned nspecs, next;

@@ -12,6 +12,7 @@
 #include "vm_place.h"
 #include "vm_spec.h"
 #include "vm_store.h"
+#include "vms_pair.h"
 #include "vms_recover_impl.h"
 
 #include <errno.h>
@@ -167,9 +168,7 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
 
     if (!err)
         err = map_delete(vms->conf.journal, spec->id, why);
-    if (!err && !kept)
-        err = clear(r, spec, why);
-    STEP("recover.entry", "a VM's entry was read, its rows here are gone");
+    STEP("recover.entry", "a VM's entry was read, its rows of the map are gone");
     if (!err)
         err = recover_vm(&c, &result, why);
     if (err == -ENOENT && r->through == UINT64_MAX && result.unwritten)
@@ -194,6 +193,8 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
         err = vm_store_take(s, spec, &next, etag, why);
     }
     STEP("recover.take", "the VM is this edge's, by its entry");
+    if (!err && !kept) /* not before: another may have been first, and have its log kept here */
+        err = clear(r, spec, why);
     if (!err)
         err = recover_put_aside(&c, &result, why);
     STEP("recover.beyond", "what was lost is put aside");
@@ -317,6 +318,12 @@ static bool is_wanted(const struct vms_recovery *r, const struct vm_spec *spec, 
     return *r->name ? strcmp(r->name, spec->name) == 0 : !is_partners(r, entry);
 }
 
+/* Who is the other edge of the pair was asked at the beginning. */
+static bool has_moved(const struct vms_recovery *r)
+{
+    return !r->inherit && r->vms->pair && vms_pair_moves(r->vms->pair) != r->moves;
+}
+
 static int one(void *arg, const uint8_t id[VMLOG_ID_BYTES])
 {
     struct vms_recovery *r = arg;
@@ -332,6 +339,13 @@ static int one(void *arg, const uint8_t id[VMLOG_ID_BYTES])
         return 0;
     spec = xcalloc(1, sizeof *spec);
     err = vm_store_look(&s, id, spec, &entry, etag, &deleting, &why);
+    if (has_moved(
+            r)) { /* looked at after the entry: whoever has taken it since is another edge than before */
+        vm_spec_wipe(spec);
+        free(spec);
+        r->status = why_set(&r->why, -EAGAIN, "the pair has changed meanwhile: ask again for what is left");
+        return -ECANCELED;
+    }
     if (err != -ENOENT && (err || is_wanted(r, spec, &entry))) {
         r->seen++;
         if (!err && vms_is_going(r->vms, id))

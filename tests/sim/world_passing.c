@@ -19,7 +19,7 @@
 
 #define NAME "passing"
 
-enum { LIVES_MAX = 256, STEP_PPM = 500000, LATE_S = 130 };
+enum { LIVES_MAX = 4096, STEP_PPM = 500000, LATE_S = 130 };
 
 /* An id that an entry of that name had in the store. */
 struct life {
