@@ -21,7 +21,6 @@
 
 #include <errno.h>
 #include <event2/event.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -88,7 +87,6 @@ static void begin_target(void)
 
 static void initiator_init(void)
 {
-    signal(SIGPIPE, SIG_IGN);
     log_set_level("error");
     for (int i = 0; i <= WORLD_LOOPS; i++)
         loops[i] = loop_new("fuzz");

@@ -238,7 +238,6 @@ int main(int argc, char **argv)
             usage();
     }
     signal(SIGTERM, on_term);
-    signal(SIGPIPE, SIG_IGN); /* libiscsi writes to a target that has just died; the history is to be whole */
     argc -= optind;
     argv += optind;
     if (argc >= 2 && strcmp(argv[0], "prepare") == 0)

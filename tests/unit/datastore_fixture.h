@@ -362,7 +362,6 @@ static void close_ds(struct datastore **ds)
 static int fixture_begin(void **state)
 {
     (void)state;
-    signal(SIGPIPE, SIG_IGN);
     if (!getenv("TEST_VERBOSE"))
         log_set_level("error");
     pool_start(4);

@@ -195,7 +195,6 @@ static int child(const char *where, const char *step)
     const struct CMUnitTest running[] = {cmocka_unit_test(run)}, recovering[] = {cmocka_unit_test(recover)};
     struct why why;
 
-    signal(SIGPIPE, SIG_IGN);
     snprintf(dir, sizeof dir, "%s", where);
     if (!step)
         return cmocka_run_group_tests(recovering, child_begin, child_end);
