@@ -17,6 +17,8 @@ struct errand {
     bool other; /* initiators can come by it, too */
     unsigned round, age_ms;
     struct commit_wait wait;
+    uint64_t through; /* that, up to this record */
+    struct mirror_join join;
 };
 
 /* What a VM's loop has to tell the main loop. */
@@ -87,13 +89,24 @@ static void errand_free(struct errand *e)
     free(e);
 }
 
+static void on_joined(struct mirror_join *join)
+{
+    struct errand *e = container_of(join, struct errand, join);
+
+    vms_pair_tell(e->pair, e->round, 0, NULL);
+    errand_free(e);
+}
+
 /* A VM that is being closed, or another edge's by now, needs no commit. */
 static void on_committed(struct commit_wait *wait)
 {
     struct errand *e = container_of(wait, struct errand, wait);
 
-    vms_pair_tell(e->pair, e->round, 0, NULL);
-    errand_free(e);
+    e->join.done = on_joined;
+    if (wait->status == 0 && e->vm->mirror)
+        mirror_join(e->vm->mirror, &e->join, e->through);
+    else
+        on_joined(&e->join);
 }
 
 /* true: the errand goes on. A stream that is begun anew, as of a VM that was about to be handed over, has to
@@ -127,7 +140,8 @@ static bool mirror_it(struct errand *e)
         vms_pair_tell(e->pair, e->round, -ESHUTDOWN, &why);
     }
     e->wait.done = on_committed;
-    commit_through(vm->commit, &e->wait, first - 1);
+    e->through = first - 1;
+    commit_through(vm->commit, &e->wait, e->through);
     return true;
 }
 

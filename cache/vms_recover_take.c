@@ -116,24 +116,41 @@ static int ask_onprem(struct vms_recovery *r, const struct vm_spec *spec, const 
     return err;
 }
 
-/* What this edge kept of the log joins the map, if the store has what came before. *kept: it stays. */
-static int look_at_kept(const struct vms_recovery *r, const struct vm_spec *spec, uint64_t *from, bool *kept,
+/* What this edge kept of the log joins the map, if the store has what came before. */
+struct kept_part {
+    bool stays;
+    uint64_t from; /* behind this record */
+    bool joined;   /* its owner has said that the store has that */
+};
+
+static int look_at_kept(const struct vms_recovery *r, const struct vm_spec *spec, struct kept_part *kept,
                         struct why *why)
 {
-    int err = r->inherit ? keep_look(r->vms->conf.journal, spec->id, r->fallen, from, why) : -ENOENT;
+    int err = r->inherit
+                  ? keep_look(r->vms->conf.journal, spec->id, r->fallen, &kept->from, &kept->joined, why)
+                  : -ENOENT;
 
-    *kept = err == 0;
+    kept->stays = err == 0;
     return err == -ENOENT ? 0 : err;
 }
 
-static int joins(uint64_t committed, uint64_t from, struct why *why)
+/* An edge is taken in when the store has what was before of every VM, but for those that were being deleted
+ * (vms_pair_errand.c): of such a one what was kept is of no use. */
+static int joins(const struct vm_spec *spec, uint64_t committed, struct kept_part *kept, struct why *why)
 {
-    if (committed >= from)
+    if (!kept->stays || committed >= kept->from)
         return 0;
-    return why_set(why, -EAGAIN,
-                   "the object store ends at record %" PRIu64
-                   ", and its log was kept here from record %" PRIu64 " on",
-                   committed, from + 1);
+    if (kept->joined)
+        return why_set(why, -EAGAIN,
+                       "the object store ends at record %" PRIu64
+                       ", and its log was kept here from record %" PRIu64 " on",
+                       committed, kept->from + 1);
+    log_warn(spec->name,
+             "its edge was deleting it, and was lost before the object store knew: it is there as of record "
+             "%" PRIu64 ", for what was kept here follows on record %" PRIu64,
+             committed, kept->from);
+    kept->stays = false;
+    return 0;
 }
 
 /* The other edge may have had the VM from this one, and have been lost before it gave anything back: then
@@ -162,9 +179,9 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
                              .arg = r};
     struct recover_result result = {0};
     struct vmobj next;
-    uint64_t from = 0, last = 0;
-    bool kept;
-    int err = look_at_kept(r, spec, &from, &kept, why);
+    struct kept_part kept = {0};
+    uint64_t last = 0;
+    int err = look_at_kept(r, spec, &kept, why);
 
     if (!err)
         err = map_delete(vms->conf.journal, spec->id, why);
@@ -174,9 +191,9 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
     if (err == -ENOENT && r->through == UINT64_MAX && result.unwritten)
         err = 0;
     STEP("recover.map", "the map is rebuilt");
-    if (!err && kept)
-        err = joins(result.state.committed, from, why);
-    if (!err && kept)
+    if (!err)
+        err = joins(spec, result.state.committed, &kept, why);
+    if (!err && kept.stays)
         err = keep_last(vms->conf.journal, spec->id, &last, why);
     if (!err)
         err = ask_onprem(r, spec, &result, why);
@@ -193,7 +210,7 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
         err = vm_store_take(s, spec, &next, etag, why);
     }
     STEP("recover.take", "the VM is this edge's, by its entry");
-    if (!err && !kept) /* not before: another may have been first, and have its log kept here */
+    if (!err && !kept.stays) /* not before: another may have been first, and have its log kept here */
         err = clear(r, spec, why);
     if (!err)
         err = recover_put_aside(&c, &result, why);
@@ -203,7 +220,7 @@ static int take_over(struct vms_recovery *r, const struct vm_store *s, struct vm
     if (!err)
         err = vm_save(vms, spec, false, why);
     STEP("recover.catalog", "the VM is in the catalog");
-    if (!err && kept)
+    if (!err && kept.stays)
         err = keep_forget(vms->conf.journal, spec->id, why);
     return err;
 }
@@ -339,8 +356,7 @@ static int one(void *arg, const uint8_t id[VMLOG_ID_BYTES])
         return 0;
     spec = xcalloc(1, sizeof *spec);
     err = vm_store_look(&s, id, spec, &entry, etag, &deleting, &why);
-    if (has_moved(
-            r)) { /* looked at after the entry: whoever has taken it since is another edge than before */
+    if (has_moved(r)) { /* after the entry: whoever has taken it since is another edge than before */
         vm_spec_wipe(spec);
         free(spec);
         r->status = why_set(&r->why, -EAGAIN, "the pair has changed meanwhile: ask again for what is left");

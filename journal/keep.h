@@ -47,9 +47,9 @@ void keep_reopen(struct keep *);
 void keep_free(struct keep **);
 
 /* Blocking (worker.h, or at start-up). Was this VM kept from that writer, and what does the store have to
- * hold of it at least? -ENOENT: it was not. */
+ * hold of it at least? joined: its owner has said that it does. -ENOENT: it was not. */
 int keep_look(struct journal *, const uint8_t id[VMLOG_ID_BYTES], const uint8_t writer[16], uint64_t *from,
-              struct why *);
+              bool *joined, struct why *);
 /* Blocking. The last record that this edge has of a VM, which is not open; 0: it has none. */
 int keep_last(struct journal *, const uint8_t id[VMLOG_ID_BYTES], uint64_t *last, struct why *);
 /* Blocking. Records and reservations that this edge has of a VM, which is not open, go. */

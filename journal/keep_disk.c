@@ -1,6 +1,6 @@
 /* journal/keep_disk.c - what says, in this edge's journal, which VMs' logs are kept there for the other edge.
  *
- * A named value for each, "mirror/ID"; docs/pair.md has the bytes. Blocking.
+ * A named value for each, "mirror/ID", and "joined/ID"; docs/pair.md has the bytes. Blocking.
  */
 #include "impl.h"
 #include "keep_impl.h"
@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char folder[] = "mirror", prefix[] = "mirror/";
+static const char folder[] = "mirror", prefix[] = "mirror/", joined_folder[] = "joined";
 
 enum { VALUE_BYTES = KEEP_WRITER_BYTES + 8 };
 
@@ -25,6 +25,16 @@ int keep_note(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], const uint8_t
     vm_id_key(folder, id, key);
     memcpy(value, writer, KEEP_WRITER_BYTES);
     put64(value + KEEP_WRITER_BYTES, from);
+    return journal_meta_put(j, key, value, sizeof value, why);
+}
+
+int keep_note_joined(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], uint64_t from, struct why *why)
+{
+    char key[VM_ID_KEY_MAX];
+    uint8_t value[8];
+
+    vm_id_key(joined_folder, id, key);
+    put64(value, from);
     return journal_meta_put(j, key, value, sizeof value, why);
 }
 
@@ -54,8 +64,19 @@ int keep_clear(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], struct why *
     return rc ? rc : vm_value_erase(j, id, why);
 }
 
+/* An older stream's does not count, unless that began there, too. */
+static int on_joined(void *arg, const char *key, const void *value, size_t n)
+{
+    const uint64_t *from = arg;
+
+    (void)key;
+    if (n != sizeof *from)
+        return -EBADMSG;
+    return get64(value) == *from;
+}
+
 int keep_look(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], const uint8_t writer[16], uint64_t *from,
-              struct why *why)
+              bool *joined, struct why *why)
 {
     struct looking l = {writer, from};
     char key[VM_ID_KEY_MAX];
@@ -65,6 +86,10 @@ int keep_look(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], const uint8_t
     rc = journal_meta_each(j, key, on_value, &l, why);
     if (rc == 0)
         return why_set(why, -ENOENT, "this edge has not kept its log");
+    vm_id_key(joined_folder, id, key);
+    if (rc > 0)
+        rc = journal_meta_each(j, key, on_joined, from, why);
+    *joined = rc > 0;
     return rc > 0 ? 0 : rc;
 }
 
@@ -97,9 +122,12 @@ int keep_last(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], uint64_t *las
 int keep_forget(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], struct why *why)
 {
     char key[VM_ID_KEY_MAX];
+    int rc;
 
+    vm_id_key(joined_folder, id, key);
+    rc = journal_meta_delete(j, key, why);
     vm_id_key(folder, id, key);
-    return journal_meta_delete(j, key, why);
+    return rc ? rc : journal_meta_delete(j, key, why);
 }
 
 struct purging {
@@ -126,7 +154,7 @@ static int purge_one(void *arg, const char *key, const void *value, size_t n)
     }
     if (!p->in_use(p->arg, id))
         rc = keep_clear(p->journal, id, p->why);
-    return rc ? rc : journal_meta_delete(p->journal, key, p->why);
+    return rc ? rc : keep_forget(p->journal, id, p->why);
 }
 
 int keep_purge(struct journal *j, bool (*in_use)(void *arg, const uint8_t id[VMLOG_ID_BYTES]), void *arg,

@@ -53,6 +53,7 @@ struct kept {
     uint64_t next_reserve;                 /* RESERVEs */
     struct keep_requests reserves;         /* the first is being written */
     unsigned appends;
+    bool joined; /* it is written down that the store has what was before the first record */
     bool broken; /* the stream made no sense: nothing more of it is taken */
     void (*quiet)(struct kept *);
 };
@@ -66,6 +67,8 @@ void keep_reserve(struct keep_request *);
 /* keep_disk.c. Blocking: a VM's log is kept from now on, and the store has what was up to that record. */
 int keep_note(struct journal *, const uint8_t id[VMLOG_ID_BYTES], const uint8_t writer[KEEP_WRITER_BYTES],
               uint64_t from, struct why *);
+/* The same: the owner says that the store has what was up to that record. */
+int keep_note_joined(struct journal *, const uint8_t id[VMLOG_ID_BYTES], uint64_t from, struct why *);
 /* keep.c, on kept->loop. */
 void keep_answer(struct keep_request *, int status, const char *why);
 

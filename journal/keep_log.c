@@ -144,6 +144,39 @@ static void on_flushed(struct vmlog_flush *f)
     keep_answer(container_of(f, struct keep_request, flush), 0, NULL);
 }
 
+static void join_run(struct work *w)
+{
+    struct keep_request *q = container_of(w, struct keep_request, work);
+    const struct kept *k = q->kept;
+
+    q->status = keep_note_joined(k->journal, k->id, k->begin.first - 1, &q->why);
+}
+
+static void join_done(struct work *w)
+{
+    struct keep_request *q = container_of(w, struct keep_request, work);
+    struct kept *k = q->kept;
+    struct why why = q->why;
+
+    k->joined = k->joined || q->status == 0;
+    k->broken = k->broken || q->status;
+    keep_answer(q, q->status, why.text);
+}
+
+/* The store has everything up to `cut`. */
+static void trim(struct keep_request *q, uint64_t cut)
+{
+    struct kept *k = q->kept;
+
+    vmlog_forget(k->log, cut);
+    if (k->joined || cut + 1 < k->begin.first) {
+        keep_answer(q, 0, NULL);
+        return;
+    }
+    q->work = (struct work){.run = join_run, .done = join_done};
+    loop_work(k->loop, &q->work);
+}
+
 static void mark(struct keep_request *q)
 {
     struct kept *k = q->kept;
@@ -159,8 +192,7 @@ static void mark(struct keep_request *q)
         q->flush.done = on_flushed;
         vmlog_flush(k->log, &q->flush);
     } else {
-        vmlog_forget(k->log, m.seq);
-        keep_answer(q, 0, NULL);
+        trim(q, m.seq);
     }
 }
 

@@ -48,8 +48,8 @@ struct mirror {
     struct mirror_conf conf;
     char *vm;
     struct vmlog_follower follower;
-    uint64_t stream, next_number, last; /* last: the newest record that is whole in a parcel */
-    struct parcel *open;                /* being filled; sent at the end of the turn */
+    uint64_t first, stream, next_number, last; /* last: the newest record that is whole in a parcel */
+    struct parcel *open;                       /* being filled; sent at the end of the turn */
     struct parcels sent;
     struct task turn;
     bool turn_posted;
@@ -58,6 +58,7 @@ struct mirror {
     struct far_call begin;
     bool begun, kept; /* BEGIN is answered; state() was told so */
     struct mark sync, trim;
+    TAILQ_HEAD(, mirror_join) joins;
     struct task end;
     unsigned out; /* calls and tasks under way */
     bool failed, stopping;
@@ -225,7 +226,8 @@ static void on_record(struct vmlog_follower *follower, const struct vmlog_append
     loop_post(m->conf.loop, &m->turn);
 }
 
-/* --- sync, trim -----------------------------------------------------------------------------------------*/
+/* --- sync, trim, join
+ * -----------------------------------------------------------------------------------------*/
 
 static void ask(struct mark *k, uint8_t type, void (*done)(struct far_call *))
 {
@@ -287,6 +289,34 @@ void mirror_trim(struct mirror *m, uint64_t cut)
     if (cut > m->trim.wanted)
         m->trim.wanted = cut;
     ask(&m->trim, PROTO_MIRROR_TRIM, on_trimmed);
+}
+
+static void on_joined(struct far_call *f)
+{
+    struct mirror_join *j = container_of(f, struct mirror_join, in.call);
+    struct mirror *m = j->in.mirror;
+    struct why why;
+    int err = answer(f, &why);
+
+    TAILQ_REMOVE(&m->joins, j, in.entry);
+    if (err)
+        fail(m, err, &why);
+    j->done(j);
+    leave(m);
+}
+
+void mirror_join(struct mirror *m, struct mirror_join *j, uint64_t through)
+{
+    struct pair_mark mark = {.stream = m->stream, .seq = m->first - 1};
+
+    if (m->failed || m->stopping || mark.seq == 0 || through < mark.seq) {
+        j->done(j);
+        return;
+    }
+    memcpy(mark.vm, m->conf.id, sizeof mark.vm);
+    j->in.mirror = m;
+    TAILQ_INSERT_TAIL(&m->joins, j, in.entry);
+    call(m, &j->in.call, PROTO_MIRROR_TRIM, pair_put_mark(&mark), on_joined);
 }
 
 /* --- reservations ---------------------------------------------------------------------------------------*/
@@ -373,12 +403,13 @@ struct mirror *mirror_new(const struct mirror_conf *conf, uint64_t *first)
     TAILQ_INIT(&m->reservations);
     m->follower.append = on_record;
     m->follower.sync = on_sync_wanted;
+    TAILQ_INIT(&m->joins);
     m->sync.mirror = m->trim.mirror = m;
     m->m_seconds = metric_new(METRIC_HISTOGRAM, "isthmus_mirror_seconds",
                               "From sending records to the other edge to its answer that it has them.",
                               "vm=\"%s\"", m->vm);
     loop_random(conf->loop, &m->stream, sizeof m->stream);
-    begin.first = *first = vmlog_follow(conf->log, &m->follower);
+    begin.first = m->first = *first = vmlog_follow(conf->log, &m->follower);
     begin.stream = m->stream;
     m->last = m->trim.asked = begin.first - 1;
     m->sync.asked = begin.first - 1;
@@ -414,6 +445,7 @@ static void on_tell(struct task *t)
 static void cancel_all(struct mirror *m)
 {
     struct reservations *r;
+    struct mirror_join *j;
     struct parcel *p;
 
     TAILQ_FOREACH (r, &m->reservations, entry)
@@ -426,6 +458,8 @@ static void cancel_all(struct mirror *m)
         far_call_cancel(&m->sync.call);
     if (m->trim.out)
         far_call_cancel(&m->trim.call);
+    TAILQ_FOREACH (j, &m->joins, in.entry)
+        far_call_cancel(&j->in.call);
 }
 
 static void on_stop(struct task *t)

@@ -8,6 +8,7 @@
 #ifndef ISTHMUS_MIRROR_H
 #define ISTHMUS_MIRROR_H
 
+#include "far_call.h"
 #include "link.h"
 #include "vmlog.h"
 
@@ -36,6 +37,18 @@ void mirror_reserve(struct mirror *, uint8_t disk, const uint8_t *state, uint32_
                     void (*done)(void *arg, bool has), void *arg);
 /* The store has everything up to this record: the other edge need not keep it. */
 void mirror_trim(struct mirror *, uint64_t cut);
+/* The store has everything up to `through`. If that is all that was before the first record the other edge
+ * writes it down: what it keeps follows what the store has. done(), perhaps before this returns: it has, or
+ * nobody waits for it any more. */
+struct mirror_join {
+    void (*done)(struct mirror_join *);
+    struct { /* private */
+        TAILQ_ENTRY(mirror_join) entry;
+        struct mirror *mirror;
+        struct far_call call;
+    } in;
+};
+void mirror_join(struct mirror *, struct mirror_join *, uint64_t through);
 /* Nobody waits for the other edge any more. forget: the VM is gone, and so shall be its records there.
  * done() later; frees. */
 void mirror_stop(struct mirror *, bool forget, void (*done)(void *arg), void *arg);

@@ -97,13 +97,13 @@ int __wrap_vm_store_take(const struct vm_store *s, const struct vm_spec *spec, c
 }
 
 int __real_keep_look(struct journal *, const uint8_t id[VMLOG_ID_BYTES], const uint8_t writer[16],
-                     uint64_t *from, struct why *);
+                     uint64_t *from, bool *joined, struct why *);
 int __wrap_keep_look(struct journal *, const uint8_t id[VMLOG_ID_BYTES], const uint8_t writer[16],
-                     uint64_t *from, struct why *);
+                     uint64_t *from, bool *joined, struct why *);
 int __wrap_keep_look(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], const uint8_t writer[16],
-                     uint64_t *from, struct why *why)
+                     uint64_t *from, bool *joined, struct why *why)
 {
-    return broken == BROKEN_NOT_JOINED ? -ENOENT : __real_keep_look(j, id, writer, from, why);
+    return broken == BROKEN_NOT_JOINED ? -ENOENT : __real_keep_look(j, id, writer, from, joined, why);
 }
 
 void __real_commit_through(struct commit *, struct commit_wait *, uint64_t seq);

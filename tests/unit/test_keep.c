@@ -360,6 +360,7 @@ static void one_that_ends_stays_on_disk(void **state)
     struct fixture *f = begin();
     uint8_t writer[16] = {0};
     uint64_t from;
+    bool joined;
 
     (void)state;
     on_loop(f, end_one, NULL);
@@ -367,10 +368,52 @@ static void one_that_ends_stays_on_disk(void **state)
     while (sem_wait(&closed) < 0)
         ;
     on_loop(f, end_none, NULL);
-    assert_int_equal(keep_look(f->journal, f->id, writer, &from, &f->why), 0);
+    assert_int_equal(keep_look(f->journal, f->id, writer, &from, &joined, &f->why), 0);
     assert_int_equal(from, 4);
     on_loop(f, close_it, NULL);
     end(f, 5);
+}
+
+/* --- what was before its first record --- */
+
+static bool is_joined(struct fixture *f)
+{
+    uint8_t writer[16] = {0};
+    uint64_t from;
+    bool joined;
+
+    assert_int_equal(keep_look(f->journal, f->id, writer, &from, &joined, &f->why), 0);
+    return joined;
+}
+
+static void trim(struct fixture *f, void *cut)
+{
+    struct pair_mark m = {.stream = 1, .seq = *(uint64_t *)cut};
+
+    memcpy(m.vm, f->id, sizeof m.vm);
+    ask(PROTO_MIRROR_TRIM, pair_put_mark(&m));
+}
+
+/* Of a newer stream it has to be said again. */
+static void what_the_store_has_of_it_is_written_down(void **state)
+{
+    struct fixture *f = begin();
+    uint64_t less = 3, all = 4;
+
+    (void)state;
+    on_loop(f, trim, &less);
+    assert_int_equal(answer(2), 0);
+    assert_false(is_joined(f));
+    on_loop(f, trim, &all);
+    assert_int_equal(answer(3), 0);
+    assert_true(is_joined(f));
+    on_loop(f, second_stream, NULL);
+    assert_int_equal(answer(4), 0);
+    assert_int_equal(answer(5), 0);
+    assert_int_equal(answer(6), -ESTALE);
+    assert_false(is_joined(f));
+    on_loop(f, close_it, NULL);
+    end(f, 9);
 }
 
 int main(void)
@@ -382,6 +425,7 @@ int main(void)
         cmocka_unit_test(reservations_are_kept),
         cmocka_unit_test(reservations_that_make_no_sense),
         cmocka_unit_test(one_that_ends_stays_on_disk),
+        cmocka_unit_test(what_the_store_has_of_it_is_written_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

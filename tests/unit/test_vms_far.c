@@ -5,13 +5,14 @@
 #include "commit_fixture.h"
 #include "no_link_fixture.h"
 
-#include "keep.h"
+#include "keep_impl.h"
 #include "link.h"
 #include "pair_impl.h"
 #include "proto_pair.h"
 #include "vm_spec.h"
 #include "vms_far.h"
 #include "vms_pair_impl.h"
+#include "vms_recover_impl.h"
 
 enum { ONE = 1, OTHER = 2, BEFORE = 3 }; /* edges */
 
@@ -161,11 +162,16 @@ static void end_edge(void)
     sem_destroy(&replied);
 }
 
+static struct vm_store store_of(const uint8_t *writer)
+{
+    return (struct vm_store){
+        .store = e.w->store, .master = &e.w->master, .writer = writer, .random = e.w->f->loop};
+}
+
 static void put_by(uint8_t edge, bool deleting)
 {
     const uint8_t writer[LOGOBJ_WRITER_BYTES] = {edge};
-    struct vm_store s = {
-        .store = e.w->store, .master = &e.w->master, .writer = writer, .random = e.w->f->loop};
+    struct vm_store s = store_of(writer);
 
     assert_int_equal(vm_store_create(&s, &e.spec, &e.w->f->why), 0); /* says that it is being deleted */
     if (!deleting)
@@ -246,8 +252,9 @@ static bool is_kept(void)
 {
     const uint8_t writer[LOGOBJ_WRITER_BYTES] = {OTHER};
     uint64_t from;
+    bool joined;
 
-    return keep_look(e.w->f->journal, e.spec.id, writer, &from, &e.w->f->why) == 0;
+    return keep_look(e.w->f->journal, e.spec.id, writer, &from, &joined, &e.w->f->why) == 0;
 }
 
 /* --- the tests ------------------------------------------------------------------------------------------*/
@@ -404,6 +411,62 @@ static void what_nobody_goes_on_deleting_is_told(void **state)
     end_edge();
 }
 
+/* --- what is lost with an edge that was deleting a VM when this one was taken in
+ * --------------------------*/
+
+static void on_sentence(void *arg, const char *sentence)
+{
+    (void)arg, (void)sentence;
+}
+
+struct inherited {
+    int status;
+    unsigned n;
+};
+
+/* Its log was kept here from the fifth record on, and the store has none. */
+static struct inherited inherit_one(bool joined)
+{
+    const uint8_t writer[KEEP_WRITER_BYTES] = {OTHER};
+    struct vms_recovery r = {.inherit = true, .fallen = {OTHER}, .through = UINT64_MAX, .tell = on_sentence};
+    struct vm_store store;
+
+    new_edge();
+    store = store_of(writer);
+    assert_int_equal(vm_store_remove(&store, e.w->f->id, &e.w->f->why), 0); /* which has no text */
+    put_theirs(false);
+    assert_int_equal(keep_note(e.w->f->journal, e.spec.id, writer, 4, &e.w->f->why), 0);
+    if (joined)
+        assert_int_equal(keep_note_joined(e.w->f->journal, e.spec.id, 4, &e.w->f->why), 0);
+    r.vms = e.vms;
+    vms_recover_take(&r);
+    for (unsigned i = 0; i < r.nspecs; i++)
+        vm_spec_wipe(&r.specs[i]);
+    free(r.specs);
+    end_pair();
+    end_edge();
+    return (struct inherited){r.status, r.nspecs};
+}
+
+/* Nobody waited for what was before, for it was being deleted. */
+static void it_is_as_the_store_has_it(void **state)
+{
+    struct inherited it = inherit_one(false);
+
+    (void)state;
+    assert_int_equal(it.status, 0);
+    assert_int_equal(it.n, 1);
+}
+
+static void but_not_one_whose_owner_said_that_the_store_has_more(void **state)
+{
+    struct inherited it = inherit_one(true);
+
+    (void)state;
+    assert_int_equal(it.status, -EAGAIN);
+    assert_int_equal(it.n, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -413,6 +476,8 @@ int main(void)
         cmocka_unit_test(what_was_deleted_is_said_to_who_is_taken_in),
         cmocka_unit_test(what_was_kept_is_removed_when_that_works_again),
         cmocka_unit_test(what_nobody_goes_on_deleting_is_told),
+        cmocka_unit_test(it_is_as_the_store_has_it),
+        cmocka_unit_test(but_not_one_whose_owner_said_that_the_store_has_more),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,9 +1,11 @@
 /* links: journal */
-/* Reservations on their way to the mirror: it keeps a log only with those that were there at the beginning;
- * who waits for it has an answer when it has them, or when nobody waits for it any more.
+/* What goes to the mirror beside records. Reservations: it keeps a log only with those that were there at the
+ * beginning; who waits for it has an answer when it has them, or when nobody waits for it any more. And that
+ * the store has what was before the first record.
  */
 #include "journal_fixture.h"
 
+#include "cut.h"
 #include "link.h"
 #include "mirror.h"
 #include "proto_pair.h"
@@ -77,7 +79,7 @@ static void give(uint8_t disk)
     mirror_reserve(mirror, disk, state, sizeof state, on_reserved, &told[disk]);
 }
 
-static void begin_with_two(struct fixture *f, void *arg)
+static void begin_stream(struct fixture *f)
 {
     static const uint8_t writer[16];
     struct mirror_conf conf = {.loop = f->loop,
@@ -88,9 +90,14 @@ static void begin_with_two(struct fixture *f, void *arg)
                                .state = on_state};
     uint64_t first;
 
-    (void)arg;
     memcpy(conf.id, f->id, sizeof conf.id);
     mirror = mirror_new(&conf, &first);
+}
+
+static void begin_with_two(struct fixture *f, void *arg)
+{
+    (void)arg;
+    begin_stream(f);
     give(3);
     give(7);
 }
@@ -218,11 +225,73 @@ static void what_is_refused_waits_for_the_end(void **state)
     assert_int_equal(lost, 1);
 }
 
+/* --- what was before the first record ---*/
+
+static unsigned joined;
+
+static void on_joined(struct mirror_join *j)
+{
+    (void)j;
+    joined++;
+}
+
+static void begin_behind_four(struct fixture *f, void *arg)
+{
+    (void)arg;
+    cut_resume(f->log, 4);
+    begin_stream(f);
+}
+
+static void join_through(struct fixture *f, void *arg)
+{
+    static struct mirror_join joins[3];
+    static unsigned n;
+    struct mirror_join *j = &joins[n++ % 3];
+
+    (void)f;
+    *j = (struct mirror_join){.done = on_joined};
+    mirror_join(mirror, j, *(uint64_t *)arg);
+}
+
+static void who_says_what_was_before_waits_for_the_answer(void **state)
+{
+    struct fixture *f = fixture_new();
+    uint64_t less = 3, all = 4;
+    struct pair_mark m;
+
+    (void)state;
+    fixture_open(f);
+    ncalls = joined = 0;
+    gone = false;
+    on_loop(f, begin_behind_four, NULL);
+    settle(f);
+    on_loop(f, join_through, &less); /* of another stream: it is not said */
+    settle(f);
+    assert_int_equal(ncalls, 1);
+    assert_int_equal(joined, 1);
+    on_loop(f, join_through, &all);
+    settle(f);
+    assert_int_equal(ncalls, 2);
+    assert_int_equal(calls[1]->type, PROTO_MIRROR_TRIM);
+    assert_int_equal(pair_get_mark(calls[1]->body->data, calls[1]->body->len, &m), 0);
+    assert_int_equal(m.seq, 4);
+    assert_int_equal(joined, 1);
+    answer(f, 0, 0);
+    answer(f, 1, 0);
+    assert_int_equal(joined, 2);
+    on_loop(f, join_through, &all);
+    settle(f);
+    assert_int_equal(joined, 2);
+    end(f); /* nobody answers */
+    assert_int_equal(joined, 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_keeps_nothing_without_them),
         cmocka_unit_test(what_is_refused_waits_for_the_end),
+        cmocka_unit_test(who_says_what_was_before_waits_for_the_answer),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
