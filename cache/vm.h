@@ -137,7 +137,8 @@ struct vm {
         struct why why;
         int status;
         struct peer *peers[VM_DISKS_MAX]; /* where the disks are, by LUN: looked up on the main loop */
-        unsigned mirror_round;            /* of vm->loop: vms_pair_errand.c; one that waits for its stream */
+        unsigned mirror_round;            /* of vm->loop: vms_pair_errand.c; one that waits for its stream, */
+        TAILQ_HEAD(, errand) waiting;     /* and who waits until the store has what was before */
         bool changing;                    /* its spec: one change at a time */
         bool ask_again;                   /* a disk's size was told meanwhile */
         bool gone; /* the other edge of a pair, which it was to be handed to, had it and has deleted it */

@@ -58,6 +58,7 @@ struct vm *vm_new(struct vms *vms, const struct vm_spec *spec, const struct vm *
             vm->in.peers[lun] = link_peer(vms->conf.link, spec->disks[lun].onprem);
     vm->loop = vms->conf.loops[least];
     vm->in.vms = vms;
+    TAILQ_INIT(&vm->in.waiting);
     atomic_init(&vm->refs, 1);
     atomic_init(&vm->shut, spec->home ? VM_HOME : VM_OPEN);
     pthread_mutex_init(&vm->in.seen.lock, NULL);

@@ -392,6 +392,7 @@ void vms_pair_stop(struct vms_pair *p, void (*done)(void *arg), void *arg)
     timer_stop(&p->clears);
     timer_stop(&p->purge_again);
     vms_pair_look_for_rooms(p);
+    vms_pair_send_all(p, FORGET_IT, 0);
     p->busy += 2;
     vms_hand_stop(p->hand, vms_pair_idle, p);
     vms_far_stop(p->far, vms_pair_idle, p);

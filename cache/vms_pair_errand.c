@@ -11,6 +11,7 @@
 /* Something to be done on a VM's loop. */
 struct errand {
     struct task task;
+    TAILQ_ENTRY(errand) entry; /* of vm->in.waiting */
     struct vms_pair *pair;
     struct vm *vm; /* a reference; or one that is being deleted, and is not freed before this is back */
     enum errand_kind what;
@@ -18,6 +19,7 @@ struct errand {
     unsigned round, age_ms;
     struct commit_wait wait;
     uint64_t through; /* that, up to this record */
+    bool committed;
     struct mirror_join join;
 };
 
@@ -93,6 +95,7 @@ static void on_joined(struct mirror_join *join)
 {
     struct errand *e = container_of(join, struct errand, join);
 
+    TAILQ_REMOVE(&e->vm->in.waiting, e, entry);
     vms_pair_tell(e->pair, e->round, 0, NULL);
     errand_free(e);
 }
@@ -102,6 +105,7 @@ static void on_committed(struct commit_wait *wait)
 {
     struct errand *e = container_of(wait, struct errand, wait);
 
+    e->committed = true;
     e->join.done = on_joined;
     if (wait->status == 0 && e->vm->mirror)
         mirror_join(e->vm->mirror, &e->join, e->through);
@@ -141,12 +145,26 @@ static bool mirror_it(struct errand *e)
     }
     e->wait.done = on_committed;
     e->through = first - 1;
+    TAILQ_INSERT_TAIL(&vm->in.waiting, e, entry);
     commit_through(vm->commit, &e->wait, e->through);
     return true;
 }
 
+/* Nobody is to be told any more: who waits would keep the VM open. */
+static void forget_it(struct vm *vm)
+{
+    struct errand *e;
+
+    TAILQ_FOREACH (e, &vm->in.waiting, entry)
+        if (e->committed)
+            mirror_join_cancel(&e->join);
+        else
+            commit_cancel(vm->commit, &e->wait);
+}
+
 static void leave_it(struct vm *vm)
 {
+    forget_it(vm);
     if (!vm->mirror)
         return;
     mirror_stop(vm->mirror, false, on_mirror_left, NULL);
@@ -167,6 +185,8 @@ static void on_errand(struct task *t)
         goes_on = mirror_it(e);
     if (e->what == LEAVE_IT)
         leave_it(vm);
+    if (e->what == FORGET_IT)
+        forget_it(vm);
     if (!goes_on)
         errand_free(e);
 }
@@ -200,20 +220,34 @@ static void on_going_errand(struct task *t)
 {
     struct errand *e = container_of(t, struct errand, task);
 
-    leave_it(e->vm);
+    if (e->what == LEAVE_IT)
+        leave_it(e->vm);
+    else
+        forget_it(e->vm);
     e->task.run = on_going_back;
     loop_post(e->pair->vms->conf.main, &e->task);
 }
 
-static void send_to_going(void *arg, struct vm *vm)
+static void send_to_going(struct vms_pair *p, struct vm *vm, enum errand_kind what)
 {
     struct errand *e = xcalloc(1, sizeof *e);
 
     vm->in.errands++;
-    e->pair = arg;
+    e->pair = p;
     e->vm = vm;
+    e->what = what;
     e->task.run = on_going_errand;
     loop_post(vm->loop, &e->task);
+}
+
+static void leave_going(void *arg, struct vm *vm)
+{
+    send_to_going(arg, vm, LEAVE_IT);
+}
+
+static void forget_going(void *arg, struct vm *vm)
+{
+    send_to_going(arg, vm, FORGET_IT);
 }
 
 void vms_pair_send_all(struct vms_pair *p, enum errand_kind what, unsigned round)
@@ -222,6 +256,6 @@ void vms_pair_send_all(struct vms_pair *p, enum errand_kind what, unsigned round
 
     TAILQ_FOREACH (vm, &p->vms->list, in.entry)
         vms_pair_send(p, vm, what, round);
-    if (what == LEAVE_IT)
-        vms_each_going(p->vms, send_to_going, p);
+    if (what == LEAVE_IT || what == FORGET_IT)
+        vms_each_going(p->vms, what == LEAVE_IT ? leave_going : forget_going, p);
 }

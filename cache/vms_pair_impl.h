@@ -80,8 +80,8 @@ void vms_pair_look_for_gone(struct vms_pair *);
 
 /* vms_pair_errand.c. To the VM's loop: cuts are of that age from now on; its log is mirrored, or is not any
  * more. With MIRROR_IT two words come back for that round: the other edge keeps the log; the store has what
- * was before. */
-enum errand_kind { CUT_AGE, MIRROR_IT, LEAVE_IT };
+ * was before. FORGET_IT: nobody waits for those, which would keep the VM open. */
+enum errand_kind { CUT_AGE, MIRROR_IT, LEAVE_IT, FORGET_IT };
 void vms_pair_send(struct vms_pair *, struct vm *, enum errand_kind, unsigned round);
 void vms_pair_send_all(struct vms_pair *, enum errand_kind, unsigned round);
 /* Any thread: a word for that round, or (status) that a log is not mirrored any more. */

@@ -49,6 +49,8 @@ struct mirror_join {
     } in;
 };
 void mirror_join(struct mirror *, struct mirror_join *, uint64_t through);
+/* Before done(), which comes soon. */
+void mirror_join_cancel(struct mirror_join *);
 /* Nobody waits for the other edge any more. forget: the VM is gone, and so shall be its records there.
  * done() later; frees. */
 void mirror_stop(struct mirror *, bool forget, void (*done)(void *arg), void *arg);

@@ -94,6 +94,7 @@ static void new_edge(unsigned words)
     e.vm = (struct vm){.spec.name = "vm", .loop = w->f->loop, .log = w->f->log, .commit = w->commit};
     memcpy(e.vm.spec.id, w->f->id, sizeof e.vm.spec.id);
     e.vm.in.vms = &e.vms;
+    TAILQ_INIT(&e.vm.in.waiting);
     atomic_init(&e.vm.refs, 1);
     TAILQ_INIT(&e.vms.list);
     TAILQ_INSERT_TAIL(&e.vms.list, &e.vm, in.entry);
