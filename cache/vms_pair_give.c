@@ -146,6 +146,15 @@ void vms_pair_down(struct vms_pair *p)
 
 /* --- handing over ---------------------------------------------------------------------------------------*/
 
+static const char *lacks(const struct pair_status *s)
+{
+    if (!s->other_answers)
+        return ", and the other does not answer";
+    if (s->preparing)
+        return ", and the pair is changing";
+    return s->role == PAIR_BOTH ? ", and may not serve at this moment" : "";
+}
+
 bool vms_pair_whole(const struct vms *vms, struct why *why)
 {
     const struct vms_pair *p = vms->pair;
@@ -158,8 +167,7 @@ bool vms_pair_whole(const struct vms *vms, struct why *why)
     pair_status(p->pair, &s);
     if (s.role == PAIR_BOTH && !s.blocked && !s.preparing && s.other_answers)
         return true;
-    why_set(why, 0, "the pair is not whole: this edge is '%s'%s", pair_role_name(s.role),
-            s.other_answers ? "" : ", and the other does not answer");
+    why_set(why, 0, "the pair is not whole: this edge is '%s'%s", pair_role_name(s.role), lacks(&s));
     return false;
 }
 
