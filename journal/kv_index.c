@@ -10,7 +10,6 @@
 #include "mem.h"
 #include "wire.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,23 +105,10 @@ bool index_has_room(const struct kv_rocks *r, uint64_t bytes)
     return statvfs(r->path, &fs) < 0 || (uint64_t)fs.f_bavail * fs.f_frsize >= bytes + INDEX_ROOM_BYTES;
 }
 
-static void remove_log(const char *log_dir)
-{
-    DIR *d = opendir(log_dir);
-    const struct dirent *e;
-
-    while (d && (e = readdir(d)))
-        if (*e->d_name != '.')
-            unlinkat(dirfd(d), e->d_name, 0);
-    if (d)
-        closedir(d);
-    rmdir(log_dir);
-}
-
 int index_open(struct kv_rocks *r, struct why *why)
 {
     CLEANUP_FREE char *foreign = xasprintf("%s/CURRENT", r->path);
-    char log_dir[] = "/dev/shm/isthmus-XXXXXX";
+    CLEANUP_FREE char *log_dir = NULL;
     char *text = NULL;
     int err = 0;
 
@@ -136,14 +122,13 @@ int index_open(struct kv_rocks *r, struct why *why)
                        r->path);
     if (!index_has_room(r, 0))
         return why_set(why, -ENOSPC, "the disk at %s is full", r->path);
-    /* Each opening writes some lines to RocksDB's own log, and RocksDB 7.8 ends the process if the second
-     * finds the disk full: it writes them to memory, to a file that has no name any more once it is open. */
-    if (!mkdtemp(log_dir))
-        return why_set(why, -errno, "%s cannot be made: %s", log_dir, strerror(errno));
+    log_dir = own_log_new(why);
+    if (!log_dir)
+        return -EIO;
     r->options = options_of(r, log_dir);
     r->index_written = 0;
     r->db = rocksdb_open(r->options, r->index_path, &text);
-    remove_log(log_dir);
+    own_log_unname(log_dir);
     if (text) {
         r->db = NULL;
         rocksdb_options_destroy(r->options);

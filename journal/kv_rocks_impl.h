@@ -134,6 +134,12 @@ int segments_sync_directory(const struct kv_rocks *);
 int read_at(int fd, void *to, size_t n, uint64_t at); /* 0, -EBADMSG: it is shorter, -EIO */
 int write_at(int fd, const void *from, size_t n, uint64_t at);
 
+/* kv_own_log.c: a folder for RocksDB's own log; NULL, with why. What was killed left one behind, perhaps: it
+ * goes. */
+char *own_log_new(struct why *);
+/* The index is open: folder and file lose their names. */
+void own_log_unname(const char *dir);
+
 /* kv_index.c */
 int index_open(struct kv_rocks *, struct why *);
 void index_close(struct kv_rocks *);

@@ -193,6 +193,27 @@ static void its_own_log_is_in_memory(void **state)
     store_free(s);
 }
 
+/* Of processes that were killed while they opened their index: of this moment, and of an hour ago. */
+static void what_a_killed_one_left_in_memory_goes(void **state)
+{
+    char young[] = "/dev/shm/isthmus-log-XXXXXX", old[] = "/dev/shm/isthmus-log-XXXXXX";
+    const struct timespec hour_ago[2] = {{.tv_sec = time(NULL) - 3600}, {.tv_sec = time(NULL) - 3600}};
+    char path[sizeof old + 4];
+    struct store *s;
+
+    (void)state;
+    assert_non_null(mkdtemp(young));
+    assert_non_null(mkdtemp(old));
+    snprintf(path, sizeof path, "%s/LOG", old);
+    assert_int_equal(close(open(path, O_WRONLY | O_CREAT, 0600)), 0);
+    assert_int_equal(utimensat(AT_FDCWD, old, hour_ago, 0), 0);
+    s = store_new();
+    assert_int_equal(access(old, F_OK), -1);
+    assert_int_equal(rmdir(young), 0);
+    close_store(s);
+    store_free(s);
+}
+
 static void the_first_that_is_missing_ends_it(void **state)
 {
     struct store *s = store_new();
@@ -259,6 +280,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_put_is_there),
         cmocka_unit_test(its_own_log_is_in_memory),
+        cmocka_unit_test(what_a_killed_one_left_in_memory_goes),
         cmocka_unit_test(dead_space_is_given_back),
         cmocka_unit_test(what_it_writes_is_counted),
         cmocka_unit_test(what_nobody_wants_is_removed_wholly),
