@@ -62,7 +62,7 @@ static const struct {
     [BROKEN_LOG_STAYS] = {"the log of a VM that went home still counts", 200},
     [BROKEN_HOLDS_ON] = {"on-prem is not asked to let go of the disks of a VM that goes home", 20},
     [BROKEN_LET_IN] = {"initiators are let in before the store says that a VM is back", 200},
-    [BROKEN_NOT_CLEARED] = {"the record is taken by force, and nothing is done before", 1000},
+    [BROKEN_NOT_CLEARED] = {"what was kept before a force counts after it", 1000},
     [BROKEN_RECOVERS_ANY] = {"VMs of the other edge are recovered by hand, whatever was kept", 1000},
 };
 

@@ -55,7 +55,7 @@ enum broken {
     BROKEN_HOLDS_ON,  /* on-prem is not asked to let go of its disks */
     BROKEN_LET_IN,    /* initiators are, before its entry says that it is back */
     /* of an edge that is made the only member by force */
-    BROKEN_NOT_CLEARED,  /* it takes the record, and what was kept stays, as do its VMs' entries */
+    BROKEN_NOT_CLEARED,  /* what was kept before that stays, as do its VMs' entries, and always counts */
     BROKEN_RECOVERS_ANY, /* what the other edge has, or had, can be recovered from the store */
     BROKEN_VARIANTS
 };

@@ -103,7 +103,10 @@ int __wrap_keep_look(struct journal *, const uint8_t id[VMLOG_ID_BYTES], const u
 int __wrap_keep_look(struct journal *j, const uint8_t id[VMLOG_ID_BYTES], const uint8_t writer[16],
                      uint64_t *from, bool *joined, struct why *why)
 {
-    return broken == BROKEN_NOT_JOINED ? -ENOENT : __real_keep_look(j, id, writer, from, joined, why);
+    int err = broken == BROKEN_NOT_JOINED ? -ENOENT : __real_keep_look(j, id, writer, from, joined, why);
+
+    *joined = *joined || broken == BROKEN_NOT_CLEARED;
+    return err;
 }
 
 void __real_commit_through(struct commit *, struct commit_wait *, uint64_t seq);
