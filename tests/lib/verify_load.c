@@ -47,6 +47,7 @@ struct state {
 };
 
 struct write {
+    struct scsi_task *task; /* ours to free, whether or not libiscsi calls back with it */
     bool busy, zeros, fua;
     uint32_t lba, nsectors, number;
     uint8_t data[WRITE_SECTORS_MAX * SECTOR];
@@ -57,6 +58,7 @@ static uint32_t nsectors;
 static struct iscsi_context *iscsi;
 static int lun;
 static struct write writes[DEPTH];
+static struct scsi_task *flush; /* one at a time */
 static unsigned in_flight;
 static bool connection_lost, refused;
 static uint64_t random_state;
@@ -198,6 +200,13 @@ static uint32_t check_all(void)
 
 static void write_send(struct write *);
 
+static void task_free(struct scsi_task **task)
+{
+    if (*task)
+        scsi_free_scsi_task(*task);
+    *task = NULL;
+}
+
 static void on_written(struct iscsi_context *context, int status, void *data, void *arg)
 {
     struct write *w = arg;
@@ -205,8 +214,8 @@ static void on_written(struct iscsi_context *context, int status, void *data, vo
     w->busy = false;
     in_flight--;
     if (told(status, data)) {
+        task_free(&w->task);
         write_send(w);
-        scsi_free_scsi_task(data);
         return;
     }
     if (status == SCSI_STATUS_GOOD) {
@@ -222,8 +231,7 @@ static void on_written(struct iscsi_context *context, int status, void *data, vo
         }
         connection_lost = true;
     }
-    if (data != NULL)
-        scsi_free_scsi_task(data);
+    task_free(&w->task);
 }
 
 static void on_flushed(struct iscsi_context *context, int status, void *data, void *arg)
@@ -233,8 +241,7 @@ static void on_flushed(struct iscsi_context *context, int status, void *data, vo
     in_flight--;
     if (status != SCSI_STATUS_GOOD && !told(status, data))
         connection_lost = true;
-    if (data != NULL)
-        scsi_free_scsi_task(data);
+    task_free(&flush);
 }
 
 /* A place where nothing is in flight, or false: try again later. */
@@ -252,17 +259,16 @@ static bool write_place(struct write *w)
 static void write_send(struct write *w)
 {
     static uint8_t zeros[SECTOR];
-    struct scsi_task *task;
 
     w->busy = true;
     in_flight++;
     if (w->zeros)
-        task =
+        w->task =
             iscsi_writesame16_task(iscsi, lun, w->lba, zeros, SECTOR, w->nsectors, 0, 1, 0, 0, on_written, w);
     else
-        task = iscsi_write16_task(iscsi, lun, w->lba, w->data, w->nsectors * SECTOR, SECTOR, 0, 0, w->fua, 0,
-                                  0, on_written, w);
-    if (task == NULL) {
+        w->task = iscsi_write16_task(iscsi, lun, w->lba, w->data, w->nsectors * SECTOR, SECTOR, 0, 0, w->fua,
+                                     0, 0, on_written, w);
+    if (w->task == NULL) {
         in_flight--;
         connection_lost = true;
     }
@@ -296,9 +302,10 @@ static void load(void)
             if (!writes[i].busy)
                 write_start(&writes[i]);
         }
-        if (++turns % 64 == 0) {
+        if (++turns % 64 == 0 && !flush) {
             in_flight++;
-            if (iscsi_synchronizecache16_task(iscsi, lun, 0, 0, 0, 0, on_flushed, NULL) == NULL) {
+            flush = iscsi_synchronizecache16_task(iscsi, lun, 0, 0, 0, 0, on_flushed, NULL);
+            if (flush == NULL) {
                 in_flight--;
                 break;
             }
@@ -334,5 +341,8 @@ int main(int argc, char **argv)
     }
     printf("checked %u lost %u acknowledged %u\n", nsectors, lost, state->acknowledged - before);
     iscsi_destroy_context(iscsi);
+    for (unsigned i = 0; i < DEPTH; i++)
+        task_free(&writes[i].task);
+    task_free(&flush);
     return lost != 0 ? 1 : refused ? 2 : 0;
 }
