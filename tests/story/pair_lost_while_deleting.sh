@@ -33,7 +33,7 @@ expect "its entry to be there still" test "$(objects)" = 1
 onprem_start
 wait_log edge-b "dc1 does not hold the disks of this VM, which was deleted" 30
 wait_for 10 "the store to have nothing left of it" none_left
-ctl_at b vm create vm1 --disk dc1:disk1
+wait_for 60 "edge b to know that it has no VM of that name to take over" ctl_at b vm create vm1 --disk dc1:disk1
 lun-io read "$(url_at b vm1)" 0 16384 | cmp - source.img
 edge_up a
 whole
